@@ -1,0 +1,1 @@
+"""The OTA plugin: keeps the board's files up to date, and never leaves them half changed."""

@@ -1,0 +1,106 @@
+"""The channel file: what is current, and which bundles lead to it. Two lines: JSON, and its signature in base64.
+
+Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which they are checked:
+
+1. At most 4 KiB, at most two lines. Where a key is pinned the second line must be the signature of the first.
+2. The JSON names this board's ``name`` and the wished ``channel``; every field has its type and bounds.
+3. ``published`` never goes back (an old, validly signed file replayed), where a key is pinned.
+4. ``expires`` lies in the future, on boards that know the time.
+"""
+
+import binascii
+import hashlib
+
+from . import release, sign, versions
+from .errors import OtaError
+
+MAX_BYTES = 4096
+_KEYS = ("format", "name", "channel", "version", "sequence", "published", "expires", "bundle", "deltas", "rollout")
+_OPTIONAL = ("expires", "deltas", "rollout")
+
+
+def parse(raw, keys):
+    """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned."""
+    if len(raw) > MAX_BYTES:
+        raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
+    line, _, rest = bytes(raw).partition(b"\n")
+    if keys:
+        _check_signature(line, rest.strip(), keys)
+    value = release.load_object(line, "the channel file", "bad_channel")
+    _check_fields(value)
+    return value
+
+
+def check(value, name, channel, published, now):
+    """Refuse a channel file that is not for this board and channel, or is older than one seen before.
+
+    :param published: the highest counter seen on this channel, or 0 (then, and without a key, anything goes).
+    :param now: seconds since 1970, or None on a board that does not know the time.
+    """
+    if value["name"] != name:
+        raise OtaError("wrong_name", "the channel file is for %s, this board is %s" % (value["name"], name))
+    if value["channel"] != channel:
+        raise OtaError("bad_channel", "the channel file is for channel %s, not %s" % (value["channel"], channel))
+    if value["published"] < published:
+        raise OtaError("old_sequence", "the channel file is older than one that was seen before")
+    expires = value.get("expires")
+    if now is not None and expires is not None and now > expires:
+        raise OtaError("expired", "the channel file has expired")
+
+
+def _check_signature(line, text, keys):
+    if not text:
+        raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
+    try:
+        signature = binascii.a2b_base64(text)
+    except ValueError:
+        raise OtaError("bad_signature", "the channel file's signature is not base64")
+    if not sign.verify_any(hashlib.sha256(line).digest(), signature, keys):
+        raise OtaError("bad_signature", "no pinned key signed the channel file")
+
+
+def _check_fields(value):
+    for key in _KEYS:
+        if key not in value and key not in _OPTIONAL:
+            raise _bad(key)
+    if value["format"] != release.FORMAT:
+        raise _bad("format")
+    if not release.name_ok(value["name"]) or not release.name_ok(value["channel"]):
+        raise _bad("name or channel")
+    if not versions.valid(value["version"]):
+        raise _bad("version")
+    for key in ("sequence", "published"):
+        if not release.is_whole(value[key], release.MAX_COUNTER):
+            raise _bad(key)
+    expires = value.get("expires")
+    if expires is not None and not release.is_whole(expires, release.MAX_COUNTER):
+        raise _bad("expires")
+    _check_file("bundle", value["bundle"])
+    _check_deltas(value.get("deltas", {}))
+    _check_rollout(value.get("rollout", {"percent": 100}))
+
+
+def _check_file(key, value):
+    """``{"file", "size", "sha256"}``, the file beside the channel file: a plain name, never a path."""
+    if not isinstance(value, dict) or not release.name_ok(value.get("file")):
+        raise _bad(key)
+    if not release.is_whole(value.get("size"), release.MAX_COUNTER) or not release.is_digest(value.get("sha256")):
+        raise _bad(key)
+
+
+def _check_deltas(value):
+    if not isinstance(value, dict) or len(value) > 16:
+        raise _bad("deltas")
+    for base in value:
+        if not versions.valid(base):
+            raise _bad("deltas")
+        _check_file("deltas", value[base])
+
+
+def _check_rollout(value):
+    if not isinstance(value, dict) or not release.is_whole(value.get("percent"), 100):
+        raise _bad("rollout")
+
+
+def _bad(key):
+    return OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)

@@ -1,0 +1,50 @@
+"""The one exception of an update, and the reasons it can carry.
+
+A reason is a short, stable, machine-readable word: it goes into telemetry, replies and the state that survives a reboot.
+The sentence is for a person. What the caller should do follows from the kind:
+
+    transport      the network or the server failed: try again later, with a growing pause
+    verification   what arrived is not what it must be: refuse it, never retry the same bytes
+    storage        this board cannot hold or write it now
+    state          this is not the moment, or not the board, for what was asked
+"""
+
+_TRANSPORT = (
+    "no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost".split()
+)
+_VERIFICATION = (
+    "bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
+    "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer".split()
+)
+_STORAGE = "no_space flash_error no_memory".split()
+
+
+def kind(reason):
+    """The kind of failure (see above) that a reason belongs to."""
+    if reason in _TRANSPORT:
+        return "transport"
+    if reason in _VERIFICATION:
+        return "verification"
+    return "storage" if reason in _STORAGE else "state"
+
+
+class OtaError(Exception):
+    """What an update refuses or fails with.
+
+    :param reason: one word, such as ``"bad_signature"``.
+    :param message: a sentence for a person.
+    :param retry: seconds after which the server asked to be tried again, or None.
+    """
+
+    def __init__(self, reason, message, retry=None):
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry = retry
+
+    def __str__(self):
+        return self.message
+
+    @property
+    def kind(self):
+        return kind(self.reason)
