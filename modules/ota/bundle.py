@@ -1,0 +1,241 @@
+"""Reading a bundle: everything that a release must be is checked here, in one pass and in constant memory.
+
+A bundle is a gzip-compressed ustar archive: ``.release``, ``.release.sig``, then the files in the order of the list.
+
+1. ``.release`` is copied to ``/.ota/list`` while it is hashed; nothing of it is believed before its signature is right.
+2. The header must be for this board (policy), the entries in order, their ``tree`` digest as announced.
+3. Each member must be the regular file that the list has in that place, with its size and its digest.
+4. After the last file there is the end of the archive, and nothing else.
+
+A `visitor` sees what is being read and may write it: see stage.Stage.
+"""
+
+import hashlib
+
+import ota_boot
+
+from . import files, policy, release, sign
+from .errors import OtaError
+
+try:
+    import deflate
+except ImportError:
+    deflate = None
+
+tarfile = None  # lib/tarfile, imported when it is first needed
+LIST = "list"  # the checked list of the release being read, below /.ota
+_MAX_LIST = 1024 * 1024
+
+
+class Gzip:
+    """A decompressing reader whose only error is OtaError ``bad_bundle``. It takes 16 KB of heap for a 4 KiB window."""
+
+    def __init__(self, f):
+        self._stream = _inflate(f, _window(f))
+
+    def readinto(self, view):
+        try:
+            return self._stream.readinto(view)
+        except (OSError, EOFError, ValueError):
+            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+
+    def read(self, n):
+        try:
+            return self._stream.read(n)
+        except (OSError, EOFError, ValueError):
+            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+
+
+def _inflate(f, window):
+    try:
+        if deflate:
+            return deflate.DeflateIO(f, deflate.GZIP, window)
+        import gzip  # CPython: host tools and tests
+    except ImportError:
+        raise OtaError("no_deflate", "this firmware has no deflate module: flash MicroPython 1.22 or newer, full build")
+    except MemoryError:
+        raise OtaError("no_memory", "too little memory to unpack: the archive needs a window of %d bytes" % (1 << window))
+    return gzip.GzipFile(fileobj=f, mode="rb")
+
+
+def _window(f):
+    """The window's bits from gzip's extra field ``WB`` (RFC 1952), or 15, the most that gzip can need."""
+    start = f.read(17)
+    f.seek(0)
+    if start[:3] != b"\x1f\x8b\x08":
+        raise OtaError("bad_bundle", "this is no gzip archive")
+    if len(start) == 17 and start[3] & 4 and start[12:16] == b"WB\x01\x00" and 8 <= start[16] <= 15:
+        return start[16]
+    return 15
+
+
+def open_tar(f):
+    """The members of the gzip-compressed archive in the open file `f`."""
+    global tarfile
+    if tarfile is None:
+        import tarfile as found
+
+        tarfile = found
+    return tarfile.TarFile(fileobj=Gzip(f))
+
+
+def read(path, rules, view, visitor=None):
+    """Check the whole bundle at `path`, and let `visitor` take from it. Generator; returns the header.
+
+    :param rules: policy.Rules, what this board accepts.
+    """
+    with open(path, "rb") as f:
+        tar = open_tar(f)
+        digest = yield from _save_list(tar, view)
+        member = _next(tar)
+        signature = _signature(tar, member, rules, digest)
+        if signature is not None:
+            member = _next(tar)
+        header = yield from check_list(rules)
+        if visitor:
+            yield from visitor.begin(header, digest, signature)
+        yield from _read_files(tar, member, header, view, visitor)
+    return header
+
+
+def check_list(rules=None):
+    """Check ``/.ota/list``: header, entries, their order, count, sizes and tree digest. Generator; returns the header."""
+    tree = hashlib.sha256()
+    total = count = 0
+    previous = None
+    with open(ota_boot.ota(LIST), "rb") as f:
+        header = release.parse_header(_line(f, release.MAX_HEADER))
+        if rules:
+            policy.check_header(header, rules)
+        line = _line(f, release.MAX_LINE)
+        while line:
+            entry = release.parse_entry(line, previous)
+            if "excluded" in entry:
+                raise OtaError("bad_bundle", "an entry of the release has an unknown key")
+            previous = entry["path"]
+            count += 1
+            total += entry["size"]
+            tree.update(release.tree_line(entry))
+            yield
+            line = _line(f, release.MAX_LINE)
+    if count != header["files"] or total != header["size"]:
+        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    if files.hexdigest(tree) != header["tree"]:
+        raise OtaError("bad_digest", "the list of files does not match its own digest")
+    return header
+
+
+def entries(name=LIST):
+    """``(n, entry)`` of each file in the list ``/.ota/<name>``, which has been checked before. Nothing without a list."""
+    import json
+
+    if not ota_boot.exists(ota_boot.ota(name)):
+        return
+    with open(ota_boot.ota(name), "rb") as f:
+        f.readline()
+        n = 0
+        for line in f:
+            yield n, json.loads(line)
+            n += 1
+
+
+def read_header(name):
+    """The header of the list ``/.ota/<name>``, or None."""
+    try:
+        with open(ota_boot.ota(name), "rb") as f:
+            return release.parse_header(f.readline())
+    except (OSError, OtaError):
+        return None
+
+
+def _line(f, most):
+    """The next line without its end, at most `most` bytes; empty at the end of the file."""
+    line = f.readline(most + 1)
+    if line and line[-1] != 10:
+        raise OtaError("bad_bundle", "a line of the release is too long or not ended")
+    return line[:-1]
+
+
+def _save_list(tar, view):
+    """Copy ``.release`` to flash and return its SHA-256, a hash object. Generator."""
+    member = _next(tar)
+    if member is None or member.name != ".release" or not _regular(member):
+        raise OtaError("bad_bundle", "the archive does not begin with .release")
+    if member.size > _MAX_LIST:
+        raise OtaError("too_large", "the list of files has %d bytes" % member.size)
+    if files.blocks(member.size) * files.block_size() > files.free_bytes():
+        raise OtaError("no_space", "no space for the list of files")
+    digest = hashlib.sha256()
+    ota_boot.make_parents(ota_boot.ota(LIST))
+    with open(ota_boot.ota(LIST), "wb") as f:
+        yield from _copy(tar, member, view, digest, f)
+    return digest.digest()
+
+
+def _copy(tar, member, view, digest, out):
+    """One block a step from the archive into the digest and, if there is one, the file `out`."""
+    source = tar.extractfile(member)
+    left = member.size
+    while left:
+        part = view if left >= len(view) else view[:left]
+        n = source.readinto(part)
+        if not n:
+            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+        part = part if n == len(part) else part[:n]
+        digest.update(part)
+        if out:
+            out.write(part)
+        left -= n
+        yield
+
+
+def _signature(tar, member, rules, digest):
+    """The raw signature if the archive carries one; refused unless a pinned key made it."""
+    if member is None or member.name != ".release.sig":
+        if rules.keys:
+            raise OtaError("no_signature", "the release is not signed, but this board has a key")
+        return None
+    if not _regular(member) or member.size != sign.KEY_BYTES:
+        raise OtaError("bad_signature", "the signature has not %d bytes" % sign.KEY_BYTES)
+    signature = tar.extractfile(member).read(sign.KEY_BYTES)
+    if rules.keys and not sign.verify_any(digest, signature, rules.keys):
+        raise OtaError("bad_signature", "no pinned key signed this release")
+    return signature
+
+
+def _read_files(tar, member, header, view, visitor):
+    for n, entry in entries():
+        if member is None or member.name != entry["path"] or not _regular(member):
+            raise OtaError("bad_member", "the archive has not %s in its place" % entry["path"])
+        if member.size != entry["size"]:
+            raise OtaError("bad_size", "%s has another size than announced" % entry["path"])
+        yield from _read_file(tar, member, n, entry, view, visitor)
+        member = _next(tar)
+    if member is not None:
+        raise OtaError("bad_member", "the archive contains what the release does not list")
+
+
+def _read_file(tar, member, n, entry, view, visitor):
+    out = visitor.writer(n, entry) if visitor else None
+    digest = hashlib.sha256()
+    try:
+        yield from _copy(tar, member, view, digest, out)
+    finally:
+        if out:
+            out.close()
+    if files.hexdigest(digest) != entry["sha256"]:
+        raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
+    if out:
+        yield from visitor.written(n, entry)
+
+
+def _next(tar):
+    """The next member, or None at the end of the archive."""
+    try:
+        return tar.next()
+    except ValueError as error:  # lib/tarfile's TarError
+        raise OtaError("bad_bundle", str(error))
+
+
+def _regular(member):
+    return member.type == tarfile.REGTYPE

@@ -1,0 +1,133 @@
+"""Files on the board: digests, whole trees, free space. Generators yield after each block, so that the loop lives on.
+
+Everything streams through one buffer that the caller owns: a ``memoryview`` of a bytearray.
+"""
+
+import hashlib
+import os
+
+import ota_boot
+
+from . import paths
+from .errors import OtaError
+
+BUFFER = 1024
+_FOLDER = 0x4000
+
+
+def buffer():
+    """The one buffer of a job."""
+    return memoryview(bytearray(BUFFER))
+
+
+def hexdigest(digest):
+    """The digest so far as lower-case hexadecimal text."""
+    return "".join("%02x" % byte for byte in digest.digest())
+
+
+def digest(path, view):
+    """SHA-256 of a file as hexadecimal text. Generator."""
+    running = hashlib.sha256()
+    with open(path, "rb") as f:
+        n = f.readinto(view)
+        while n:
+            running.update(view if n == len(view) else view[:n])
+            yield
+            n = f.readinto(view)
+    return hexdigest(running)
+
+
+def same(path, size, sha256, view):
+    """True when the file at `path` has exactly this size and digest. Generator."""
+    if file_size(path) != size:
+        return False
+    return (yield from digest(path, view)) == sha256
+
+
+def file_size(path):
+    """Bytes of a file; None when there is none, or a folder."""
+    if not ota_boot.exists(path):
+        return None
+    status = os.stat(path)
+    return None if status[0] & _FOLDER else status[6]
+
+
+def is_folder(path):
+    return ota_boot.exists(path) and bool(os.stat(path)[0] & _FOLDER)
+
+
+def exact(path):
+    """True when a file has exactly this name: FAT also answers to the same name in another case."""
+    folder, _, name = path.rpartition("/")
+    return file_size(path) is not None and name in os.listdir(folder or "/")
+
+
+def walk(path):
+    """Every file below the folder `path` (of the tree, such as ``lib``), folders depth first. Generator of paths."""
+    for name in sorted(os.listdir(ota_boot.live(path))):
+        inner = path + "/" + name
+        if is_folder(ota_boot.live(inner)):
+            yield from walk(inner)
+        else:
+            yield inner
+
+
+def remove_tree(path):
+    """Remove a file or a whole folder; nothing happens when there is none. Generator: one removal a step."""
+    if not ota_boot.exists(path):
+        return
+    if is_folder(path):
+        for name in os.listdir(path):
+            yield from remove_tree(path + "/" + name)
+        os.rmdir(path)
+    else:
+        os.remove(path)
+    yield
+
+
+def recursive_delete(path):
+    """Delete a file or folder of the tree, journal-free. Generator; True when something was there.
+
+    OtaError ``protected_path`` for the root, for what belongs to the board (see paths), for the loader, for the running
+    profile and ``main.py``, for the runtime, and for everything that contains one of them; ``bad_path`` for what escapes.
+    """
+    path = path.strip("/") if isinstance(path, str) else path
+    paths.check(path)
+    critical = ("boot.py", "ota_boot.py", "ota_boot_old.py", "main.py", "profile.json", "version", "iot_platform")
+    if paths.protected(path) or any(paths.inside(path, c) for c in critical):
+        raise OtaError("protected_path", "%s is critical and stays" % path)
+    found = ota_boot.exists(ota_boot.live(path))
+    yield from remove_tree(ota_boot.live(path))
+    return found
+
+
+def block_size():
+    return os.statvfs(ota_boot.ROOT or "/")[0]
+
+
+def free_bytes():
+    """Free bytes of the board's disk."""
+    status = os.statvfs(ota_boot.ROOT or "/")
+    return status[0] * status[3]
+
+
+def blocks(size):
+    """Blocks that a file of `size` bytes takes: at least one, and one pointer's worth more a block on littlefs."""
+    block = block_size()
+    return (size + size // 256 + block) // block
+
+
+def write_text(path, text):
+    """Write a short file; an earlier one of that name is replaced."""
+    ota_boot.make_parents(path)
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def read_text(path, most=128):
+    """The beginning of a short file; None when there is none."""
+    try:
+        with open(path) as f:
+            return f.read(most)
+    except (OSError, ValueError):
+        return None

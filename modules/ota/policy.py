@@ -1,0 +1,70 @@
+"""Which release this board takes: pure decisions, no file and no network.
+
+A release is refused when its signature, its board's name, its sequence, its MicroPython or its base do not fit. The
+sequence may not be at or below the floor; only force allows the floor itself, nothing allows less.
+"""
+
+import sys
+
+from . import release, versions
+from .errors import OtaError
+
+
+class Rules:
+    """What this board accepts, put together once for a job."""
+
+    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None, running=None):
+        self.name = name  # the board's shortName
+        self.keys = keys  # pinned JWKs
+        self.floor = floor  # the highest sequence that was confirmed here
+        self.force = force
+        self.now = now  # seconds since 1970, or None
+        self.expect = expect  # (version, sequence) that the channel file announced, or None
+        self.running = running  # the running version
+
+
+def check_header(header, rules):
+    """Refuse a release that is not for this board, now. OtaError says why."""
+    if header["name"] != rules.name:
+        raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], rules.name))
+    if rules.expect and (header["version"], header["sequence"]) != rules.expect:
+        raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
+    check_sequence(header["sequence"], rules.floor, rules.force)
+    if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
+        raise OtaError("expired", "the release has expired")
+    if header["base"] is not None:
+        raise OtaError("wrong_base", "the bundle starts from version %s, not from what runs here" % header["base"])
+    _check_firmware(header)
+
+
+def check_sequence(sequence, floor, force):
+    """OtaError ``old_sequence`` unless the sequence is above the floor, or is the floor by force."""
+    if sequence < floor or (sequence == floor and floor and not force):
+        raise OtaError("old_sequence", "sequence %d is not above %d, which was confirmed here" % (sequence, floor))
+
+
+def is_newer(version, sequence, floor, running):
+    """True when an unforced check should offer a release: a higher sequence, and a higher version."""
+    return (not floor or sequence > floor) and versions.compare(version, running) > 0
+
+
+def retry_pause(reason, tries, interval):
+    """Seconds before a failed release may be tried again, or None for never: only what may not be the release's fault."""
+    if reason not in ("no_network", "power") or tries > 3:
+        return None
+    return interval * 4**tries
+
+
+def _check_firmware(header):
+    mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
+    if header["mpy"] and mpy and header["mpy"] != mpy:
+        raise OtaError("wrong_mpy", "the release has .mpy files of version %d, this MicroPython loads %d" % (header["mpy"], mpy))
+    version = ".".join(str(part) for part in sys.implementation.version[:3])
+    if sys.implementation.name == "micropython" and versions.compare(header["micropython"], version) > 0:
+        raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
+
+
+def rollout_allows(channel, device_id):
+    """True when this board is in the channel file's staged rollout."""
+    percent = channel.get("rollout", {}).get("percent", 100)
+    return release.in_rollout(channel["sequence"], device_id, percent)
