@@ -236,19 +236,9 @@ class Journal:
             yield
 
     def finish(self):
-        """Keep blocks free for the loader, prepare the backup's folders, seal the journal and commit it. Generator."""
+        """Seal and commit. Generator."""
         self._f.close()
-        yield from _prepare_folders()
-        digest = hashlib.sha256()
-        with open(ota_boot.ota("journal.new"), "rb") as f:
-            for line in f:
-                digest.update(line)
-                yield
-        with open(ota_boot.ota("journal.new"), "a") as f:
-            f.write("end %s\n" % files.hexdigest(digest))
-        if ota_boot.read_header("journal.new") is None:
-            raise OtaError("flash_error", "the journal does not read back as it was written")
-        ota_boot.commit()
+        yield from seal()
 
     def close(self):
         self._f.close()
@@ -286,6 +276,21 @@ class Journal:
             if files.file_size(ota_boot.live(path)) is not None:
                 self._delete_unlisted(path)
             yield
+
+
+def seal():
+    """Keep blocks free for the loader, prepare the backup's folders, end ``journal.new`` and commit it. Generator."""
+    yield from _prepare_folders()
+    digest = hashlib.sha256()
+    with open(ota_boot.ota("journal.new"), "rb") as f:
+        for line in f:
+            digest.update(line)
+            yield
+    with open(ota_boot.ota("journal.new"), "a") as f:
+        f.write("end %s\n" % files.hexdigest(digest))
+    if ota_boot.read_header("journal.new") is None:
+        raise OtaError("flash_error", "the journal does not read back as it was written")
+    ota_boot.commit()
 
 
 def _prepare_folders():

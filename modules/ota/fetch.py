@@ -1,0 +1,136 @@
+"""Downloading an archive to flash: bounded, checked, and resumed where it was interrupted.
+
+What the download file holds is noted in the store as ``part`` = {"sha256", "size", "etag", "done"}: a download goes on
+with a Range request only if it is still the same file, and its digest is checked over the whole file at the end.
+"""
+
+import hashlib
+import os
+
+import ota_boot
+
+from . import files
+from .check import status_error
+from .errors import OtaError
+
+_IDLE_MS = 20_000
+_TOTAL_MS = 120_000  # and two seconds more for each KiB: a link that gives less than 512 bytes a second is given up
+_SYNC = 32 * 1024  # bytes after which what has arrived is made to survive a power cut
+_SPARE = 8  # blocks for the state and for the folders of the stage
+
+
+def check_space(offer, held):
+    """OtaError ``no_space`` before the first byte is written, if archive and stage cannot both fit.
+
+    Where the channel file says how much the archive holds, a stage of everything is the most that can be needed; only when
+    that does not fit the exact need is found out after the download (see stage).
+    """
+    block = files.block_size()
+    free = files.free_bytes() + held
+    least = (files.blocks(offer.size or 0) + _SPARE) * block
+    if free < least:
+        raise OtaError("no_space", "the download needs %d bytes, %d are free" % (least, free))
+    return free >= least + (offer.unpacked or 0) * 5 // 4
+
+
+def download(ota, offer, path, view):
+    """Bring the offered archive to the file `path`. Generator.
+
+    OtaError of kind transport leaves what has arrived for the next try; every other one leaves nothing.
+    """
+    part = ota.store.get("part") or {}
+    if part.get("sha256") != offer.sha256 or part.get("size") != offer.size:
+        discard(ota, path)
+        part = {"sha256": offer.sha256, "size": offer.size}
+    held = files.file_size(path) or 0
+    if held > offer.size:
+        discard(ota, path)
+        held = 0
+    check_space(offer, held)
+    ota.store.set("part", part)
+    try:
+        yield from _transfer(ota, offer, path, view, held)
+    except OtaError as error:
+        if error.kind != "transport":
+            discard(ota, path)
+        raise
+    ota.store.set("part", dict(part, done=True))
+    ota.store.save()
+
+
+def discard(ota, path):
+    """Remove a download and the note about it."""
+    if ota_boot.exists(path):
+        os.remove(path)
+    ota.store.set("part", None)
+
+
+def _transfer(ota, offer, path, view, held):
+    running = hashlib.sha256()
+    if held:
+        yield from _hash_held(path, running, view)
+    if held < offer.size:
+        held, running = yield from _receive(ota, offer, path, view, held, running)
+    if held != offer.size:
+        raise OtaError("connection_lost", "the server sent %d of %d bytes" % (held, offer.size))
+    if files.hexdigest(running) != offer.sha256:
+        raise OtaError("bad_digest", "the download is not the file that was announced")
+
+
+def _hash_held(path, running, view):
+    with open(path, "rb") as f:
+        n = f.readinto(view)
+        while n:
+            running.update(view[:n])
+            yield
+            n = f.readinto(view)
+
+
+def _receive(ota, offer, path, view, held, running):
+    """Append what the server sends; returns the file's length and digest. Generator."""
+    part = ota.store.get("part")
+    response = yield from ota.http().get(
+        ota.url(offer.file),
+        offset=held,
+        if_range=part.get("etag"),
+        max_body=offer.size,
+        idle_ms=_IDLE_MS,
+        total_ms=_TOTAL_MS + 2 * offer.size,
+    )
+    try:
+        if response.status == 416 or (response.status == 206 and response.content_range[2] not in (None, offer.size)):
+            discard(ota, path)
+            raise OtaError("bad_response", "the server has another file under this name now")
+        if response.status not in (200, 206):
+            raise status_error(response, offer.file)
+        if response.status == 200:
+            held, running = 0, hashlib.sha256()  # the whole file again
+        elif held:
+            ota.log("resuming the download at", held, "of", offer.size)
+        part["etag"] = response.etag
+        ota.store.save()
+        held = yield from _write(ota, offer, response, path, view, held, running)
+    finally:
+        ota.count(response)
+        response.close()
+    return held, running
+
+
+def _write(ota, offer, response, path, view, held, running):
+    ota_boot.make_parents(path)
+    synced = held
+    with open(path, "ab" if held else "wb") as f:
+        while True:
+            n = yield from response.read_into(view)
+            if not n:
+                return held
+            if held + n > offer.size:
+                raise OtaError("too_large", "the server sends more than the announced %d bytes" % offer.size)
+            part = view if n == len(view) else view[:n]
+            f.write(part)
+            running.update(part)
+            held += n
+            if held - synced >= _SYNC:
+                f.flush()
+                synced = held
+            ota.progress(held, offer.size)

@@ -1,0 +1,153 @@
+"""The work of an update, step by step. Each function is a generator: tick() advances it, a blocking method runs it to its end.
+
+They raise OtaError; what they leave on flash then is said in fetch, stage and trial.
+"""
+
+import ota_boot
+
+from . import bundle, check, fetch, files, policy, stage, trial
+from .errors import OtaError
+
+
+def update(ota, force, install):
+    """Ask, download and verify; then install, if that is wanted and allowed now. Returns True when an update is ready."""
+    ota.enter("checking")
+    offer = yield from _look(ota, force)
+    if offer is None:
+        ota.enter("up_to_date")
+        ota.log("up to date: running", ota.local_version())
+        return False
+    ota.available(offer)
+    try:
+        yield from _fetch(ota, offer, force)
+    except OtaError as error:
+        if error.kind == "verification":
+            ota.store.set("refused", [offer.source, error.reason, error.message])
+        raise
+    ota.enter("ready")
+    ota.log("version %s is ready to install" % offer.version)
+    if install():
+        yield from install_ready(ota, force)
+    return True
+
+
+def install_ready(ota, force=False, quiet=False):
+    """Stage and commit what was downloaded, then ask the runtime for a restart."""
+    part = ota.store.get("part") or {}
+    if not part.get("done") or files.file_size(ota.archive) is None:
+        raise OtaError("no_update", "no update has been downloaded")
+    if part.get("legacy"):
+        from . import legacy
+
+        yield from _install(ota, lambda target: legacy.unpack(ota, part, target), quiet)
+    else:
+        rules = ota.rules(force or part.get("forced"), part.get("expect"))
+        yield from _install(ota, lambda target: bundle.read(ota.archive, rules, ota.view, target), quiet)
+
+
+def install_file(ota, force=False):
+    """Verify, stage and commit a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
+    ota.enter("installing")
+    rules = ota.rules(force, None)
+    yield from bundle.read(ota.archive, rules, ota.view)
+    yield from _install(ota, lambda target: bundle.read(ota.archive, rules, ota.view, target), False)
+
+
+def roll_back(ota):
+    """Install the kept previous version again."""
+    from . import previous
+
+    ota.enter("installing")
+    yield from trial.clean_up(ota)
+    yield from previous.commit(ota.local_version(), ota.journal_header())
+    _restart(ota, "going back to %s" % (previous.kept(ota.local_version()) or "the previous version"))
+
+
+def _look(ota, force):
+    """The server's answer, and for the trial of an update: whether there was one at all."""
+    try:
+        ota.require_network()
+        offer = yield from check.look(ota, force)
+    except OtaError as error:
+        if error.kind == "transport":
+            ota.store.set("checked", False)
+        raise
+    ota.store.set("checked", True)
+    ota.store.save()
+    return offer
+
+
+def _fetch(ota, offer, force):
+    """Download and verify; what is refused is deleted."""
+    ota.enter("downloading")
+    ota.report_space()
+    if offer.legacy:
+        from . import legacy
+
+        yield from legacy.download(ota, offer)
+        return
+    yield from fetch.download(ota, offer, ota.archive, ota.view)
+    expect = [offer.version, offer.sequence]
+    ota.log("verifying")
+    try:
+        header = yield from bundle.read(ota.archive, ota.rules(force, expect), ota.view)
+    except OtaError:
+        fetch.discard(ota, ota.archive)
+        yield from files.remove_tree(ota_boot.ota(bundle.LIST))
+        raise
+    ota.notes = header["notes"]
+    part = ota.store.get("part")
+    part["expect"], part["forced"] = expect, force
+    ota.store.save()
+    ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
+
+
+def _install(ota, unpack, quiet):
+    ota.enter("installing")
+    ota.report_space()
+    yield from trial.clean_up(ota)
+    target = stage.Stage(ota.keys, ota.excluded, ota.view, _silent if quiet else ota.log, lambda: _make_space(ota))
+    try:
+        yield from unpack(target)
+        yield from target.commit(ota.local_version(), ota.journal_header())
+    except OtaError as error:
+        if error.kind != "transport":
+            yield from _discard(ota)
+        raise
+    fetch.discard(ota, ota.archive)
+    ota.store.save()
+    _restart(ota, "installing %s" % target.header["version"])
+
+
+def _restart(ota, why):
+    ota.enter("rebooting")
+    ota.log("committed:", why)
+    ota.platform.request_reset(why)
+
+
+def _discard(ota):
+    """What is refused leaves nothing behind."""
+    fetch.discard(ota, ota.archive)
+    yield from trial.clean_up(ota)
+    for name in ("stage", "loader", bundle.LIST):
+        yield from files.remove_tree(ota_boot.ota(name))
+
+
+def _make_space(ota):
+    ota.log("short of space: giving up the kept previous version")
+    yield from files.remove_tree(ota_boot.ota(trial.PREVIOUS))
+
+
+def _silent(*parts):
+    """Where a caller asked for quiet."""
+
+
+def may_install(ota):
+    """True when a found update may be installed without being asked: `auto_install`, within `window`."""
+    if not ota.cfg.get("auto_install", True):
+        return False
+    window = ota.cfg.get("window")
+    if not window:
+        return True
+    now = ota.now()
+    return now is not None and policy.in_window(now, window)
