@@ -1,0 +1,153 @@
+"""The channel file and its signature: bytes in; accepted, or an OtaError."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules.ota import channel, sign
+from modules.ota.errors import OtaError
+
+FILE = {"file": "1.2.3.tar.gz", "size": 1000, "sha256": "ab" * 32}
+VALUE: dict[str, Any] = {
+    "format": 1,
+    "name": "sim-board",
+    "channel": "stable",
+    "version": "1.2.3",
+    "sequence": 7,
+    "published": 1_700_000_000,
+    "expires": None,
+    "bundle": FILE,
+    "deltas": {"1.2.2": FILE},
+    "rollout": {"percent": 100},
+}
+JUNK = (-1, 1 << 60, 1.5, [], {}, "x" * 5000, "../x", "", {"file": "../x"}, {"percent": 101})
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=3072)
+
+
+def jwk(key: rsa.RSAPrivateKey) -> dict[str, str]:
+    n = key.public_key().public_numbers().n.to_bytes(384, "big")
+    return {"kty": "RSA", "n": base64.urlsafe_b64encode(n).decode(), "e": "AQAB"}
+
+
+def signed(value: object, key: rsa.RSAPrivateKey) -> bytes:
+    line = json.dumps(value).encode()
+    signature = key.sign(line, padding.PKCS1v15(), hashes.SHA256())
+    return line + b"\n" + base64.b64encode(signature) + b"\n"
+
+
+def refusal(raw: bytes, keys: list[dict[str, str]]) -> str:
+    with pytest.raises(OtaError) as caught:
+        channel.parse(raw, keys)
+    return caught.value.reason
+
+
+def test_accepts_a_signed_file_and_an_unsigned_one_without_a_key(key: rsa.RSAPrivateKey) -> None:
+    assert channel.parse(signed(VALUE, key), [jwk(key)]) == VALUE
+    assert channel.parse(json.dumps(VALUE).encode(), []) == VALUE
+
+
+def test_refuses_a_missing_a_changed_and_a_foreign_signature(key: rsa.RSAPrivateKey) -> None:
+    raw = signed(VALUE, key)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    assert refusal(raw.split(b"\n")[0], [jwk(key)]) == "no_signature"
+    assert refusal(raw.replace(b"1.2.3", b"1.2.4"), [jwk(key)]) == "bad_signature"
+    assert refusal(raw, [jwk(other)]) == "bad_signature"
+    assert refusal(raw[:-20] + b"\n", [jwk(key)]) == "bad_signature"
+    assert refusal(raw.split(b"\n")[0] + b"\n!!!!\n", [jwk(key)]) == "bad_signature"
+
+
+def test_one_of_several_pinned_keys_is_enough(key: rsa.RSAPrivateKey) -> None:
+    other = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    assert channel.parse(signed(VALUE, key), [jwk(other), jwk(key)]) == VALUE
+
+
+@pytest.mark.parametrize("key_name", [k for k in VALUE if k not in ("expires", "deltas", "rollout")])
+def test_refuses_a_missing_field(key_name: str) -> None:
+    assert refusal(json.dumps({k: v for k, v in VALUE.items() if k != key_name}).encode(), []) == "bad_channel"
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda v: repr(v)[:14])
+@pytest.mark.parametrize("key_name", VALUE)
+def test_refuses_junk_in_a_field(key_name: str, junk: Any) -> None:
+    if key_name == "deltas" and junk == {}:
+        return
+    assert refusal(json.dumps(dict(VALUE, **{key_name: junk})).encode(), []) in ("bad_channel", "too_large")
+
+
+@pytest.mark.parametrize("key_name", VALUE)
+def test_refuses_a_field_that_stands_twice(key_name: str) -> None:
+    text = json.dumps(VALUE)[:-1] + ", " + json.dumps({key_name: VALUE[key_name]})[1:]
+    assert refusal(text.encode(), []) == "bad_channel"
+
+
+@given(st.binary(max_size=5000))
+def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
+    assert refusal(raw, []) in ("bad_channel", "too_large")
+
+
+@pytest.mark.parametrize(
+    ("change", "published", "now", "reason"),
+    [
+        ({"name": "other"}, 0, None, "wrong_name"),
+        ({"channel": "canary"}, 0, None, "bad_channel"),
+        ({}, 1_700_000_001, None, "old_sequence"),
+        ({"expires": 1000}, 0, 1001, "expired"),
+    ],
+)
+def test_refuses_what_is_not_for_this_board_now(change: dict[str, Any], published: int, now: int | None, reason: str) -> None:
+    with pytest.raises(OtaError) as caught:
+        channel.check(dict(VALUE, **change), "sim-board", "stable", published, now)
+    assert caught.value.reason == reason
+
+
+def test_does_not_judge_expiry_on_a_board_without_the_time() -> None:
+    channel.check(dict(VALUE, expires=1000), "sim-board", "stable", VALUE["published"], None)
+
+
+# -- the signature itself
+
+
+def test_every_flipped_bit_of_a_signature_is_refused(key: rsa.RSAPrivateKey) -> None:
+    message = b"release"
+    digest = hashlib.sha256(message).digest()
+    signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    assert sign.verify(digest, signature, jwk(key))
+    for position in range(len(signature)):
+        changed = bytearray(signature)
+        changed[position] ^= 1 << position % 8
+        assert not sign.verify(digest, bytes(changed), jwk(key))
+
+
+@pytest.mark.parametrize("length", [0, 1, 383, 385, 768])
+def test_a_signature_of_another_length_is_refused(key: rsa.RSAPrivateKey, length: int) -> None:
+    assert not sign.verify(hashlib.sha256(b"x").digest(), b"\x01" * length, jwk(key))
+
+
+def test_a_signature_beyond_the_modulus_is_refused(key: rsa.RSAPrivateKey) -> None:
+    signature = int.from_bytes(key.sign(b"x", padding.PKCS1v15(), hashes.SHA256()), "big")
+    beyond = signature + key.public_key().public_numbers().n
+    if beyond.bit_length() <= 3072:
+        assert not sign.verify(hashlib.sha256(b"x").digest(), beyond.to_bytes(384, "big"), jwk(key))
+    assert not sign.verify(hashlib.sha256(b"x").digest(), b"\xff" * 384, jwk(key))
+
+
+@pytest.mark.parametrize(
+    "change", [{"kty": "EC"}, {"e": "Aw"}, {"n": ""}, {"n": "A" * 511}, {"n": "A" * 512}, {"n": 7}, {"n": "!" * 512}, {"n": None}]
+)
+def test_refuses_a_key_that_is_no_rsa_3072_key(key: rsa.RSAPrivateKey, change: dict[str, Any]) -> None:
+    with pytest.raises(OtaError) as caught:
+        sign.modulus(dict(jwk(key), **change))
+    assert caught.value.reason == "bad_key"
