@@ -49,7 +49,7 @@ def install_file(ota, force=False):
     """Verify, stage and commit a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
     ota.enter("installing")
     rules = ota.rules(force, None)
-    yield from bundle.read(ota.archive, rules, ota.view)
+    yield from _verify(ota, rules)
     yield from _install(ota, lambda target: bundle.read(ota.archive, rules, ota.view, target), False)
 
 
@@ -88,17 +88,21 @@ def _fetch(ota, offer, force):
         return
     yield from fetch.download(ota, offer, ota.archive, ota.view)
     expect = [offer.version, offer.sequence]
-    ota.log("verifying")
-    try:
-        header = yield from bundle.read(ota.archive, ota.rules(force, expect), ota.view)
-    except OtaError:
-        fetch.discard(ota, ota.archive)
-        yield from files.remove_tree(ota_boot.ota(bundle.LIST))
-        raise
-    ota.notes = header["notes"]
+    yield from _verify(ota, ota.rules(force, expect))
     part = ota.store.get("part")
     part["expect"], part["forced"] = expect, force
     ota.store.save()
+
+
+def _verify(ota, rules):
+    """Check the whole archive before anything is staged; what is refused is deleted."""
+    ota.log("verifying")
+    try:
+        header = yield from bundle.read(ota.archive, rules, ota.view)
+    except OtaError:
+        yield from _discard(ota)
+        raise
+    ota.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
 
 

@@ -43,6 +43,8 @@ class Module(Base):
         self._percent = -1
         self._failures = 0
         self._next_check = None  # ticks_ms, or None while nothing is planned
+        self._started = 0
+        self._floor = None
 
     # -- configuration
 
@@ -73,10 +75,10 @@ class Module(Base):
         """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
         from . import bundle, stage
 
-        if "floor" not in self._floor_cache:
+        if self._floor is None:
             running = bundle.read_header(stage.RUNNING)
-            self._floor_cache["floor"] = max(self.store.get("floor", 0), running["sequence"] if running else 0)
-        return self._floor_cache["floor"]
+            self._floor = max(self.store.get("floor", 0), running["sequence"] if running else 0)
+        return self._floor
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -204,7 +206,6 @@ class Module(Base):
     # -- lifecycle
 
     def start(self):
-        self._floor_cache = {}
         if not self.load_ota_cfg():
             self.state = "failed"
             self.cfg = {}
@@ -213,7 +214,7 @@ class Module(Base):
 
         self.store = Store()
         self.platform.bus.publish("ota/channel", self.channel)
-        self._start_clock()
+        self._started = time.ticks_ms()
         self._begin("trial" if ota_boot.state == "trial" else "clean_up", self._trial_job)
 
     def tick(self):
@@ -405,7 +406,7 @@ class Module(Base):
                 return
         if ota_boot.state == "confirmed":
             yield from trial.after_confirm(self)
-            self._floor_cache = {}
+            self._floor = None
             self.enter("confirmed")
             self.log("confirmed: version %s stays" % self.local_version())
         elif ota_boot.state == "undone":
@@ -415,10 +416,6 @@ class Module(Base):
             self.warn("rolled back from %s to %s: %s (%s)" % (last["version"], self.local_version(), last["message"], last["reason"]))
         else:
             yield from trial.clean_up(self)
-
-    def _start_clock(self):
-        self._started = time.ticks_ms()
-        self._next_check = None
 
     def _kept(self):
         from . import previous

@@ -20,14 +20,14 @@ LOADER = ("boot.py", "ota_boot.py")
 
 # Built-in modules of the firmware: a file of such a name would be imported instead (measured: `os`, `json`, `time`,
 # `machine`, ... are looked up on sys.path first). Names that any port builds in, so that host and board agree.
-BUILTINS = (
-    "_asyncio _boot _onewire _rp2 _thread aioble array asyncio binascii bluetooth btree builtins cmath collections cryptolib "
+BUILTINS = (  # one string: a list of a hundred would cost a board 3 KB
+    " _asyncio _boot _onewire _rp2 _thread aioble array asyncio binascii bluetooth btree builtins cmath collections cryptolib "
     "deflate dht ds18x20 errno esp esp32 espnow ffi flashbdev framebuf gc hashlib heapq inisetup io jni json lwip machine "
     "math micropython mip neopixel network ntptime onewire openamp os platform random re rp2 requests select socket "
     "ssl struct sys termios time tls uarray uasyncio ubinascii ucollections ucryptolib uctypes uerrno uhashlib uheapq uio ujson "
     "umachine uos upysh urandom ure urequests uselect usocket ussl ustruct usys utime utimeq uwebsocket uzlib vfs "
-    "webrepl webrepl_setup websocket zlib"
-).split()
+    "webrepl webrepl_setup websocket zlib "
+)
 # Not part of every firmware, so a bundle may bring them in lib/ (design, section 4).
 _LIBRARIES = ("requests", "urequests", "aioble", "mip", "neopixel", "ntptime", "dht", "ds18x20", "onewire", "upysh")
 
@@ -56,7 +56,7 @@ def shadows(path):
     stem = parts[0] if len(parts) > 1 else _stem(parts[0])
     if stem in ("boot", "ota_boot", "ota_boot_old"):
         return in_lib or path not in LOADER
-    return stem in BUILTINS and not (in_lib and stem in _LIBRARIES)
+    return " %s " % stem in BUILTINS and not (in_lib and stem in _LIBRARIES)
 
 
 def check_member(path):
