@@ -5,8 +5,8 @@ Rules (the same for entries of a release, for ``delete`` and for ``recursive_del
 1. A path is made of parts of ``[A-Za-z0-9_.-]`` joined by single ``/``: it is relative to the board's root.
 2. No part is empty, ``.``, ``..`` or ends in ``.``; a path has at most 100 bytes.
 3. ``.ota/``, ``prefs.json``, ``prefs.json.*`` and ``crash.log`` are never touched, in any spelling of their case.
-4. ``boot``, ``ota_boot`` and the names of built-in modules are refused as a file or folder at the root or in ``lib/``:
-   MicroPython would import them in place of the firmware's. The loader's own two files are the exception.
+4. ``ota_boot``, whatever begins with ``boot``, and the names of built-in modules are refused as a file or folder at the root
+   or in ``lib/``: MicroPython would run or import them in place of the firmware's. The loader's own files are the exception.
 
 >>> check("modules/ota/paths.py")
 >>> protected("Prefs.JSON")
@@ -16,7 +16,8 @@ True
 from .errors import OtaError
 
 MAX_PATH = 100
-LOADER = ("boot.py", "ota_boot.py")
+LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
+GUARD = "boot.keep"  # see stage
 
 # Built-in modules of the firmware: a file of such a name would be imported instead (measured: `os`, `json`, `time`,
 # `machine`, ... are looked up on sys.path first). Names that any port builds in, so that host and board agree.
@@ -54,7 +55,7 @@ def shadows(path):
     if in_lib:
         parts = parts[1:]
     stem = parts[0] if len(parts) > 1 else _stem(parts[0])
-    if stem in ("boot", "ota_boot", "ota_boot_old"):
+    if stem.startswith("boot") or stem in ("ota_boot", "ota_boot_old"):
         return in_lib or path not in LOADER
     return " %s " % stem in BUILTINS and not (in_lib and stem in _LIBRARIES)
 

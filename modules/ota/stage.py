@@ -281,6 +281,7 @@ class Journal:
 def seal():
     """Keep blocks free for the loader, prepare the backup's folders, end ``journal.new`` and commit it. Generator."""
     yield from _prepare_folders()
+    _guard_boot()
     digest = hashlib.sha256()
     with open(ota_boot.ota("journal.new"), "rb") as f:
         for line in f:
@@ -311,9 +312,20 @@ def _prepare_folders():
             yield
 
 
+def _guard_boot():
+    """Keep an entry between ``boot.py`` and a file of the root that moves and sorts before it.
+
+    After a power cut within a rename littlefs hides the entry that follows the moved one until the next change (measured in
+    MicroPython 1.26). boot.py makes that change; so boot.py itself must never be the one that is hidden.
+    """
+    moves = any("/" not in path and path < "boot.py" for _n, _put, _had, path in ota_boot.entries("journal.new"))
+    if moves and not ota_boot.exists(ota_boot.live(paths.GUARD)):
+        files.write_text(ota_boot.live(paths.GUARD), "")
+
+
 def _keep(path, excluded):
     """What no journal may delete."""
-    loader = path.lower() in ("boot.py", "ota_boot.py", "ota_boot_old.py")
+    loader = path.lower() in ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD)
     return loader or paths.protected(path) or paths.excluded(path, excluded)
 
 
