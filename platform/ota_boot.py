@@ -327,10 +327,14 @@ def _prune(path):
     """Remove the folders above `path` that have become empty."""
     while "/" in path:
         path = path[: path.rindex("/")]
-        if exists(live(path)):
+        if _is_folder(live(path)):  # after a cut the file that is to stand there may have come back already
             if _any_entry(live(path)):
                 return
             os.rmdir(live(path))
+
+
+def _is_folder(path):
+    return exists(path) and bool(os.stat(path)[0] & 0x4000)
 
 
 def _any_entry(folder):

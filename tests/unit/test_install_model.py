@@ -245,16 +245,35 @@ def test_the_loader_agrees_with_the_model_at_every_cut(update: tuple) -> None:
         cut += 1
 
 
-@settings(max_examples=25, deadline=None)
-@given(updates(), st.integers(0, 40), st.integers(0, 40))
-def test_the_loader_survives_two_cuts_of_an_undo(update: tuple, first: int, second: int) -> None:
+@settings(max_examples=40, deadline=None)
+@given(updates())
+def test_the_loader_finishes_an_undo_that_was_cut_anywhere(update: tuple) -> None:
+    old, new, journal = update
+    cut = 0
+    while True:
+        with tempfile.TemporaryDirectory() as folder:
+            board = LoaderBoard(Path(folder))
+            board.write(old, new, journal)
+            board.boot()
+            finished = board.boot(cut)  # one attempt is allowed, so this boot undoes
+            _recover(board)
+            assert board.files() == old
+            assert board.folders() == _folders_of(old)
+            assert board.state() == "undone"
+        if finished:
+            return
+        cut += 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(updates(), st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
+def test_the_loader_survives_three_cuts_in_a_row(update: tuple, first: int, second: int, third: int) -> None:
     old, new, journal = update
     with tempfile.TemporaryDirectory() as folder:
         board = LoaderBoard(Path(folder))
         board.write(old, new, journal)
-        board.boot()
-        board.boot(first)
-        board.boot(second)
+        for cut in (first, second, third):
+            board.boot(cut)
         _recover(board)
         assert board.files() == old
         assert board.folders() == _folders_of(old)

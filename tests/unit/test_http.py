@@ -1,0 +1,434 @@
+"""modules/ota/http.py against servers over real sockets: right, wrong, slow, endless and hostile ones."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modules.ota import urls
+from modules.ota.errors import OtaError
+from modules.ota.http import Http
+from tests.unit.scripted_server import ScriptedServer, answer
+
+
+def finish(job: Any) -> Any:
+    """Run a generator as the board's loop does; its result."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as stop:
+            return stop.value
+        time.sleep(0.001)
+
+
+def read(response: Any, size: int = 100) -> bytes:
+    view, body = memoryview(bytearray(size)), b""
+    while n := finish(response.read_into(view)):
+        body += view[:n]
+    return body
+
+
+def fetch(url: str, *, headers: dict[str, str] | None = None, **options: Any) -> tuple[Any, bytes]:
+    options.setdefault("idle_ms", 400)
+    options.setdefault("total_ms", 3000)
+    response = finish(Http(url, headers).get("", **options))
+    try:
+        return response, read(response)
+    finally:
+        response.close()
+
+
+def refusal(*script: bytes | float, **options: Any) -> OtaError:
+    """The error that a server's answer leads to."""
+    with ScriptedServer(script) as server, pytest.raises(OtaError) as caught:
+        fetch(server.url, **options)
+    assert caught.value.kind == "transport"
+    return caught.value
+
+
+def test_reads_an_answer_and_its_headers() -> None:
+    reply = answer(b"hello", 'ETag: "abc"', "Retry-After: 5", "X-Other: " + "x" * 900)
+    with ScriptedServer([reply]) as server:
+        response, body = fetch(server.url + "/board/stable.json?x=1")
+    assert (response.status, body, response.etag, response.content_length) == (200, b"hello", '"abc"', 5)
+    assert (response.retry_after, response.length_known, response.content_range) == (5, True, None)
+    assert (response.wire_in, response.wire_out) == (len(reply), len(server.requests[0]))
+    head = server.requests[0].decode().split("\r\n")
+    assert head[0] == "GET /board/stable.json?x=1 HTTP/1.1"
+    assert f"Host: 127.0.0.1:{server.port}" in head
+    assert "User-Agent: iot-platform-ota" in head
+    assert "Connection: close" in head
+
+
+@pytest.mark.parametrize("size", [1, 3, 1024, 5000])
+def test_an_answer_in_single_bytes_is_the_same(size: int) -> None:
+    chunked = answer(b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: x\r\n\r\n", "Transfer-Encoding: chunked", length=False)
+    with ScriptedServer([bytes([byte]) for byte in chunked]) as server:
+        response, body = fetch(server.url)
+    assert body == b"hello world"
+    assert response.length_known
+    assert response.content_length is None
+
+
+@given(st.binary(max_size=5000), st.lists(st.integers(1, 900), max_size=8), st.integers(1, 1500))
+@settings(max_examples=25, deadline=None)
+def test_chunks_of_any_size_give_the_body(body: bytes, sizes: list[int], view: int) -> None:
+    wire, rest = b"", body
+    for size in [*sizes, 5000]:
+        if part := rest[:size]:
+            wire += b"%X\r\n%s\r\n" % (len(part), part)
+        rest = rest[size:]
+    with ScriptedServer([answer(wire + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False)]) as server:
+        response = finish(Http(server.url).get("/"))
+        assert read(response, view) == body
+        assert read(response, view) == b""
+        response.close()
+
+
+def test_a_body_that_only_the_connection_ends() -> None:
+    with ScriptedServer([b"HTTP/1.0 200 OK\r\n\r\nhello"]) as server:
+        response, body = fetch(server.url)
+    assert (body, response.length_known, response.content_length) == (b"hello", False, None)
+
+
+def test_informational_answers_are_skipped() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    with ScriptedServer([b"HTTP/1.1 100 Continue\r\n\r\n" + early + answer(b"x")]) as server:
+        assert fetch(server.url)[1] == b"x"
+
+
+def test_not_modified_has_no_body() -> None:
+    with ScriptedServer([answer(b"", 'ETag: "a"', "Content-Length: 99", status="304 Not Modified", length=False)]) as server:
+        response, body = fetch(server.url, etag='"a"')
+    assert (response.status, body) == (304, b"")
+    assert b'\r\nIf-None-Match: "a"\r\n' in server.requests[0]
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "410 Gone", "416 Range Not Satisfiable", "500 Oops", "503 Busy", "429 "])
+def test_other_statuses_are_given_out(status: str) -> None:
+    with ScriptedServer([answer(b"x" * 9999, "Content-Encoding: gzip", "Retry-After: 120", status=status)]) as server:
+        response = finish(Http(server.url).get("/", max_body=10))
+        response.close()
+    assert (response.status, response.retry_after) == (int(status[:3]), 120)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("999999999", 604800), ("", None)])
+def test_retry_after_is_bounded(value: str, seconds: int | None) -> None:
+    with ScriptedServer([answer(b"", "Retry-After: " + value, status="503 Busy")]) as server:
+        assert fetch(server.url)[0].retry_after == seconds
+
+
+# -- Range
+
+
+def test_resumes_where_it_was_asked_to() -> None:
+    with ScriptedServer([answer(b"56789", "Content-Range: bytes 5-9/10", status="206 Partial Content")]) as server:
+        response, body = fetch(server.url, offset=5, if_range='"a"')
+    assert (response.status, response.content_range, body) == (206, (5, 9, 10), b"56789")
+    assert b'\r\nRange: bytes=5-\r\nIf-Range: "a"\r\n' in server.requests[0]
+
+
+def test_a_weak_etag_is_no_if_range() -> None:
+    with ScriptedServer([answer(b"5", "Content-Range: bytes 5-5/*", status="206 Partial Content")]) as server:
+        assert fetch(server.url, offset=5, if_range='W/"a"')[0].content_range == (5, 5, None)
+    assert b"If-Range" not in server.requests[0]
+
+
+def test_a_server_that_ignores_the_range_says_200() -> None:
+    with ScriptedServer([answer(b"0123456789")]) as server:
+        assert fetch(server.url, offset=5)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "bytes 4-9/10", "bytes 6-10/11", "bytes 5-8/10", "bytes 5-9/9", "bytes 9-5/10", "bytes */10", "5-9/10", "bytes 5-9", "",
+        "bytes 5-9/x", "bytes -5-9/10", "bytes 5-9/99999999999", "items 5-9/10", "bytes 5-9/10, 5-9/10",
+    ],
+)  # fmt: skip
+def test_refuses_another_part_than_it_asked_for(value: str) -> None:
+    script = answer(b"56789", "Content-Range: " + value, status="206 Partial Content")
+    assert refusal(script, offset=5).reason == "bad_response"
+
+
+def test_refuses_a_part_that_it_did_not_ask_for() -> None:
+    assert refusal(answer(b"0", "Content-Range: bytes 0-0/1", status="206 Partial Content")).reason == "bad_response"
+    assert refusal(answer(b"0", status="206 Partial Content"), offset=3).reason == "bad_response"
+
+
+# -- what a broken or hostile server says
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 -20 OK\r\n\r\n",
+        b"HTTP/1.1 999 OK\r\n\r\n",
+        b"HTTP/1.1  200 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: empty\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n\tfolded: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xd9\xa5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1100 + b"\r\n\r\n",
+        b"HTTP/1.1 200 " + b"x" * 1100 + b"\r\n\r\n",
+    ],
+)
+def test_refuses_an_answer_that_is_not_right(head: bytes) -> None:
+    assert refusal(head).reason == ("bad_response" if head else "connection_lost")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\r\n",
+        b"x\r\n",
+        b"-1\r\nx",
+        b"+1\r\nx",
+        b"0x1\r\nx\r\n0\r\n\r\n",
+        b"1_0\r\n",
+        b"12345678\r\n",
+        b"1\r\nxx\r\n0\r\n\r\n",
+        b"2\r\nx\r\n0\r\n\r\n",
+        b"1" + b";" * 100 + b"\r\n",
+        b"0" * 100,
+        b"0\r\n" + b"T: x\r\n" * 300,
+        b"0\r\n" + b"T" * 2000,
+    ],
+)
+def test_refuses_chunks_that_are_not_right(body: bytes) -> None:
+    assert refusal(answer(body, "Transfer-Encoding: chunked", length=False)).reason in ("bad_response", "connection_lost")
+
+
+@pytest.mark.parametrize("cut", range(1, 70, 4))
+def test_a_connection_lost_anywhere_is_noticed(cut: int) -> None:
+    whole = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False)
+    assert refusal(whole[:-cut] if cut < len(whole) else whole[:1]).reason in ("connection_lost", "bad_response")
+    assert refusal(answer(b"x" * 70)[:-cut]).reason == "connection_lost"
+
+
+def test_a_flood_of_headers_is_cut_off() -> None:
+    flood = [b"HTTP/1.1 200 OK\r\n"] + [b"X: " + b"y" * 500 + b"\r\n"] * 2000
+    assert refusal(*flood).reason == "too_large"
+    assert refusal(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 2000).reason == "too_large"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n",
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n", b"HTTP/1.0 200 OK\r\n\r\n"],
+)  # fmt: skip
+def test_a_body_that_is_too_large_is_cut_off(head: bytes) -> None:
+    more = (b"64\r\n" + b"x" * 100 + b"\r\n") * 100 if b"64" in head else b"x" * 10_000
+    assert refusal(head, more, more, more, max_body=1000).reason == "too_large"
+
+
+def test_a_body_of_exactly_the_bound_is_right() -> None:
+    for script in (answer(b"x" * 1000), b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 1000):
+        with ScriptedServer([script]) as server:
+            assert fetch(server.url, max_body=1000)[1] == b"x" * 1000
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_garbage_is_an_ota_error_and_nothing_else(garbage: bytes) -> None:
+    for prefix in (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
+        with ScriptedServer([prefix + garbage]) as server:
+            try:
+                fetch(server.url, max_body=1000)
+            except OtaError as error:
+                assert error.kind == "transport"
+
+
+# -- deadlines
+
+
+@pytest.mark.parametrize("script", [[9.0], [b"HTTP/1.1 200 OK\r\n", 9.0], [answer(b"xx")[:-1], 9.0]])
+def test_a_silent_server_meets_the_idle_deadline(script: list[bytes | float]) -> None:
+    began = time.monotonic()
+    assert refusal(*script, idle_ms=200).reason == "timeout"
+    assert time.monotonic() - began < 12
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", answer(b"x" * 900)[:-900]])
+def test_a_trickling_server_meets_the_total_deadline(start: bytes) -> None:
+    trickle = [step for _ in range(60) for step in (b"H", 0.02)]
+    assert refusal(start, *trickle, idle_ms=500, total_ms=400).reason == "timeout"
+
+
+def test_an_address_that_swallows_everything_meets_the_idle_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        with pytest.raises(OtaError) as caught:
+            fetch("http://127.0.0.1:%d/" % full.getsockname()[1], idle_ms=300)
+        for client in waiting:
+            client.close()
+    assert caught.value.reason in ("timeout", "connect")
+
+
+def test_no_server_is_a_connect_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(OtaError) as caught:
+        fetch(f"http://127.0.0.1:{port}/")
+    assert caught.value.reason == "connect"
+
+
+def test_the_loop_goes_on_while_a_body_arrives() -> None:
+    with ScriptedServer([answer(b"x" * 50_000)]) as server:
+        response = finish(Http(server.url).get("/"))
+        time.sleep(0.1)  # all of it waits in the socket: each read must yield all the same
+        job = response.read_into(memoryview(bytearray(100)))
+        next(job)
+        with pytest.raises(StopIteration):
+            next(job)
+        response.close()
+
+
+def test_a_job_that_is_cancelled_closes_its_connection() -> None:
+    with ScriptedServer([5.0]) as server:
+        job = Http(server.url).get("/")
+        deadline = time.monotonic() + 5
+        while not server.requests and time.monotonic() < deadline:
+            next(job)
+            time.sleep(0.001)
+        job.close()  # an unclosed socket would be a ResourceWarning
+
+
+# -- redirects and credentials
+
+
+def redirect(location: str, status: str = "302 Found") -> list[bytes]:
+    return [answer(b"", "Location: " + location, status=status)]
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [("/x", "/x"), ("x", "/a/x"), ("../x?q=1#f", "/x?q=1"), ("?q", "/a/b?q"), ("./", "/a/"), ("{url}/y", "/y"), ("//{host}/z", "/z")],
+)
+def test_redirects_are_followed(status: str, location: str, target: str) -> None:
+    with ScriptedServer() as server:
+        host = server.url[7:]
+        server.add(redirect(location.format(url=server.url, host=host), status))
+        server.add([answer(b"there")])
+        response, body = fetch(server.url + "/a/b?old")
+    assert body == b"there"
+    assert server.requests[1].startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
+    assert response.wire_out == sum(map(len, server.requests))
+
+
+def test_a_redirect_loop_ends() -> None:
+    with ScriptedServer(redirect("/again")) as server, pytest.raises(OtaError) as caught:
+        fetch(server.url)
+    assert caught.value.reason == "redirect"
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["ftp://x/", "javascript:1", "http://user:pass@127.0.0.1/", "http://", "http:///x", "http://h:0/", "http://h:70000/", "http://[::1]/",
+     "http://h h/", "/a b", "/\xe4", "x" * 1010, ""],
+)  # fmt: skip
+def test_refuses_a_redirect_to_what_is_no_url(location: str) -> None:
+    script = ("HTTP/1.1 302 Found\r\nLocation: %s\r\n\r\n" % location).encode("latin-1")
+    assert refusal(script).reason in ("redirect", "bad_response")
+
+
+SECRET = {"Authorization": "Bearer secret"}
+
+
+def test_credentials_go_to_the_configured_origin_only() -> None:
+    with ScriptedServer([answer(b"x")]) as server, ScriptedServer([answer(b"x")]) as other:
+        http = Http(server.url + "/base/", SECRET)
+        for url in ("file", server.url + "/x", other.url + "/x"):
+            response = finish(http.get(url))
+            response.close()
+    assert [b"secret" in request for request in server.requests] == [True, True]
+    assert server.requests[0].startswith(b"GET /base/file ")
+    assert [b"secret" in request for request in other.requests] == [False]
+
+
+def test_credentials_never_follow_a_redirect_not_even_back() -> None:
+    with ScriptedServer() as server, ScriptedServer() as other:
+        server.add(redirect(other.url + "/x"))
+        server.add([answer(b"x")])
+        other.add(redirect(server.url + "/y"))
+        fetch(server.url, headers=SECRET)
+    assert [b"secret" in request for request in server.requests] == [True, False]
+    assert [b"secret" in request for request in other.requests] == [False]
+
+
+@pytest.mark.parametrize("headers", [{"A": "b\r\nC: d"}, {"A\n": "b"}, {"A": "b\0"}, {"A": ""}, {"A": 5}, {"A": "\xe4"}])
+def test_refuses_to_send_what_could_end_a_header(headers: dict[str, Any]) -> None:
+    with pytest.raises(OtaError):
+        Http("http://host/", headers)
+
+
+@pytest.mark.parametrize("options", [{"etag": 'a"\r\nX: y'}, {"offset": 1, "if_range": '"a\n'}])
+def test_refuses_to_send_an_etag_that_could_end_a_header(options: dict[str, Any]) -> None:
+    with pytest.raises(OtaError):
+        finish(Http("http://127.0.0.1:1/").get("/", **options))
+
+
+@pytest.mark.parametrize("value", ['"a b"', '"' + "x" * 200, '"\xe4"', ""])
+def test_an_etag_that_could_not_be_sent_back_is_none(value: str) -> None:
+    with ScriptedServer([("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: %s\r\n\r\n" % value).encode("latin-1")]) as server:
+        assert fetch(server.url)[0].etag is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host/x", "ftp://host/", "http://user@host/", "http://user:pw@host/", "http://host:x/", "http://host\r\nX: y/", "http://host/a b",
+     "http://ho/\nst", "http://host/" + "x" * 1100, "http://h\xf6st/", "http:/host/"],
+)  # fmt: skip
+def test_refuses_a_configured_url_that_is_none(url: str) -> None:
+    with pytest.raises(OtaError) as caught:
+        Http(url)
+    assert caught.value.reason == "not_configured"
+
+
+@given(st.text("ab.~/?#:@", max_size=30))
+def test_joined_urls_stay_on_their_server_unless_they_name_another(location: str) -> None:
+    joined = urls.join("http://host:81/a/b?q", location)
+    try:
+        parts = urls.split(joined)
+    except OtaError:
+        return
+    target = parts[3].split("?")[0]
+    assert "#" not in joined
+    assert "/../" not in target + "/"
+    if not location.startswith("//"):
+        assert parts[:3] == ("http", "host", 81)
