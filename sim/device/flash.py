@@ -1,0 +1,88 @@
+"""A flash chip in a host file: 4 KiB blocks, erased to 0xff, programmed by clearing bits; power can fail at any operation.
+
+Programs and erases are numbered together from 0 in each life of the process. Power fails before operation N, after it, or
+torn within it: a program leaves its first half, an erase half a block and garbage. The process ends there with libc's
+`_exit`, so nothing that was buffered anywhere reaches the file.
+"""
+
+import os
+
+import ffi
+
+BLOCK = 4096
+_ERASED = b"\xff" * 256
+_exit = ffi.open(None).func("v", "_exit", "i")
+POWER_CUT = 9  # exit codes that the host understands
+
+
+class Flash:
+    """The block device that VfsLfs2 and VfsFat mount."""
+
+    def __init__(self, f, blocks, cut=-1, mode="", report=None):
+        self._f = f
+        self._blocks = blocks
+        self._cut = cut
+        self._mode = mode
+        self._report = report  # called with the counters just before power fails
+        self.reads = self.programs = self.erases = self.programmed = 0
+
+    def operations(self):
+        return self.programs + self.erases
+
+    def readblocks(self, block, buf, offset=0):
+        self.reads += 1
+        self._f.seek(block * BLOCK + offset)
+        self._f.readinto(buf)
+
+    def writeblocks(self, block, buf, offset=None):
+        """With an offset: program. Without (FAT): erase the block, then program it."""
+        if offset is None:
+            for i in range(len(buf) // BLOCK):
+                self._erase(block + i)
+            offset = 0
+        torn = self._fails()
+        self.programs += 1
+        self.programmed += len(buf)
+        self._f.seek(block * BLOCK + offset)
+        if torn:
+            self._f.write(memoryview(buf)[: len(buf) // 2])
+            self._die()
+        self._f.write(buf)
+        self._after()
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self._blocks
+        if op == 5:
+            return BLOCK
+        if op == 6:
+            self._erase(arg)
+        return 0
+
+    def _erase(self, block):
+        torn = self._fails()
+        self.erases += 1
+        self._f.seek(block * BLOCK)
+        for _ in range(8 if torn else 16):
+            self._f.write(_ERASED)
+        if torn:
+            self._f.write(os.urandom(64))
+            self._die()
+        self._after()
+
+    def _fails(self):
+        """True when this operation is to be torn; does not return when power fails before it."""
+        if self.operations() != self._cut:
+            return False
+        if self._mode == "before":
+            self._die()
+        return self._mode == "torn"
+
+    def _after(self):
+        if self.operations() == self._cut + 1 and self._mode == "after":
+            self._die()
+
+    def _die(self):
+        if self._report:
+            self._report()
+        _exit(POWER_CUT)

@@ -1,0 +1,96 @@
+"""MicroPython's `machine` for the simulated board: reset, reset cause, unique id and a watchdog that really bites.
+
+Imported before the board's file system is mounted, so it takes the place of the unix port's own module.
+"""
+
+import os
+import struct
+
+import ffi
+
+PWRON_RESET = 1
+HARD_RESET = 2
+WDT_RESET = 3
+DEEPSLEEP_RESET = 4
+SOFT_RESET = 5
+
+_CAUSES = {"power": PWRON_RESET, "hard": HARD_RESET, "watchdog": WDT_RESET, "deepsleep": DEEPSLEEP_RESET, "soft": SOFT_RESET}
+_RESET = 3  # the process's exit codes; the host starts it again
+_DEEPSLEEP = 5
+_libc = ffi.open(None)
+_exit = _libc.func("v", "_exit", "i")
+_setitimer = _libc.func("i", "setitimer", "iPP")
+_cause = _CAUSES.get(os.getenv("SIM_RESET_CAUSE") or "power", PWRON_RESET)
+_id = (os.getenv("SIM_DEVICE_ID") or "sim-0001").encode()
+_before_exit = []  # functions that the simulator wants called: they save its counters
+
+
+def reset():
+    """Restart the board, as the reset pin does."""
+    _leave(_RESET)
+
+
+def soft_reset():
+    _leave(_RESET)
+
+
+def deepsleep(ms=0):
+    """Sleep, then start from the beginning; all of memory is lost."""
+    import time
+
+    time.sleep_ms(min(ms, 1000))
+    _leave(_DEEPSLEEP)
+
+
+def reset_cause():
+    return _cause
+
+
+def unique_id():
+    return _id
+
+
+def freq(_hz=None):
+    return 240_000_000
+
+
+def idle():
+    pass
+
+
+def _wait_for_watchdog():
+    """A board at the REPL stays there, unless a watchdog was started: nobody feeds it any more."""
+    import time
+
+    while WDT.started:
+        time.sleep_ms(50)
+
+
+class WDT:
+    """SIGALRM ends the process when nobody feeds: a loop that hangs inside C or Python is bitten alike."""
+
+    started = False
+
+    def __init__(self, id=0, timeout=5000):
+        WDT.started = True
+        self._timer = struct.pack("llll", 0, 0, timeout // 1000, timeout % 1000 * 1000)
+        self.feed()
+
+    def feed(self):
+        _setitimer(0, self._timer, None)
+
+
+class RTC:
+    """The host's clock; boards without a battery set it by NTP."""
+
+    def datetime(self, value=None):
+        import time
+
+        now = time.localtime()
+        return (now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0)
+
+
+def _leave(code):
+    for function in _before_exit:
+        function()
+    _exit(code)

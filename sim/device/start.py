@@ -1,0 +1,88 @@
+"""Turns the unix port into a board: mounts the flash image at `/`, then runs boot.py and main.py as the firmware does.
+
+Everything comes from the environment (see sim/board.py). After this file has done its work the host's file system is out of
+reach, and sys.path is a board's.
+"""
+
+import gc
+import os
+import sys
+
+import vfs
+
+_BLOCK = 4096
+_AT_REPL = 4  # exit code: boot.py or main.py ended, and no watchdog will ever bite
+_env = os.getenv
+
+
+def _open(path, mode):
+    return open(path, mode, 0) if path else None
+
+
+image = _open(_env("SIM_IMAGE"), "r+b")
+counters = _open(_env("SIM_COUNTERS"), "r+b")
+sys.path[:] = [_env("SIM_DEVICE")]
+import flash  # noqa: E402
+import machine  # noqa: E402
+import network  # noqa: E402
+
+if _env("SIM_WIFI"):
+    network.attach(open(_env("SIM_WIFI")))
+_tool = __import__(_env("SIM_TOOL")) if _env("SIM_TOOL") else None
+
+
+def save_counters():
+    """So that the host can read them after any end: operations, reads, programs, erases, bytes programmed."""
+    if counters:
+        counters.seek(0)
+        values = (chip.operations(), chip.reads, chip.programs, chip.erases, chip.programmed)
+        counters.write("%10d %10d %10d %10d %10d\n" % values)
+
+
+chip = flash.Flash(image, int(_env("SIM_BLOCKS")), int(_env("SIM_CUT") or -1), _env("SIM_CUT_MODE") or "", save_counters)
+machine._before_exit.append(save_counters)
+
+
+def _mount():
+    kind = vfs.VfsFat if _env("SIM_FS") == "fat" else vfs.VfsLfs2
+    if _env("SIM_FORMAT"):
+        kind.mkfs(chip)
+    vfs.umount("/")
+    vfs.mount(kind(chip), "/")
+    os.chdir("/")
+
+
+def _run(name):
+    """Run a file of the board if it is there, with the firmware's behaviour: what it raises is printed, and that is all."""
+    try:
+        os.stat(name)
+    except OSError:
+        return True
+    try:
+        with open(name) as f:
+            source = f.read()
+        exec(compile(source, name, "exec"), {"__name__": "__main__", "__file__": name})
+        return True
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        sys.print_exception(error)
+        return False
+
+
+_mount()
+for _name in ("flash", "start", "image_tool"):
+    sys.modules.pop(_name, None)
+sys.path[:] = ["", ".frozen", "/lib"]
+sys.argv[:] = []
+gc.collect()
+if _tool:
+    _tool.run()
+else:
+    if _run("boot.py") and not _env("SIM_ONLY_BOOT"):
+        _run("main.py")
+    save_counters()
+    if not _env("SIM_ONLY_BOOT"):
+        print("MicroPython at the REPL: boot.py and main.py have ended")
+        machine._wait_for_watchdog()
+        flash._exit(_AT_REPL)
