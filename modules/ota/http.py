@@ -17,43 +17,15 @@ With `ca` (a file, PEM or DER) the server's certificate must be signed by it, fo
 TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
 """
 
-import errno
-import select
-import socket
-
 from . import urls
+from .connection import LINE, Connection, bad
 from .errors import OtaError
 
-try:
-    from time import ticks_diff, ticks_ms
-except ImportError:  # CPython
-    from time import monotonic
-
-    def ticks_ms():
-        return int(monotonic() * 1000)
-
-    def ticks_diff(end, start):
-        return end - start
-
-
-try:
-    import tls
-except ImportError:
-    try:
-        import ssl as tls
-    except ImportError:
-        tls = None
-
-_BUFFER = 1024  # the longest line
 _MAX_HEAD = 4096
 _MAX_CHUNK_LINE = 64
 _MAX_TRAILERS = 1024
 _MAX_REDIRECTS = 5
-_MAX_ADDRESSES = 3
-_MAX_CA = 8192
 _MAX_RETRY_S = 7 * 86_400
-_AGAIN = (errno.EAGAIN, errno.EINPROGRESS)
-_WANT = (getattr(tls, "SSLWantReadError", ()), getattr(tls, "SSLWantWriteError", ()))  # CPython's way to say EAGAIN
 _NEEDED = (b"content-length", b"transfer-encoding", b"content-encoding", b"content-range", b"etag", b"location", b"retry-after")
 
 
@@ -70,7 +42,7 @@ class Http:
         self._origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
         self._ca = ca
-        self._buffer = bytearray(_BUFFER)
+        self._buffer = bytearray(LINE)
 
     def get(self, url, etag=None, offset=0, if_range=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
         """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.
@@ -129,11 +101,8 @@ class Response:
         self._first = True  # chunk
         self._left = None  # bytes of the body or of the chunk, None until the connection ends
         self.status = 0
+        self.length_known = False
         self.etag = self.content_length = self.content_range = self.retry_after = self.location = None
-
-    @property
-    def length_known(self):
-        return self._chunked or self._left is not None
 
     @property
     def wire_in(self):
@@ -170,14 +139,14 @@ class Response:
         budget = _MAX_HEAD
         old = found = None
         while found is None or 100 <= self.status < 200:
-            line = yield from self._connection.line(_BUFFER)
+            line = yield from self._connection.line(LINE)
             old, self.status = _status(line)
             found = {}
             while line:
                 budget -= len(line) + 2
                 if budget < 0:
                     raise OtaError("too_large", "the answer's headers have more than %d bytes" % _MAX_HEAD)
-                line = yield from self._connection.line(_BUFFER)
+                line = yield from self._connection.line(LINE)
                 _header(line, found)
         self._understand(found, old, offset)
 
@@ -185,13 +154,13 @@ class Response:
         ok = self.status in (200, 206)
         self._frame(found.get(b"content-length"), found.get(b"transfer-encoding"), old)
         if ok and found.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise _bad("it is compressed, though that was not asked for")
+            raise bad("it is compressed, though that was not asked for")
         if self.status == 206:
             self.content_range = _content_range(found.get(b"content-range", b""))
             self._check_range(offset)
-        if ok and self._left is not None and not self._chunked:
-            self._count(self._left)
-            self._received = 0
+        self.length_known = self._chunked or self._left is not None
+        if ok and (self._left or 0) > self._max:
+            raise self._too_large()
         self.etag = _text(found.get(b"etag"), 128)
         if self.status in (301, 302, 303, 307, 308):
             self.location = _text(found.get(b"location"), urls.MAX_URL)
@@ -206,7 +175,7 @@ class Response:
             self.content_length = self._left = _digits(length)
         if encoding is not None:
             if old or length is not None or encoding.lower() != b"chunked":
-                raise _bad("its length is not clear")
+                raise bad("its length is not clear")
             self._chunked, self._left = True, 0
         if self.status in (204, 304):
             self._chunked, self._left = False, 0
@@ -215,7 +184,7 @@ class Response:
         first, last, total = self.content_range
         wrong = not offset or first != offset or last < first or (total is not None and last >= total)
         if wrong or self.content_length not in (None, last - first + 1):
-            raise _bad("it is not the part that was asked for")
+            raise bad("it is not the part that was asked for")
         if self._left is None:
             self._left = last - first + 1
 
@@ -223,20 +192,20 @@ class Response:
         """The line before a chunk; after the last one the trailers, which are ignored. Generator."""
         connection = self._connection
         if not self._first and (yield from connection.line(2)):
-            raise _bad("a chunk has another size than announced")
+            raise bad("a chunk has another size than announced")
         self._first = False
         size = (yield from connection.line(_MAX_CHUNK_LINE)).partition(b";")[0].strip().lower()
         if not 0 < len(size) < 8 or not all(c in b"0123456789abcdef" for c in size):
-            raise _bad("a chunk has no proper size")
+            raise bad("a chunk has no proper size")
         self._left = int(size, 16)
         if self._received + self._left > self._max:
             raise self._too_large()
         if not self._left:
             budget = _MAX_TRAILERS
-            while (line := (yield from connection.line(_BUFFER))) and budget > 0:
+            while (line := (yield from connection.line(LINE))) and budget > 0:
                 budget -= len(line) + 2
             if line:
-                raise _bad("it does not end after its end")
+                raise bad("it does not end after its end")
             self._chunked = False
 
     def _count(self, n):
@@ -246,181 +215,6 @@ class Response:
 
     def _too_large(self):
         return OtaError("too_large", "the server sends more than %d bytes" % self._max)
-
-
-class Connection:
-    """A socket that never blocks, the buffer in front of it, the deadlines, and a count of the bytes."""
-
-    def __init__(self, buffer, idle_ms, total_ms):
-        self._buffer = buffer
-        self._view = memoryview(buffer)
-        self._start = self._end = 0  # what is in the buffer and not yet taken
-        self._idle_ms = idle_ms
-        self._total_ms = total_ms
-        self._began = ticks_ms()
-        self._sock = None
-        self._phase = "connect"  # the reason that a failure has
-        self.wire_in = self.wire_out = 0
-
-    def open(self, scheme, host, port, ca):
-        """Connect to the first address that answers. Generator."""
-        self._start = self._end = 0
-        addresses = _lookup(host, port)[:_MAX_ADDRESSES]
-        while addresses:
-            address = addresses.pop(0)
-            try:
-                yield from self._connect(address)
-                break
-            except OtaError as error:
-                if error.reason != "connect" or not addresses:
-                    raise
-        if scheme == "https":
-            self._phase = "tls"
-            self._sock = _wrap(self._sock, host, ca)
-
-    def send(self, text):
-        """Send all of it. Generator."""
-        data = memoryview(text.encode())
-        write = getattr(self._sock, "write", None) or self._sock.send
-        while data:
-            n = yield from self._do(write, data)
-            self.wire_out += n
-            data = data[n:]
-
-    def take(self, view):
-        """Bytes from the buffer, or else from the socket; their number, 0 at the end. Generator."""
-        held = self._end - self._start
-        if not held:
-            return (yield from self._read(view))
-        n = min(held, len(view))
-        view[:n] = self._view[self._start : self._start + n]
-        self._start += n
-        return n
-
-    def line(self, most):
-        """The next line without its end; OtaError when it has more than `most` bytes. Generator."""
-        while True:
-            at = self._buffer.find(b"\n", self._start, self._end)
-            length = (self._end if at < 0 else at) - self._start
-            if length > most or (at < 0 and length == _BUFFER):
-                raise _bad("a line is too long")
-            if at >= 0:
-                line = bytes(self._view[self._start : at])
-                self._start = at + 1
-                return line[:-1] if line[-1:] == b"\r" else line
-            yield from self._fill()
-
-    def close(self):
-        if self._sock:
-            self._sock.close()
-            self._sock = None
-
-    def _fill(self):
-        held = self._end - self._start
-        if self._start:
-            self._view[:held] = bytes(self._view[self._start : self._end])
-            self._start, self._end = 0, held
-        n = yield from self._read(self._view[held:])
-        if not n:
-            raise OtaError("connection_lost", "the server closed the connection within its answer")
-        self._end += n
-
-    def _read(self, view):
-        n = yield from self._do(getattr(self._sock, "readinto", None) or self._sock.recv_into, view)
-        self._phase = "connection_lost"
-        self.wire_in += n
-        return n
-
-    def _connect(self, address):
-        self._phase = "connect"
-        self.close()
-        self._sock = socket.socket(address[0], address[1])
-        self._sock.setblocking(False)
-        self._try(self._sock.connect, address[-1])
-        poll = select.poll()
-        poll.register(self._sock, select.POLLOUT)
-        since = ticks_ms()
-        ready = poll.poll(0)
-        while not ready:
-            yield
-            self._check(since)
-            ready = poll.poll(0)
-        if ready[0][1] & (select.POLLERR | select.POLLHUP):
-            raise OtaError("connect", "the server refuses connections or cannot be reached")
-        self._phase = "connection_lost"
-
-    def _do(self, call, argument):
-        """The result of a socket's method once it does not block any more. Generator."""
-        since = ticks_ms()
-        while True:
-            self._check(since)
-            n = self._try(call, argument)
-            if n is not None:
-                return n
-            yield
-
-    def _try(self, call, argument):
-        """The same, but None if it would block (MicroPython returns that, CPython raises it)."""
-        try:
-            return call(argument)
-        except OSError as error:
-            if error.errno in _AGAIN or isinstance(error, _WANT):
-                return None
-            reason = "timeout" if error.errno == errno.ETIMEDOUT else self._phase
-            raise OtaError(reason, "%s: %s" % (_TEXT[reason], error))
-
-    def _check(self, since):
-        now = ticks_ms()
-        if ticks_diff(now, since) > self._idle_ms:
-            raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
-        if ticks_diff(now, self._began) > self._total_ms:
-            raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
-
-
-_TEXT = {
-    "connect": "no connection to the server",
-    "timeout": "the server does not answer",
-    "tls": "no secure connection to the server",
-    "connection_lost": "the connection was lost",
-}
-
-
-def _lookup(host, port):
-    try:
-        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    except OSError as error:
-        raise OtaError("dns", "the name %s cannot be looked up: %s" % (host, error))
-
-
-def _wrap(sock, host, ca):
-    """TLS over a connected socket; the handshake happens with the first write."""
-    if tls is None:
-        raise OtaError("tls", "this firmware has no TLS")
-    try:
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        if ca:
-            context.verify_mode = tls.CERT_REQUIRED
-            _load(context, ca)
-        else:
-            if hasattr(context, "check_hostname"):
-                context.check_hostname = False
-            context.verify_mode = tls.CERT_NONE
-        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-    except (OSError, ValueError) as error:
-        raise OtaError("tls", "TLS cannot be set up, is the certificate file right? %s" % error)
-
-
-def _load(context, path):
-    import binascii
-
-    with open(path, "rb") as f:
-        data = f.read(_MAX_CA)
-    for part in data.split(b"-----BEGIN CERTIFICATE-----")[1:] or (data,):
-        der = part if part is data else binascii.a2b_base64(part.split(b"-----END")[0])
-        if tls.__name__ == "tls":
-            context.load_verify_locations(der)
-        else:
-            context.load_verify_locations(cadata=der)
 
 
 def _follow(url, location, scheme):
@@ -451,10 +245,10 @@ def _clean(text):
 def _status(line):
     """``(True for HTTP/1.0, status)``."""
     if line[:8] not in (b"HTTP/1.1", b"HTTP/1.0") or line[8:9] != b" " or line[12:13] not in (b"", b" "):
-        raise _bad("it is not HTTP")
+        raise bad("it is not HTTP")
     status = _digits(line[9:12])
     if not 100 <= status < 600 or status == 101:
-        raise _bad("it has no proper status")
+        raise bad("it has no proper status")
     return line[7:8] == b"0", status
 
 
@@ -462,11 +256,11 @@ def _header(line, found):
     """Keep a header that is needed. Twice the same, or a line that is none: refused."""
     name, colon, value = line.partition(b":")
     if line and (not colon or not name or name.strip() != name or b" " in name or b"\r" in value or b"\0" in value):
-        raise _bad("a header is malformed")
+        raise bad("a header is malformed")
     name = name.lower()
     if name in _NEEDED:
         if name in found:
-            raise _bad("a header stands there twice")
+            raise bad("a header stands there twice")
         found[name] = value.strip()
 
 
@@ -476,13 +270,13 @@ def _content_range(value):
     span, slash, total = value.strip().partition(b"/")
     first, dash, last = span.partition(b"-")
     if unit.lower() != b"bytes" or not slash or not dash:
-        raise _bad("it does not say which part of the file it is")
+        raise bad("it does not say which part of the file it is")
     return _digits(first), _digits(last), None if total == b"*" else _digits(total)
 
 
 def _digits(value):
     if not 0 < len(value) < 11 or not all(48 <= c <= 57 for c in value):
-        raise _bad("a number is malformed")
+        raise bad("a number is malformed")
     return int(value)
 
 
@@ -491,7 +285,3 @@ def _text(value, most):
     if value is None or not 0 < len(value) <= most or not all(33 <= c <= 126 for c in value):
         return None
     return value.decode()
-
-
-def _bad(what):
-    return OtaError("bad_response", "the server's answer is not understood: " + what)
