@@ -165,6 +165,8 @@ class Connection:
                 return None
             reason = "timeout" if error.errno == errno.ETIMEDOUT else self._phase
             raise OtaError(reason, "%s: %s" % (_TEXT[reason], error))
+        except ValueError as error:  # MicroPython's word for a certificate that is refused
+            raise OtaError("tls", "%s: %s" % (_TEXT["tls"], str(error).strip()))
 
     def _check(self, since):
         now = ticks_ms()
