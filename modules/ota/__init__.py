@@ -1,10 +1,5 @@
 """The OTA plugin: keeps the board's files up to date, and never leaves them half changed."""
 
+from .module import Module
 
-def __getattr__(name):
-    """The module's class is imported when the registry asks for it: the pure parts serve the host without a runtime."""
-    if name == "Module":
-        from .module import Module
-
-        return Module
-    raise AttributeError(name)
+__all__ = ("Module",)

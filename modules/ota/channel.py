@@ -11,6 +11,8 @@ Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which
 import binascii
 import hashlib
 
+from iot_platform.profile import name_ok
+
 from . import release, sign, versions
 from .errors import OtaError
 
@@ -65,7 +67,7 @@ def _check_fields(value):
             raise _bad(key)
     if value["format"] != release.FORMAT:
         raise _bad("format")
-    if not release.name_ok(value["name"]) or not release.name_ok(value["channel"]):
+    if not name_ok(value["name"]) or not name_ok(value["channel"]):
         raise _bad("name or channel")
     if not versions.valid(value["version"]):
         raise _bad("version")
@@ -82,7 +84,7 @@ def _check_fields(value):
 
 def _check_file(key, value):
     """``{"file", "size", "sha256"}``, the file beside the channel file: a plain name, never a path."""
-    if not isinstance(value, dict) or not release.name_ok(value.get("file")):
+    if not isinstance(value, dict) or not name_ok(value.get("file")):
         raise _bad(key)
     if not release.is_whole(value.get("size"), release.MAX_COUNTER) or not release.is_digest(value.get("sha256")):
         raise _bad(key)

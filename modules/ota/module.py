@@ -55,7 +55,7 @@ class Module(Base):
         except (OSError, ValueError) as error:
             self.warn("off: profile.json cannot be read:", error)
             return False
-        errors = [e for e in profiles.check(profile) if e[0].split(".")[0] in ("shortName", "ota", "activeModules")]
+        errors = profiles.check(profile)
         if errors:
             self.warn("off: profile.json: %s %s; expected: %s" % errors[0])
             return False
@@ -178,9 +178,7 @@ class Module(Base):
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-        from . import release
-
-        if not release.name_ok(channel):
+        if not profiles.name_ok(channel):
             raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
         self.platform.prefs.set("ota.channel", channel)
         self.platform.prefs.save()

@@ -4,7 +4,7 @@ Rules (the same for entries of a release, for ``delete`` and for ``recursive_del
 
 1. A path is made of parts of ``[A-Za-z0-9_.-]`` joined by single ``/``: it is relative to the board's root.
 2. No part is empty, ``.``, ``..`` or ends in ``.``; a path has at most 100 bytes.
-3. ``.ota/``, ``prefs.json``, ``prefs.json.*`` and ``crash.log`` are never touched, in any spelling of their case.
+3. ``.ota/`` and what begins with ``prefs.json`` or ``crash.log`` is never touched, in any spelling of its case.
 4. ``ota_boot``, whatever begins with ``boot``, and the names of built-in modules are refused as a file or folder at the root
    or in ``lib/``: MicroPython would run or import them in place of the firmware's. The loader's own files are the exception.
 
@@ -45,7 +45,7 @@ def check(path):
 def protected(path):
     """True for what belongs to the board or its user, whatever the case of its letters (rule 3)."""
     first = path.lower().split("/")[0]
-    return first in (".ota", "crash.log") or first == "prefs.json" or first.startswith("prefs.json.")
+    return first == ".ota" or first.startswith("prefs.json") or first.startswith("crash.log")
 
 
 def shadows(path):

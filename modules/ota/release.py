@@ -8,6 +8,8 @@ This file decides what is valid; it opens nothing and writes nothing. Host and b
 
 import json
 
+from iot_platform.profile import name_ok
+
 from . import paths, versions
 from .errors import OtaError
 
@@ -81,11 +83,6 @@ def is_digest(text):
 def is_whole(value, most):
     """True for an int (not a bool) from 0 to `most`."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def name_ok(text):
-    """True for a shortName: 1 to 64 of ``[A-Za-z0-9_.-]``, not beginning with a dot."""
-    return isinstance(text, str) and 0 < len(text) <= 64 and text[0] != "." and all(_in_name(c) for c in text)
 
 
 def load_object(text, what, reason="bad_bundle"):
@@ -166,10 +163,6 @@ def _check_delete(names):
 
 def _versions_tuple(text):
     return text == "" or versions.valid(text)
-
-
-def _in_name(c):
-    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "_.-"
 
 
 def _bad(key):

@@ -1,0 +1,131 @@
+"""The profile's ``ota`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
+
+from iot_platform.profile import field, name_ok
+
+from . import paths, release, sign
+from .errors import OtaError
+
+_REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
+
+
+def check(ota):
+    """Every error of the section: a list of ``(key, problem, expected form)``, empty for a good one."""
+    if not isinstance(ota, dict):
+        return [("ota", "is missing" if ota is None else "is wrong", _REQUIRED_KEYS)]
+    errors = []
+    for key, good, expected in _REQUIRED:
+        field(errors, ota, key, good, expected, "ota.", True)
+    for key, good, expected in _OPTIONAL:
+        field(errors, ota, key, good, expected, "ota.")
+    _check_keys(errors, ota.get("public_keys"))
+    return errors
+
+
+def unknown(ota):
+    """Keys of the section that mean nothing here: perhaps misspelled."""
+    known = [row[0] for row in _REQUIRED + _OPTIONAL] + ["public_keys"]
+    return sorted("ota." + key for key in ota if key not in known) if isinstance(ota, dict) else []
+
+
+def _check_keys(errors, keys):
+    if keys is None:
+        return
+    if not isinstance(keys, list) or not 0 < len(keys) <= sign.MAX_KEYS:
+        errors.append(("ota.public_keys", "is wrong", "a list of 1 to %d keys (iotctl keygen writes them)" % sign.MAX_KEYS))
+        return
+    for i, key in enumerate(keys):
+        try:
+            sign.modulus(key)
+        except OtaError as error:
+            errors.append(("ota.public_keys[%d]" % i, "is wrong", str(error)))
+
+
+def is_url(value):
+    if not isinstance(value, str) or len(value) > 200 or "@" in value:
+        return False
+    scheme = value.startswith("http://") or value.startswith("https://")
+    return scheme and len(value) > 8 and all(33 <= ord(c) < 127 for c in value)
+
+
+def _is_path(value):
+    try:
+        paths.check(value.strip("/") if isinstance(value, str) else value)
+    except OtaError:
+        return False
+    return True
+
+
+def _is_download(value):
+    """Beside the live tree: a file of its own at the root or below .ota/, nothing that a board needs."""
+    if not _is_path(value):
+        return False
+    name = value.strip("/").lower()
+    return name.startswith(".ota/download") or not _critical(name)
+
+
+def _is_paths(value):
+    return isinstance(value, list) and all(_is_path(path) for path in value)
+
+
+def _is_deletable(value):
+    return _is_paths(value) and not any(_critical(path.strip("/")) for path in value)
+
+
+def _critical(path):
+    return paths.protected(path) or paths.shadows(path) or path in paths.LOADER + ("main.py", "profile.json", "version")
+
+
+def _is_bool(value):
+    return isinstance(value, bool)
+
+
+def _between(low, high):
+    return lambda value: release.is_whole(value, high) and value >= low
+
+
+def _is_window(value):
+    begin, dash, end = value.partition("-") if isinstance(value, str) else ("", "", "")
+    return bool(dash) and _is_time(begin) and _is_time(end)
+
+
+def _is_time(text):
+    digits = text[:2] + text[3:]
+    return len(text) == 5 and text[2] == ":" and digits.isdigit() and int(text[:2]) < 24 and int(text[3:]) < 60
+
+
+def _is_headers(value):
+    if not isinstance(value, dict) or len(value) > 8:
+        return False
+    return all(_is_header_text(name) and ":" not in name and _is_header_text(value[name]) for name in value)
+
+
+def _is_header_text(text):
+    return isinstance(text, str) and 0 < len(text) <= 512 and all(32 <= ord(c) < 127 for c in text)
+
+
+def _is_mip(value):
+    if not isinstance(value, dict) or not is_url(value.get("index")):
+        return False
+    digests = value.get("sha256", {})
+    return isinstance(digests, dict) and all(_is_path(path) and release.is_digest(digests[path]) for path in digests)
+
+
+_REQUIRED = (
+    ("url", is_url, "the folder on the server, such as https://example.org/firmware"),
+    ("tmp_filename", _is_download, "a file name for the download, such as new_firmware.tar.gz"),
+    ("excluded_files", _is_paths, "a list of files or folders that updates leave alone, such as []"),
+    ("delete", _is_deletable, "a list of files or folders that an update removes, such as []; nothing that the board needs"),
+)
+_OPTIONAL = (
+    ("channel", name_ok, "a channel's name, such as stable"),
+    ("check_interval_s", _between(10, 2_592_000), "seconds between checks, 10 to 2592000"),
+    ("auto_install", _is_bool, "true or false"),
+    ("confirm_timeout_s", _between(10, 7200), "seconds that a new version has to prove itself, 10 to 7200"),
+    ("confirm_wakes", _between(1, 20), "good wakes before a sleeping board confirms, 1 to 20"),
+    ("max_boot_attempts", _between(1, 10), "boots that a new version gets, 1 to 10"),
+    ("keep_previous", _is_bool, "true or false"),
+    ("window", _is_window, "a time of day (UTC) for installs, such as 02:00-04:30"),
+    ("headers", _is_headers, 'headers for your server, such as {"Authorization": "Bearer ..."}'),
+    ("ca", _is_path, "a file on the board with the server's CA certificate"),
+    ("mip", _is_mip, 'an index for mip, such as {"index": "https://example.org/mip", "sha256": {"lib/requests.mpy": "..."}}'),
+)

@@ -1,0 +1,210 @@
+"""Wifi: joins the user's network, joins it again after every loss, and opens an access point when there is none to join.
+
+Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. Nothing here waits: tick() looks at
+the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
+"""
+
+import random
+import time
+
+import network
+from iot_platform.module import Module as Base
+
+_CONNECT_MS = 15_000
+_FIRST_PAUSE_MS = 1_000
+_LAST_PAUSE_MS = 60_000
+_AP_AFTER = 4  # failed attempts before the access point opens beside the station
+_CHECK_MS = 500
+_WRONG_PASSWORD = -3  # on rp2, which has no STAT_WRONG_PASSWORD
+
+
+class Module(Base):
+    name = "wifi"
+
+    def __init__(self, platform):
+        super().__init__(platform)
+        self.state = "off"  # off, connecting, connected, waiting
+        self._failures = 0
+        self._since = time.ticks_ms()
+        self._pause = 0
+        self._looked = self._since
+        self._station = self._access_point = None
+
+    def start(self):
+        interface = getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0))
+        self._station = network.WLAN(interface)
+        if hasattr(network, "hostname"):
+            network.hostname(self._host_name()[:32])
+        self.platform.bus.publish("wifi/connected", False)
+        if self._ssid():
+            self._connect()
+        else:
+            self.platform.log("wifi: no network is configured")
+            self._open_access_point()
+
+    def tick(self):
+        now = time.ticks_ms()
+        if self.state == "off" or time.ticks_diff(now, self._looked) < _CHECK_MS:
+            return
+        self._looked = now
+        connected = self._station.isconnected()
+        elapsed = time.ticks_diff(now, self._since)
+        if self.state == "connected" and not connected:
+            self._lost()
+        elif self.state == "connecting":
+            if connected:
+                self._connected()
+            elif elapsed > _CONNECT_MS or self._refused():
+                self._failed()
+        elif self.state == "waiting" and elapsed > self._pause:
+            self._connect()
+
+    def telemetry(self):
+        """ssid, ip, rssi (dBm), freeram and freedisk (bytes), version."""
+        connected = self.state == "connected"
+        return {
+            "ssid": self._ssid() if connected else "",
+            "ip": self._station.ifconfig()[0] if connected else "",
+            "rssi": self._rssi() if connected else 0,
+            "freeram": self.platform.board.mem_free(),
+            "freedisk": self.platform.board.disk_free(),
+            "version": _version(),
+            "wifi/state": self.state,
+        }
+
+    def stop(self):
+        if self._station:
+            self._station.disconnect()
+
+    # -- for the web page
+
+    def scan(self):
+        """Networks in reach, strongest first: dicts of ssid, rssi and open. Takes seconds on a board."""
+        self._station.active(True)
+        found = {}
+        for ssid, _mac, _channel, rssi, security, _hidden in self._station.scan():
+            name = ssid.decode()
+            if name and (name not in found or rssi > found[name]["rssi"]):
+                found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
+        return sorted(found.values(), key=lambda item: -item["rssi"])
+
+    def join(self, ssid, password):
+        """Remember a network and join it. ValueError when it cannot be one."""
+        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
+            raise ValueError("a network's name has 1 to 32 bytes")
+        if password and not 8 <= len(password) <= 63:
+            raise ValueError("a wifi password has 8 to 63 characters")
+        self.platform.prefs.set("wifi.ssid", ssid)
+        self.platform.prefs.set("wifi.password", password or "")
+        self.platform.prefs.save()
+        self._failures = 0
+        self._connect()
+
+    def forget(self):
+        """Forget the user's network; the profile's counts again."""
+        self.platform.prefs.remove("wifi.ssid")
+        self.platform.prefs.remove("wifi.password")
+        self.platform.prefs.save()
+        self.start()
+
+    def status(self):
+        ap = self._access_point
+        return {"state": self.state, "ssid": self._ssid(), "access_point": bool(ap and ap.active())}
+
+    # -- the state machine
+
+    def _enter(self, state):
+        self.state = state
+        self._since = time.ticks_ms()
+        self.platform.bus.publish("wifi/state", state)
+        self.platform.bus.publish("wifi/connected", state == "connected")
+
+    def _connect(self):
+        self._enter("connecting")
+        self._station.active(True)
+        try:
+            self._station.connect(self._ssid(), self._password())
+        except OSError as error:
+            self.platform.log("wifi: cannot join", self._ssid(), error)
+            self._failed()
+
+    def _connected(self):
+        self._failures = 0
+        self._enter("connected")
+        self.platform.log("wifi: connected to", self._ssid(), "as", self._station.ifconfig()[0])
+        self._close_access_point()
+        self.platform.bus.publish_all(self.telemetry())
+        ota = self.platform.module("ota")
+        if ota:
+            ota.request_check()
+
+    def _lost(self):
+        self.platform.log("wifi: lost", self._ssid())
+        self._failures = 0
+        self._wait()
+
+    def _failed(self):
+        self._failures += 1
+        self._station.disconnect()
+        self._wait()
+        self.platform.log("wifi: could not join %s, next try in %d ms" % (self._ssid(), self._pause))
+        if self._failures == _AP_AFTER:
+            self._open_access_point()
+
+    def _wait(self):
+        """A growing pause with some jitter, so that a whole site does not come back in the same second."""
+        pause = min(_FIRST_PAUSE_MS << min(self._failures, 6), _LAST_PAUSE_MS)
+        self._pause = pause + random.getrandbits(10) * pause // 4096
+        self._enter("waiting")
+
+    def _refused(self):
+        """True when the interface says already that it will not work."""
+        status = self._station.status()
+        names = ("STAT_WRONG_PASSWORD", "STAT_NO_AP_FOUND", "STAT_CONNECT_FAIL", "STAT_ASSOC_FAIL")
+        return status == _WRONG_PASSWORD or any(status == getattr(network, name, None) for name in names)
+
+    def _open_access_point(self):
+        interface = getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1))
+        self._access_point = ap = network.WLAN(interface)
+        password = self.platform.prefs.get("wifi.ap_password") or self._section().get("ap_password")
+        ap.active(True)
+        if password:
+            ap.config(ssid=self._host_name(), key=password, security=3)
+        else:
+            ap.config(ssid=self._host_name())
+        self.platform.log("wifi: access point", self._host_name(), "is open at", ap.ifconfig()[0])
+
+    def _close_access_point(self):
+        if self._access_point and self._access_point.active():
+            self._access_point.active(False)
+
+    # -- what is configured
+
+    def _section(self):
+        section = self.platform.profile.get("wifi")
+        return section if isinstance(section, dict) else {}
+
+    def _ssid(self):
+        return self.platform.prefs.get("wifi.ssid") or self._section().get("ssid")
+
+    def _password(self):
+        if self.platform.prefs.get("wifi.ssid"):
+            return self.platform.prefs.get("wifi.password")
+        return self._section().get("password")
+
+    def _host_name(self):
+        return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
+
+    def _rssi(self):
+        try:
+            return self._station.status("rssi")
+        except (OSError, ValueError):  # not on every port
+            return 0
+
+
+def _version():
+    try:
+        with open("/version") as f:
+            return f.read(64).strip()
+    except OSError:
+        return "unknown!"

@@ -1,0 +1,34 @@
+"""The contract of every module: one lifecycle, and everything that it may leave out."""
+
+
+class Module:
+    """What the runtime calls. Each method is short: other modules wait meanwhile."""
+
+    name = ""
+
+    def __init__(self, platform):
+        self.platform = platform
+
+    def start(self):
+        """Once, after every module exists."""
+
+    def tick(self):
+        """Every loop; returns fast."""
+
+    def telemetry(self):
+        """Values to publish on the bus, as a dict, about once a second; None for nothing."""
+
+    def on_telemetry(self, values):
+        """What changed on the bus since the last loop: {key: value}."""
+
+    def on_command(self, command):
+        """A command from the bus: command.path, command.payload, command.source."""
+
+    def routes(self, web):
+        """Register routes with the web server."""
+
+    def busy(self):
+        """None, or why a restart must wait: a door is moving, the battery is low."""
+
+    def stop(self):
+        """Before a restart, or when the module is switched off."""

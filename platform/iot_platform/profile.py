@@ -1,0 +1,62 @@
+"""profile.json: what the owner configures at build time. Host and board check it with the same code.
+
+Each module checks its own section; this file checks what the platform itself needs.
+
+>>> check({"shortName": "door"})
+[('activeModules', 'is missing', 'a list of module folders, such as ["serial_log", "wifi", "ota"]')]
+"""
+
+import json
+
+MAX_BYTES = 16 * 1024
+
+
+def load(path="/profile.json"):
+    """The profile as a dict. OSError when there is none, ValueError when it is not a JSON object."""
+    with open(path) as f:
+        text = f.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError("it is larger than %d bytes" % MAX_BYTES)
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def check(profile):
+    """Every error: a list of ``(key, problem, expected form)``, empty for a good profile."""
+    errors = []
+    field(errors, profile, "shortName", name_ok, "1 to 64 letters, digits, _ . or -", required=True)
+    field(errors, profile, "activeModules", _is_names, 'a list of module folders, such as ["serial_log", "wifi", "ota"]', required=True)
+    field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
+    if not errors and "ota" in profile["activeModules"]:
+        from modules.ota import config
+
+        errors.extend(config.check(profile.get("ota")))
+    return errors
+
+
+def field(errors, value, key, good, expected, prefix="", required=False):
+    """Check one key of an object: note it in `errors` when it is missing though required, or not `good`."""
+    if key not in value:
+        if required:
+            errors.append((prefix + key, "is missing", expected))
+    elif not good(value[key]):
+        errors.append((prefix + key, "is wrong", expected))
+
+
+def name_ok(text):
+    """True for a plain name that is safe in a URL and as a file: 1 to 64 of ``[A-Za-z0-9_.-]``, not beginning with a dot."""
+    return isinstance(text, str) and 0 < len(text) <= 64 and text[0] != "." and all(_in_name(c) for c in text)
+
+
+def _in_name(c):
+    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "_.-"
+
+
+def _is_names(value):
+    return isinstance(value, list) and all(name_ok(name) and "." not in name for name in value)
+
+
+def _is_watchdog(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 8

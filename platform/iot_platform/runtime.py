@@ -1,0 +1,189 @@
+"""The runtime: every module in one asyncio loop, none of which can take another down.
+
+A module that raises is logged with its traceback and keeps its place; one that raises at import, in start() or in ten ticks
+running is switched off and reported as ``module/<name>``. Modules may start asyncio tasks of their own, such as a server.
+"""
+
+import asyncio
+import gc
+import time
+
+import ota_boot
+
+from . import profile, registry
+from .board import Board
+from .bus import Bus
+from .prefs import Prefs
+
+BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
+_LOOP_MS = 10
+_TELEMETRY_MS = 1_000
+_HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
+_MAX_FAILURES = 10
+_SAFE_AFTER = 3  # bad boots, one after the other
+
+
+def run():
+    """Start the platform; returns only by an exception."""
+    platform = Platform()
+    asyncio.run(platform.main())
+
+
+class Platform:
+    """What modules get: profile, preferences, bus, board, each other, and the log."""
+
+    def __init__(self):
+        from modules.serial_log import SerialLog
+
+        self._log = SerialLog
+        self.board = Board()
+        self.bus = Bus()
+        self.prefs = Prefs()
+        self.safe_mode = ota_boot.failures >= _SAFE_AFTER
+        self.ticks = 0
+        self.modules = {}
+        self.failed = {}
+        self.max_gap_ms = 0
+        self._failures = {}
+        self._restart = None
+        self.profile, self.profile_errors = self._load_profile()
+
+    def module(self, name):
+        """A running module, or None."""
+        return self.modules.get(name)
+
+    def log(self, *parts):
+        self._log.log(*parts)
+
+    def request_reset(self, reason):
+        """Restart as soon as no module is busy, and after BUSY_LIMIT_S in any case."""
+        if self._restart is None:
+            self._restart = (reason, time.ticks_add(time.ticks_ms(), BUSY_LIMIT_S * 1000))
+
+    def switch_off(self, name, where, error):
+        """Take a module out of the loop for good; the others run on."""
+        self._log.exception(error, "module", name, "is switched off: it failed in", where)
+        self.failed[name] = "%s: %r" % (where, error)
+        self.bus.publish("module/" + name, "off: " + self.failed[name])
+        module = self.modules.pop(name, None)
+        if module:
+            try:
+                module.stop()
+            except Exception as stop_error:
+                self._log.exception(stop_error, "module", name, "failed in stop")
+
+    async def main(self):
+        """Load and start the modules, then loop for ever."""
+        self._start()
+        began = last = seconds = time.ticks_ms()
+        while True:
+            now = time.ticks_ms()
+            self.max_gap_ms = max(self.max_gap_ms, time.ticks_diff(now, last))
+            last = now
+            second = time.ticks_diff(now, seconds) >= _TELEMETRY_MS
+            if second:
+                seconds = now
+                self._collect()
+                if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
+                    ota_boot.note_success()
+            self._loop()
+            await asyncio.sleep_ms(_LOOP_MS)
+
+    def _load_profile(self):
+        try:
+            loaded = profile.load()
+        except (OSError, ValueError) as error:
+            self._log.error("profile.json cannot be read, only the safe modules start:", error)
+            return {}, [("profile.json", "cannot be read", "a JSON object")]
+        errors = profile.check(loaded)
+        for key, problem, expected in errors[:1]:
+            self._log.error("profile.json: %s %s; expected: %s" % (key, problem, expected))
+        return loaded, errors
+
+    def _start(self):
+        if self.prefs.warning:
+            self._log.warning(self.prefs.warning)
+        names = self.profile.get("activeModules", registry.SAFE)
+        names = names if isinstance(names, list) else registry.SAFE
+        if self.safe_mode:
+            self._log.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(registry.SAFE), "start")
+            names = [name for name in names if name in registry.SAFE]
+        self.bus.publish("safe_mode", self.safe_mode)
+        self.modules = {}
+        self.modules.update(registry.load(self, names))
+        for name in list(self.modules):
+            try:
+                self.modules[name].start()
+            except Exception as error:
+                self.switch_off(name, "start", error)
+        gc.collect()
+        self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
+        if self.profile.get("watchdog_s"):
+            self.board.start_watchdog(self.profile["watchdog_s"] * 1000)
+
+    def _loop(self):
+        """One round: ticks, then what has changed, then commands; all from one list, so that all see the same."""
+        for name in list(self.modules):
+            self._call(name, "tick")
+        changes = self.bus.take_changes()
+        commands = self.bus.take_commands()
+        if changes or commands:
+            for name in list(self.modules):
+                if changes:
+                    self._call(name, "on_telemetry", changes)
+                for command in commands:
+                    self._call(name, "on_command", command)
+        self.ticks += 1
+        self.board.feed()
+        if self._restart:
+            self._try_restart()
+
+    def _collect(self):
+        for name in list(self.modules):
+            values = self._call(name, "telemetry")
+            if values:
+                self.bus.publish_all(values)
+        self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
+
+    def _call(self, name, method, *args):
+        """Call a module's method; what it raises is its own affair. Ten times running is the end of the module."""
+        module = self.modules.get(name)
+        if module is None:
+            return None
+        try:
+            result = getattr(module, method)(*args)
+        except Exception as error:  # includes MemoryError
+            self._count_failure(name, method, error)
+            return None
+        if self._failures:
+            self._failures.pop(name + method, None)
+        return result
+
+    def _count_failure(self, name, method, error):
+        gc.collect()
+        key = name + method
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        if count >= _MAX_FAILURES:
+            self.switch_off(name, method, error)
+        elif count == 1:
+            self._log.exception(error, "module", name, "failed in", method)
+        else:
+            self._log.warning("module", name, "failed in", method, "again, time", count)
+
+    def _try_restart(self):
+        reason, deadline = self._restart
+        waiting = self._busy_module()
+        if waiting and time.ticks_diff(deadline, time.ticks_ms()) > 0:
+            self.bus.publish("restart/waiting_for", waiting)
+            return
+        self._log.info("restarting:", reason)
+        for name in list(self.modules):
+            self._call(name, "stop")
+        self.board.reset()
+
+    def _busy_module(self):
+        for name in list(self.modules):
+            why = self._call(name, "busy")
+            if why:
+                return "%s: %s" % (name, why)
+        return ""

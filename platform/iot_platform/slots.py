@@ -1,0 +1,63 @@
+"""A small value that survives any power cut: two files, a counter and a digest. The newest valid one counts.
+
+A rename over an existing file is atomic on littlefs, but FAT deletes it first; two slots need no rename at all. A slot is one
+line of payload, then ``<counter> <SHA-256 of payload and counter>``. A file without that second line (written by hand) counts
+as the oldest.
+"""
+
+import binascii
+import hashlib
+
+MAX_BYTES = 16 * 1024
+
+
+def read(paths):
+    """``(counter, payload)`` of the newest valid slot; ``(0, None)`` when there is none.
+
+    :param paths: the two files.
+    """
+    best = (0, None)
+    for path in paths:
+        counter, payload = _read_slot(path)
+        if payload is not None and (best[1] is None or counter > best[0]):
+            best = (counter, payload)
+    return best
+
+
+def write(paths, payload):
+    """Write `payload` (bytes without a line feed) into the slot that is not the newest valid one, and read it back.
+
+    OSError when it cannot be written; the other slot is as it was.
+    """
+    if b"\n" in payload or len(payload) > MAX_BYTES:
+        raise ValueError("a slot holds one line of at most %d bytes" % MAX_BYTES)
+    counter, _payload = read(paths)
+    newest = _read_slot(paths[0])
+    target = paths[1] if newest[1] is not None and newest[0] == counter else paths[0]
+    counter += 1
+    with open(target, "wb") as f:
+        f.write(payload)
+        f.write(b"\n%d %s\n" % (counter, _digest(payload, counter)))
+    if _read_slot(target) != (counter, payload):
+        raise OSError(5, "%s does not read back as it was written" % target)
+
+
+def _read_slot(path):
+    try:
+        with open(path, "rb") as f:
+            raw = f.read(MAX_BYTES + 128)
+    except OSError:
+        return (0, None)
+    payload, _, last = raw.partition(b"\n")
+    if not last:
+        return (0, payload if payload[:1] == b"{" and payload.rstrip()[-1:] == b"}" else None)
+    counter, _, digest = last.strip().partition(b" ")
+    if not counter.isdigit() or len(counter) > 9 or digest != _digest(payload, int(counter)):
+        return (0, None)
+    return (int(counter), payload)
+
+
+def _digest(payload, counter):
+    running = hashlib.sha256(payload)
+    running.update(b"%d" % counter)
+    return binascii.hexlify(running.digest())
