@@ -2,35 +2,27 @@
 
     <url>/<shortName in lower case>/latest     ->  1.4.0;firmware.tar.gz;120;43210;<sha256>;
 
-Fields from the third on may be missing (older servers give ``version;file;`` or ``version;file;kb;sha256``). The archive holds
-the whole tree of the new version, `version` included; what the running version has and it has not, goes. From it a list like a
-bundle's is made, and from there on everything is as with a bundle: the same rules for paths, staged, journalled, on trial.
+Fields from the third on may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. The archive is an
+unsigned tar.gz, see archive. Nothing proves where it comes from, so this serves only boards that have no pinned key (see check).
 
-Nothing here proves where an archive comes from, so this serves boards without a pinned key only (see check). The requests
-go through `requests`, because that is what the protocol's servers know: each step may block for as long as its timeout.
-It would pass a token on to another host with a redirect, so it gets none of the profile's headers.
+This goes through `requests`. It may block for its timeout at each of its own reads, up to the end of the headers; bodies are read
+without blocking, bounded. It follows redirects by its own rules, token and all, so it gets none of the profile's headers.
 """
 
 import errno
 import hashlib
-import json
-import os
 
 import ota_boot
 
-from . import bundle, check, fetch, files, packages, paths, release, versions
+from . import check, fetch, files, packages, release, versions
 from .connection import ticks_diff, ticks_ms
-from .errors import OtaError
+from .errors import OtaError, status_error
 
 _MAX_LATEST = 256
 _TIMEOUT_S = 5  # less than the watchdog's 8
 _IDLE_MS = 15_000
 _TOTAL_MS = 900_000
 _SPARE = 4 * 4096
-_MAX_FILES = 300
-_MAX_TOTAL = 16 * 1024 * 1024
-_MAX_PROFILE = 16 * 1024
-_MEMBERS = "members"  # the entries in the archive's order, below /.ota
 
 
 def parse_latest(text):
@@ -59,7 +51,7 @@ def latest(ota):
     response = Response(ota, ota.url("latest"))
     try:
         if response.status != 200:
-            raise check.status_error(response, "latest")
+            raise status_error(response, "latest")
         body = yield from check.read_body(response, _MAX_LATEST)
     finally:
         ota.count(response)
@@ -71,68 +63,33 @@ def latest(ota):
 
 
 def download(ota, offer):
-    """Bring the archive to ``ota.archive`` and check it as far as that is possible. Generator; a failure leaves nothing."""
+    """Bring the archive to ``ota.archive`` and check it as far as that is possible. Generator; a failure leaves nothing.
+
+    It is never resumed: the protocol may not even say which file it is.
+    """
+    from . import archive
+
     fetch.discard(ota, ota.archive)
     fetch.check_space(offer, 0)
     part = {"legacy": True, "version": offer.version, "size": offer.size, "sha256": offer.sha256}
     ota.store.set("part", part)
     try:
         yield from _receive(ota, offer)
-        yield from _scan(ota, part)
-    except OtaError:
-        fetch.discard(ota, ota.archive)
-        raise
+        ota.log("verifying")
+        yield from archive.scan(ota, part)
+        part["done"] = True
     finally:
-        _forget()
-    part["done"] = True
+        archive.forget()
+        if not part.get("done"):
+            fetch.discard(ota, ota.archive)
     ota.store.save()
 
 
 def unpack(ota, part, target):
-    """Stage the archive in ``ota.archive``. Generator.
+    """Stage what download() has brought: see archive.unpack. Generator."""
+    from . import archive
 
-    :param part: what download() has noted about it.
-    :param target: stage.Stage.
-    """
-    try:
-        ranks = yield from _scan(ota, part)
-        header = yield from bundle.check_list()
-        digest = yield from _list_digest(ota.view)
-        yield from target.begin(header, digest, None)
-        with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "rb") as lines:
-            tar = bundle.open_tar(f)
-            for path, member in members(tar):
-                entry = json.loads(lines.readline() or b"{}")
-                if entry.get("path") != path or entry["size"] != member.size:
-                    raise OtaError("bad_digest", "the archive changed while it was read")
-                yield from bundle._read_file(tar, member, ranks.pop(0), entry, ota.view, target)
-        if ranks:
-            raise OtaError("bad_digest", "the archive changed while it was read")
-        target.header = release.parse_header(json.dumps(dict(header, delete=_deletes())))
-    finally:
-        _forget()
-
-
-def members(tar):
-    """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed. Folders need no member of their own."""
-    while True:
-        try:
-            member = tar.next()
-        except ValueError as error:  # lib/tarfile's TarError
-            raise OtaError("bad_bundle", str(error))
-        if member is None:
-            return
-        path = _normal(member)
-        if member.isdir():
-            if path and path != ".":
-                paths.check_member(path)
-        elif not member.isreg():
-            raise OtaError("bad_member", "%s is a link, a device or an extension" % path)
-        elif member.size > release.MAX_FILE:
-            raise OtaError("too_large", "%s has %d bytes" % (path, member.size))
-        else:
-            paths.check_member(path)
-            yield path, member
+    yield from archive.unpack(ota, part, target)
 
 
 class Response:
@@ -153,8 +110,8 @@ class Response:
     def length(self):
         """The body's length if the server says so, else None."""
         for name, value in (getattr(self._response, "headers", None) or {}).items():
-            if name.lower() == "content-length":
-                return _number(value)
+            if name.lower() == "content-length" and value.isdigit() and len(value) < 10:
+                return int(value)
         return None
 
     def read_into(self, view):
@@ -200,7 +157,7 @@ def _receive(ota, offer):
     response = Response(ota, ota.url(offer.file))
     try:
         if response.status != 200:
-            raise check.status_error(response, offer.file)
+            raise status_error(response, offer.file)
         size, sha256 = yield from _write(ota, response, offer.size or response.length or 0)
         if size < (offer.size or response.length or 1):
             raise OtaError("connection_lost", "the server sent only %d bytes" % size)
@@ -228,112 +185,6 @@ def _write(ota, response, total):
             f.write(part)
             running.update(part)
             ota.progress(held, total)
-
-
-def _scan(ota, part):
-    """Read the whole archive and make ``/.ota/list`` of it. Generator; returns each member's place in that list."""
-    names, offsets, total = [], [], 0
-    with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "wb") as out:
-        tar = bundle.open_tar(f)
-        version = None
-        for path, member in members(tar):
-            total += member.size
-            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
-                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
-            names.append(path)
-            offsets.append(out.tell())
-            digest = hashlib.sha256()
-            content = _Beginning()
-            yield from bundle._copy(tar, member, ota.view, digest, content if path == "version" else None)
-            version = content.text if path == "version" else version
-            entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
-            out.write(json.dumps(entry).encode() + b"\n")
-    if version != part["version"]:
-        raise OtaError("version_mismatch", "the archive is version %s, not %s as announced" % (version, part["version"]))
-    order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
-    header = release_header(ota.name_on_server, part["version"], len(names), total)
-    yield from _write_list(header, order, offsets)
-    yield from bundle.check_list()  # duplicates, twins, a file that is also a folder
-    ranks = order[:]
-    for n, i in enumerate(order):
-        ranks[i] = n
-    return ranks
-
-
-def release_header(name, version, count, total):
-    """A header for what has none: sequence 0 raises no floor, and an empty `micropython` asks for none."""
-    return {
-        "format": release.FORMAT, "name": name, "version": version, "sequence": 0, "base": None, "tree": "", "micropython": "",
-        "mpy": 0, "created": 0, "expires": None, "notes": "", "files": count, "size": total, "delete": [],
-    }  # fmt: skip
-
-
-def _write_list(header, order, offsets):
-    tree = hashlib.sha256()
-    with open(ota_boot.ota(_MEMBERS), "rb") as source:
-        for i in order:
-            source.seek(offsets[i])
-            tree.update(release.tree_line(json.loads(source.readline())))
-            yield
-        header["tree"] = files.hexdigest(tree)
-        with open(ota_boot.ota(bundle.LIST), "wb") as out:
-            out.write(json.dumps(header).encode() + b"\n")
-            for i in order:
-                source.seek(offsets[i])
-                out.write(source.readline())
-                yield
-
-
-def _list_digest(view):
-    running = hashlib.sha256()
-    with open(ota_boot.ota(bundle.LIST), "rb") as f:
-        n = f.readinto(view)
-        while n:
-            running.update(view[:n])
-            yield
-            n = f.readinto(view)
-    return running.digest()
-
-
-def _deletes():
-    """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
-    for n, entry in bundle.entries():
-        if entry["path"] == "profile.json":
-            staged = ota_boot.slot("stage", n)
-            path = staged if ota_boot.exists(staged) else ota_boot.live("profile.json")
-            break
-    else:
-        return []
-    if files.file_size(path) > _MAX_PROFILE:
-        raise OtaError("bad_bundle", "the new profile is larger than %d bytes" % _MAX_PROFILE)
-    with open(path, "rb") as f:
-        profile = release.load_object(f.read(), "the new profile")
-    settings = profile.get("ota")
-    names = settings.get("delete", []) if isinstance(settings, dict) else []
-    return [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
-
-
-class _Beginning:
-    """Takes the short text of a file as it is copied."""
-
-    def __init__(self):
-        self.text = ""
-
-    def write(self, data):
-        try:
-            self.text = (self.text + bytes(data[:64]).decode()).strip()[:64]
-        except UnicodeError:
-            raise OtaError("bad_bundle", "the archive's version is not text")
-
-
-def _forget():
-    if ota_boot.exists(ota_boot.ota(_MEMBERS)):
-        os.remove(ota_boot.ota(_MEMBERS))
-
-
-def _normal(member):
-    name = member.name[2:] if member.name.startswith("./") else member.name
-    return name[:-1] if member.isdir() and name.endswith("/") else name
 
 
 def _number(text):

@@ -1,0 +1,187 @@
+"""An archive without a list of its files: an unsigned tar.gz that holds the whole tree of a new version.
+
+`scan` makes of it a list like a bundle's, so that from there on everything is as with a bundle: staged, journalled, on trial.
+
+1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
+2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
+3. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
+4. At most 300 files, 8 MiB each, 16 MiB in all.
+
+What the running version has and the archive has not is deleted, and what the new profile's ``ota.delete`` names.
+Heap: the inflater's window (32 KB, if the gzip header does not say less), then some 80 bytes a file.
+"""
+
+import hashlib
+import json
+import os
+
+import ota_boot
+
+from . import bundle, files, paths, release
+from .errors import OtaError
+
+_MAX_FILES = 300
+_MAX_TOTAL = 16 * 1024 * 1024
+_MAX_PROFILE = 16 * 1024
+_MEMBERS = "members"  # the entries in the archive's order, below /.ota
+
+
+def scan(ota, part):
+    """Read the whole archive in ``ota.archive`` and make ``/.ota/list`` of it. Generator.
+
+    :param part: its ``version`` is the one that the server announced.
+    Returns the list's header, and for each member its place in the list.
+    """
+    names, offsets, total = yield from _read_members(ota, part["version"])
+    order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
+    yield from _write_list(_header(ota.name_on_server, part["version"], len(names), total), order, offsets)
+    header = yield from bundle.check_list()
+    places = order[:]
+    for n, i in enumerate(order):
+        places[i] = n
+    return header, places
+
+
+def unpack(ota, part, target):
+    """Stage the archive in ``ota.archive``. Generator.
+
+    :param part: its ``version`` is the one that the server announced.
+    :param target: stage.Stage.
+    """
+    try:
+        header, places = yield from scan(ota, part)
+        digest = yield from _list_digest(ota.view)
+        yield from target.begin(header, digest, None)
+        yield from _stage(ota, places, target)
+    finally:
+        forget()
+    target.header = release.parse_header(json.dumps(dict(header, delete=_deletes())))
+
+
+def forget():
+    """Remove what scan() needed on the way."""
+    if ota_boot.exists(ota_boot.ota(_MEMBERS)):
+        os.remove(ota_boot.ota(_MEMBERS))
+
+
+def members(tar):
+    """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed. Folders need no member of their own."""
+    while True:
+        try:
+            member = tar.next()
+        except ValueError as error:  # lib/tarfile's TarError
+            raise OtaError("bad_bundle", str(error))
+        if member is None:
+            return
+        path = _normal(member)
+        if member.isdir():
+            if path and path != ".":
+                paths.check_member(path)
+        elif not member.isreg():
+            raise OtaError("bad_member", "%s is a link, a device or an extension" % path)
+        elif member.size > release.MAX_FILE:
+            raise OtaError("too_large", "%s has %d bytes" % (path, member.size))
+        else:
+            paths.check_member(path)
+            yield path, member
+
+
+def _read_members(ota, announced):
+    """Note every member's path, size and digest. Generator; returns the paths, the offsets of the notes, and all bytes."""
+    names, offsets, total = [], [], 0
+    version = _Beginning()
+    ota_boot.make_parents(ota_boot.ota(_MEMBERS))
+    with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "wb") as out:
+        tar = bundle.open_tar(f)
+        for path, member in members(tar):
+            total += member.size
+            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
+                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
+            names.append(path)
+            offsets.append(out.tell())
+            digest = hashlib.sha256()
+            yield from bundle._copy(tar, member, ota.view, digest, version if path == "version" else None)
+            entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
+            out.write(json.dumps(entry).encode() + b"\n")
+    if version.data.strip() != announced.encode():
+        raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
+    return names, offsets, total
+
+
+def _stage(ota, places, target):
+    with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "rb") as notes:
+        tar = bundle.open_tar(f)
+        for place in places:
+            entry = json.loads(notes.readline())
+            path, member = next(members(tar), (None, None))
+            if path != entry["path"] or member.size != entry["size"]:
+                raise OtaError("bad_digest", "the archive changed while it was read")
+            yield from bundle._read_file(tar, member, place, entry, ota.view, target)
+
+
+def _header(name, version, count, total):
+    """A header for what has none: sequence 0 raises no floor, and an empty `micropython` asks for none."""
+    return {
+        "format": release.FORMAT, "name": name, "version": version, "sequence": 0, "base": None, "tree": "", "micropython": "",
+        "mpy": 0, "created": 0, "expires": None, "notes": "", "files": count, "size": total, "delete": [],
+    }  # fmt: skip
+
+
+def _write_list(header, order, offsets):
+    tree = hashlib.sha256()
+    with open(ota_boot.ota(_MEMBERS), "rb") as source:
+        for i in order:
+            source.seek(offsets[i])
+            tree.update(release.tree_line(json.loads(source.readline())))
+            yield
+        header["tree"] = files.hexdigest(tree)
+        with open(ota_boot.ota(bundle.LIST), "wb") as out:
+            out.write(json.dumps(header).encode() + b"\n")
+            for i in order:
+                source.seek(offsets[i])
+                out.write(source.readline())
+                yield
+
+
+def _list_digest(view):
+    running = hashlib.sha256()
+    with open(ota_boot.ota(bundle.LIST), "rb") as f:
+        n = f.readinto(view)
+        while n:
+            running.update(view[:n])
+            yield
+            n = f.readinto(view)
+    return running.digest()
+
+
+def _deletes():
+    """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
+    for n, entry in bundle.entries():
+        if entry["path"] == "profile.json":
+            staged = ota_boot.slot("stage", n)
+            path = staged if ota_boot.exists(staged) else ota_boot.live("profile.json")
+            break
+    else:
+        return []
+    if files.file_size(path) > _MAX_PROFILE:
+        raise OtaError("bad_bundle", "the new profile is larger than %d bytes" % _MAX_PROFILE)
+    with open(path, "rb") as f:
+        profile = release.load_object(f.read(), "the new profile")
+    settings = profile.get("ota")
+    names = settings.get("delete", []) if isinstance(settings, dict) else []
+    return [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
+
+
+class _Beginning:
+    """Keeps the beginning of what is copied into it."""
+
+    data = b""
+
+    def write(self, data):
+        if len(self.data) < 64:
+            self.data += bytes(data[:64])
+
+
+def _normal(member):
+    name = member.name[2:] if member.name.startswith("./") else member.name
+    return name[:-1] if member.isdir() and name.endswith("/") else name

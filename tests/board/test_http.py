@@ -1,0 +1,103 @@
+"""modules/ota/http.py on the board's interpreter and heap; what it must do in detail is in tests/unit/test_http.py."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from sim.board import Board
+from tests.board.driver import new_board, run
+from tests.unit.scripted_server import ScriptedServer, answer
+
+_FETCH = """
+import gc, hashlib
+from modules.ota.http import Http
+gc.collect()
+before = gc.mem_alloc()
+response = finish(Http(VALUES["url"], {"X-Token": "t"}).get("x", offset=VALUES.get("offset", 0), max_body=200000, idle_ms=300, total_ms=5000))
+view = memoryview(bytearray(1024))
+gc.collect()
+heap = gc.mem_alloc() - before - 1024
+digest, size, late = hashlib.sha256(), 0, 0
+n = finish(response.read_into(view))
+while n:
+    late = max(late, longest)
+    digest.update(view[:n])
+    size += n
+    n = finish(response.read_into(view))
+response.close()
+return [response.status, size, "".join("%02x" % b for b in digest.digest()), heap, late]
+"""
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return new_board(tmp_path_factory.mktemp("http") / "board.img")
+
+
+def fetch(board: Board, *script: bytes | float, **values: Any) -> Any:
+    with ScriptedServer(script) as server:
+        return run(board, _FETCH, url=server.url, **values)
+
+
+BODY = bytes(range(256)) * 600
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked", "until the end"])
+def test_a_body_arrives_whole_in_short_steps(board: Board, kind: str) -> None:
+    wire = {
+        "length": answer(BODY),
+        "chunked": answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY), "Transfer-Encoding: chunked", length=False),
+        "until the end": b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
+    }[kind]
+    status, size, digest, heap, late = fetch(board, wire)
+    assert (status, size, digest) == (200, len(BODY), hashlib.sha256(BODY).hexdigest())
+    assert heap < 2500
+    assert late < 50
+
+
+def test_a_part_is_resumed(board: Board) -> None:
+    reply = answer(BODY[1000:], f"Content-Range: bytes 1000-{len(BODY) - 1}/{len(BODY)}", status="206 Partial Content")
+    assert fetch(board, reply, offset=1000)[:3] == [206, len(BODY) - 1000, hashlib.sha256(BODY[1000:]).hexdigest()]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"], "connection_lost"),
+        ([answer(b"x" * 300_000)], "too_large"),
+        ([b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 300_000], "too_large"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000], "bad_response"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000], "too_large"),
+        ([b"\xff\xfe\r\n\r\n"], "bad_response"),
+        ([b"HTTP/1.1 200 OK\r\nETag: \xff\xfe\r\nContent-Length: 1_0\r\n\r\n"], "bad_response"),
+        ([answer(b"", "Location: /x", status="302 Found")], "redirect"),
+        ([3.0], "timeout"),
+        ([b"HTTP/1.1 200 OK\r\n", 3.0], "timeout"),
+        ([b""], "connection_lost"),
+    ],
+)
+def test_what_a_hostile_server_does_is_an_ota_error(board: Board, script: list[bytes | float], reason: str) -> None:
+    assert fetch(board, *script)["error"] == reason
+
+
+def test_no_server_is_a_connect_error(board: Board) -> None:
+    with ScriptedServer([b""]) as server:
+        url = server.url
+    assert run(board, _FETCH, url=url)["error"] == "connect"
+
+
+def test_an_unknown_name_is_a_dns_error(board: Board) -> None:
+    assert run(board, _FETCH, url="http://no-such-host.invalid/")["error"] == "dns"
+
+
+def test_credentials_never_follow_a_redirect(board: Board) -> None:
+    with ScriptedServer() as server, ScriptedServer([answer(b"x")]) as other:
+        server.add([answer(b"", f"Location: {other.url}/", status="302 Found")])
+        assert run(board, _FETCH, url=server.url)[1] == 1
+        assert b"X-Token: t" in server.requests[0]
+        assert b"X-Token" not in other.requests[0]
+
+
