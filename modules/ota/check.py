@@ -8,7 +8,7 @@ import binascii
 import hashlib
 
 from . import channel, policy, versions
-from .errors import OtaError
+from .errors import OtaError, status_error
 
 _IDLE_MS = 15_000
 _TOTAL_MS = 60_000
@@ -73,21 +73,15 @@ def _ask(ota, force):
 
 def read_body(response, most):
     """A short body as bytes. Generator; OtaError ``too_large`` beyond `most` bytes."""
-    body = bytearray(most + 1)
-    view = memoryview(body)
+    expected = response.content_length
+    view = memoryview(bytearray(min(most, most if expected is None else expected) + 1))
     length = 0
-    while length <= most:
+    while length < len(view):
         n = yield from response.read_into(view[length:])
         if not n:
             return bytes(view[:length])
         length += n
     raise OtaError("too_large", "the answer has more than %d bytes" % most)
-
-
-def status_error(response, what):
-    """The OtaError for an answer that is not what was asked for."""
-    text = "the server answered %d to the request for %s" % (response.status, what)
-    return OtaError("http_status", text, response.retry_after)
 
 
 def _may_use_latest(ota):

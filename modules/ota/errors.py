@@ -48,3 +48,9 @@ class OtaError(Exception):
     @property
     def kind(self):
         return kind(self.reason)
+
+
+def status_error(response, what):
+    """The OtaError for an answer that is not what was asked for."""
+    text = "the server answered %d to the request for %s" % (response.status, what)
+    return OtaError("http_status", text, response.retry_after)

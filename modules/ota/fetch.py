@@ -10,8 +10,7 @@ import os
 import ota_boot
 
 from . import files
-from .check import status_error
-from .errors import OtaError
+from .errors import OtaError, status_error
 
 _IDLE_MS = 20_000
 _TOTAL_MS = 120_000  # and two seconds more for each KiB: a link that gives less than 512 bytes a second is given up

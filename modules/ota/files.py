@@ -8,9 +8,6 @@ import os
 
 import ota_boot
 
-from . import paths
-from .errors import OtaError
-
 BUFFER = 1024
 _FOLDER = 0x4000
 
@@ -83,22 +80,6 @@ def remove_tree(path):
     else:
         os.remove(path)
     yield
-
-
-def recursive_delete(path):
-    """Delete a file or folder of the tree, journal-free. Generator; True when something was there.
-
-    OtaError ``protected_path`` for the root, for what belongs to the board (see paths), for the loader, for the running
-    profile and ``main.py``, for the runtime, and for everything that contains one of them; ``bad_path`` for what escapes.
-    """
-    path = path.strip("/") if isinstance(path, str) else path
-    paths.check(path)
-    critical = ("boot.py", "ota_boot.py", "ota_boot_old.py", "main.py", "profile.json", "version", "iot_platform")
-    if paths.protected(path) or any(paths.inside(path, c) for c in critical):
-        raise OtaError("protected_path", "%s is critical and stays" % path)
-    found = ota_boot.exists(ota_boot.live(path))
-    yield from remove_tree(ota_boot.live(path))
-    return found
 
 
 def block_size():

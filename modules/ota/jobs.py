@@ -5,14 +5,17 @@ They raise OtaError; what they leave on flash then is said in fetch, stage and t
 
 import ota_boot
 
-from . import bundle, check, fetch, files, policy, stage, trial
+from . import files
 from .errors import OtaError
+
+# The parts are imported where they are used, and forgotten between the phases: see Module.forget.
 
 
 def update(ota, force, install):
     """Ask, download and verify; then install, if that is wanted and allowed now. Returns True when an update is ready."""
     ota.enter("checking")
     offer = yield from _look(ota, force)
+    ota.forget()
     if offer is None:
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
@@ -24,6 +27,7 @@ def update(ota, force, install):
         if error.kind == "verification":
             ota.store.set("refused", [offer.source, error.reason, error.message])
         raise
+    ota.forget()
     ota.enter("ready")
     ota.log("version %s is ready to install" % offer.version)
     if install():
@@ -33,6 +37,8 @@ def update(ota, force, install):
 
 def install_ready(ota, force=False, quiet=False):
     """Stage and commit what was downloaded, then ask the runtime for a restart."""
+    from . import bundle
+
     part = ota.store.get("part") or {}
     if not part.get("done") or files.file_size(ota.archive) is None:
         raise OtaError("no_update", "no update has been downloaded")
@@ -47,6 +53,8 @@ def install_ready(ota, force=False, quiet=False):
 
 def install_file(ota, force=False):
     """Verify, stage and commit a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
+    from . import bundle
+
     ota.enter("installing")
     rules = ota.rules(force, None)
     yield from _verify(ota, rules)
@@ -55,7 +63,7 @@ def install_file(ota, force=False):
 
 def roll_back(ota):
     """Install the kept previous version again."""
-    from . import previous
+    from . import previous, trial
 
     ota.enter("installing")
     yield from trial.clean_up(ota)
@@ -65,6 +73,8 @@ def roll_back(ota):
 
 def _look(ota, force):
     """The server's answer, and for the trial of an update: whether there was one at all."""
+    from . import check
+
     try:
         ota.require_network()
         offer = yield from check.look(ota, force)
@@ -86,7 +96,8 @@ def _fetch(ota, offer, force):
 
         yield from legacy.download(ota, offer)
         return
-    yield from fetch.download(ota, offer, ota.archive, ota.view)
+    yield from _download(ota, offer)
+    ota.forget()
     expect = [offer.version, offer.sequence]
     yield from _verify(ota, ota.rules(force, expect))
     part = ota.store.get("part")
@@ -94,8 +105,16 @@ def _fetch(ota, offer, force):
     ota.store.save()
 
 
+def _download(ota, offer):
+    from . import fetch
+
+    yield from fetch.download(ota, offer, ota.archive, ota.view)
+
+
 def _verify(ota, rules):
     """Check the whole archive before anything is staged; what is refused is deleted."""
+    from . import bundle
+
     ota.log("verifying")
     try:
         header = yield from bundle.read(ota.archive, rules, ota.view)
@@ -107,6 +126,8 @@ def _verify(ota, rules):
 
 
 def _install(ota, unpack, quiet):
+    from . import fetch, stage, trial
+
     ota.enter("installing")
     ota.report_space()
     yield from trial.clean_up(ota)
@@ -131,6 +152,8 @@ def _restart(ota, why):
 
 def _discard(ota):
     """What is refused leaves nothing behind."""
+    from . import bundle, fetch, trial
+
     fetch.discard(ota, ota.archive)
     yield from trial.clean_up(ota)
     for name in ("stage", "loader", bundle.LIST):
@@ -138,6 +161,8 @@ def _discard(ota):
 
 
 def _make_space(ota):
+    from . import trial
+
     ota.log("short of space: giving up the kept previous version")
     yield from files.remove_tree(ota_boot.ota(trial.PREVIOUS))
 
@@ -148,6 +173,8 @@ def _silent(*parts):
 
 def may_install(ota):
     """True when a found update may be installed without being asked: `auto_install`, within `window`."""
+    from . import policy
+
     if not ota.cfg.get("auto_install", True):
         return False
     window = ota.cfg.get("window")

@@ -9,6 +9,7 @@ tick(), one step a loop, so that everything else goes on.
 
 import gc
 import random
+import sys
 import time
 
 import ota_boot
@@ -20,6 +21,7 @@ from .errors import OtaError
 
 _DAY = 86_400
 _FIRST_RETRY_S = 30
+_STAYS = ("module", "errors", "files", "versions", "store")  # all other parts of the package come and go
 
 
 class Module(Base):
@@ -59,6 +61,7 @@ class Module(Base):
         if errors:
             self.warn("off: profile.json: %s %s; expected: %s" % errors[0])
             return False
+        self.forget()
         self.name_on_server = profile["shortName"]
         self.cfg = profile["ota"]
         self.keys = self.cfg.get("public_keys") or ()
@@ -117,8 +120,10 @@ class Module(Base):
 
     def recursive_delete(self, path):
         """Delete a file or tree. OtaError for the root, for critical files, and for whatever escapes; True if it existed."""
+        from . import delete
+
         deleted = False
-        job = files.recursive_delete(path)
+        job = delete.recursive_delete(path)
         while True:
             try:
                 next(job)
@@ -312,6 +317,21 @@ class Module(Base):
             "checked": bool(self.store.get("checked")),
         }
 
+    def forget(self):
+        """Give back the memory of the parts that only work while an update runs; they are imported again when needed.
+
+        Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
+        """
+        package = sys.modules["modules.ota"]
+        for name in list(sys.modules):
+            part = name[12:] if name.startswith("modules.ota.") else ""
+            if part and part not in _STAYS:
+                del sys.modules[name]
+                if hasattr(package, part):
+                    delattr(package, part)
+        sys.modules.pop("tarfile", None)
+        gc.collect()
+
     # -- the engine
 
     def _begin(self, name, job):
@@ -345,7 +365,7 @@ class Module(Base):
     def _ended(self, error):
         """A job is over: free its memory, say how it ended, plan the next check."""
         self._job = self.view = None
-        gc.collect()
+        self.forget()
         self.error = error
         if error:
             self.enter("failed")

@@ -25,14 +25,20 @@ def load(path="/profile.json"):
 
 def check(profile):
     """Every error: a list of ``(key, problem, expected form)``, empty for a good profile."""
-    errors = []
-    field(errors, profile, "shortName", name_ok, "1 to 64 letters, digits, _ . or -", required=True)
-    field(errors, profile, "activeModules", _is_names, 'a list of module folders, such as ["serial_log", "wifi", "ota"]', required=True)
-    field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
+    errors = check_platform(profile)
     if not errors and "ota" in profile["activeModules"]:
         from modules.ota import config
 
         errors.extend(config.check(profile.get("ota")))
+    return errors
+
+
+def check_platform(profile):
+    """The errors in what the platform itself needs."""
+    errors = []
+    field(errors, profile, "shortName", name_ok, "1 to 64 letters, digits, _ . or -", required=True)
+    field(errors, profile, "activeModules", _is_names, 'a list of module folders, such as ["serial_log", "wifi", "ota"]', required=True)
+    field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
     return errors
 
 

@@ -95,7 +95,7 @@ class Platform:
         except (OSError, ValueError) as error:
             self._log.error("profile.json cannot be read, only the safe modules start:", error)
             return {}, [("profile.json", "cannot be read", "a JSON object")]
-        errors = profile.check(loaded)
+        errors = profile.check_platform(loaded)
         for key, problem, expected in errors[:1]:
             self._log.error("profile.json: %s %s; expected: %s" % (key, problem, expected))
         return loaded, errors
