@@ -5,7 +5,8 @@
 
 1. While a key is pinned, every file must have the SHA-256 that the signed profile gives it in ``ota.mip.sha256``, by its path on
    the board, such as ``{"lib/tarfile/__init__.mpy": "..."}``. Without a key, what is listed there must be right as well.
-2. mip asks the index through our own bounded reader: at most 32 files of 64 KiB, with deadlines, from this index alone.
+2. mip asks the index through our own bounded reader: at most 6 packages and 32 files of 64 KiB, with
+   deadlines, from this index alone.
 3. mip writes to ``/.ota/mip`` only: the index's paths are checked before mip sees them. What is right then moves to ``/lib``.
 4. No library that has a built-in module's name comes in, but for those that a firmware may lack.
 
@@ -21,9 +22,10 @@ from . import files, paths, release
 from .errors import OtaError
 from .http import Http
 
-_MAX_JSON = 4096
+_MAX_JSON = 2048
 _MAX_FILE = 65536
-_MAX_REQUESTS = 34
+_MAX_FILES = 32
+_MAX_PACKAGES = 6  # mip keeps them all in memory while it follows what each of them needs
 _FOLDER = ".ota/mip"
 
 
@@ -136,13 +138,13 @@ class _Requests:
 
     def __init__(self, index):
         self._index = index
-        self._left = _MAX_REQUESTS
+        self._left = {_MAX_JSON: _MAX_PACKAGES, _MAX_FILE: _MAX_FILES}
 
     def get(self, url):
-        self._left -= 1
-        if not url.startswith(self._index + "/") or self._left < 0:
-            raise OtaError("not_allowed", "the index asks for too much, or for files from elsewhere")
         most = _MAX_JSON if url.endswith(".json") else _MAX_FILE
+        self._left[most] -= 1
+        if not url.startswith(self._index + "/") or self._left[most] < 0:
+            raise OtaError("not_allowed", "the index wants too many files, or files from elsewhere")
         return _Answer(_run(Http(self._index).get(url, max_body=most)))
 
 
