@@ -1,0 +1,10 @@
+"""The host tool: makes, signs, checks, publishes and serves what boards run. See `python -m iotctl --help`."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The board's loader and runtime are imported by their board names, as on a board; platform/ itself is no package.
+if str(ROOT / "platform") not in sys.path:
+    sys.path.append(str(ROOT / "platform"))

@@ -1,0 +1,5 @@
+"""`python -m iotctl`."""
+
+from iotctl.cli import app
+
+app(prog_name="iotctl")

@@ -1,0 +1,62 @@
+"""Running the board's bundle reader on the host, so that `verify` says exactly what a board would say."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from iotctl import ROOT
+from modules.ota import bundle, policy
+from modules.ota.errors import OtaError
+
+
+@cache
+def tarfile() -> ModuleType:
+    """lib/tarfile.py, loaded by its path: the name `tarfile` is the standard library's here."""
+    spec = importlib.util.spec_from_file_location("board_tarfile", ROOT / "lib" / "tarfile.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("lib/tarfile.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> dict[str, Any]:
+    """The header of a bundle that a board called `name` with these pinned `keys` takes; OtaError says why it does not."""
+    rules = policy.Rules(name, keys, now=now)
+    view = memoryview(bytearray(64 * 1024))
+    with tempfile.TemporaryDirectory() as folder, _board_at(folder):
+        steps = bundle.read(str(path), rules, view)
+        try:
+            while True:
+                next(steps)
+        except StopIteration as end:
+            header: dict[str, Any] = end.value
+            return header
+        except zlib.error:
+            raise OtaError("bad_bundle", "the archive is damaged") from None
+
+
+@contextmanager
+def _board_at(folder: str) -> Iterator[None]:
+    """The loader's file functions work below `folder`. It imports `os` only when it runs, for the sake of a board's boot."""
+    board: Any = bundle
+    loader = board.ota_boot
+    root, reader, had_os = loader.ROOT, board.tarfile, hasattr(loader, "os")
+    loader.ROOT, board.tarfile = folder, tarfile()
+    if not had_os:
+        loader.os = os
+    try:
+        yield
+    finally:
+        loader.ROOT, board.tarfile = root, reader
+        if not had_os:
+            del loader.os

