@@ -5,10 +5,10 @@
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
 2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
 3. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
-4. At most 300 files, 8 MiB each, 16 MiB in all.
+4. At most 200 files, 8 MiB each, 16 MiB in all.
 
 What the running version has and the archive has not is deleted, and what the new profile's ``ota.delete`` names.
-Heap: the inflater's window (32 KB, if the gzip header does not say less), then some 80 bytes a file.
+Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller window, and some 80 bytes a file.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import ota_boot
 from . import bundle, files, paths, release
 from .errors import OtaError
 
-_MAX_FILES = 300
+_MAX_FILES = 200
 _MAX_TOTAL = 16 * 1024 * 1024
 _MAX_PROFILE = 16 * 1024
 _MEMBERS = "members"  # the entries in the archive's order, below /.ota

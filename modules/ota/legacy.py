@@ -107,7 +107,7 @@ class Response:
             self._raw.setblocking(False)
 
     @property
-    def length(self):
+    def content_length(self):
         """The body's length if the server says so, else None."""
         for name, value in (getattr(self._response, "headers", None) or {}).items():
             if name.lower() == "content-length" and value.isdigit() and len(value) < 10:
@@ -158,8 +158,8 @@ def _receive(ota, offer):
     try:
         if response.status != 200:
             raise status_error(response, offer.file)
-        size, sha256 = yield from _write(ota, response, offer.size or response.length or 0)
-        if size < (offer.size or response.length or 1):
+        size, sha256 = yield from _write(ota, response, offer.size or response.content_length or 0)
+        if size < (offer.size or response.content_length or 1):
             raise OtaError("connection_lost", "the server sent only %d bytes" % size)
         if offer.sha256 and sha256 != offer.sha256:
             raise OtaError("bad_digest", "the download is not the file that was announced")

@@ -1,0 +1,237 @@
+"""The `latest` protocol on a board: through the real `requests`, over real HTTP, into the real stage and journal."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.board import Board
+from tests.board.driver import new_board, run
+from tests.unit.scripted_server import ScriptedServer, answer
+
+# What modules/ota's jobs see of their module, with the real store and the real stage behind it.
+_JOB = """
+import gc, os, ota_boot
+from modules.ota import check, files, stage, trial
+from modules.ota.store import Store
+
+class Job:
+    def __init__(self):
+        self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
+        self.archive, self.view, self.store = "/ota.tmp", files.buffer(), Store()
+        self.name_on_server, self.bytes, self.lines = "Old-Board", 0, []
+    def url(self, file):
+        return VALUES["url"] + "/old-board/" + file
+    def log(self, *parts):
+        self.lines.append(" ".join(str(p) for p in parts))
+    def count(self, response):
+        self.bytes += response.wire_in
+    def progress(self, done, total):
+        self.done = done
+
+job = Job()
+from modules.ota import legacy
+"""
+_LATEST = _JOB + "return finish(legacy.latest(job))"
+_DOWNLOAD = (
+    _JOB
+    + """
+offer = check.Offer(*VALUES["offer"], legacy=True)
+finish(legacy.download(job, offer))
+late = longest
+if VALUES.get("change"):
+    with open(job.archive, "r+b") as f:
+        f.seek(-40, 2)
+        f.write(b"changed")
+target = stage.Stage((), job.excluded, job.view, job.log)
+finish(trial.clean_up(job))
+finish(legacy.unpack(job, job.store.get("part"), target))
+finish(target.commit("1.0.0", {"attempts": 3, "timeout_s": 60, "ran": [], "checked": True}))
+os.remove(job.archive)
+return [target.header["version"], target.header["delete"], late]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    board = new_board(tmp_path_factory.mktemp("legacy") / "board.img")
+    board.write({"old.py": b"old = 1\n", "gone/x.py": b"", "keep.txt": b"mine", "version": b"1.0.0\n", "modules/door.mpy": b"old"})
+    return board.image
+
+
+@pytest.fixture
+def board(image: Path, tmp_path: Path) -> Board:
+    board = Board(tmp_path / "board.img", heap="256k")  # others' gzip needs a window of 32 KB to be unpacked
+    board.restore(image)
+    return board
+
+
+def archive(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    """A tar.gz as that platform's tools make it: folders of their own, names with ``./``, in any order."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        root = tarfile.TarInfo("./")
+        root.type = tarfile.DIRTYPE
+        tar.addfile(root)
+        for path, content in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(content)
+            if path.endswith("/"):
+                info.type = tarfile.DIRTYPE
+            tar.addfile(info, io.BytesIO(content))
+        for path, target in (links or {}).items():
+            info = tarfile.TarInfo(path)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+NEW = {
+    "./version": b"1.1.0\n",
+    "./modules/": b"",
+    "./modules/door.py": b"new = 1\n" * 300,
+    "./main.py": b"print('new')\n",
+    "./keep.txt": b"theirs",
+    "./profile.json": json.dumps({"ota": {"delete": ["gone", "/old.py"]}}).encode(),
+}
+
+
+def download(board: Board, data: bytes, *, offer: list[Any] | None = None, reply: bytes | None = None, **values: Any) -> Any:
+    offer = offer or ["1.1.0", None, "new.tar.gz", len(data), hashlib.sha256(data).hexdigest()]
+    with ScriptedServer([reply or answer(data)]) as server:
+        result = run(board, _DOWNLOAD, url=server.url, offer=offer, **values)
+        assert server.requests[0].startswith(b"GET /old-board/new.tar.gz ")
+    return result
+
+
+def test_installs_an_archive_without_a_list(board: Board) -> None:
+    version, delete, late = download(board, archive(NEW))
+    assert (version, delete) == ("1.1.0", ["gone", "old.py"])
+    assert late < 200
+    board.boot_once(only_boot=True)
+    tree = board.read()
+    assert {path: tree.files[path] for path in ("main.py", "version")} == {"main.py": b"print('new')\n", "version": b"1.1.0\n"}
+    assert tree.files["modules/door.py"] == NEW["./modules/door.py"]
+    assert tree.files["keep.txt"] == b"mine"
+    assert not {"old.py", "gone/x.py", "ota.tmp", ".ota/members"} & set(tree.files)
+    header = json.loads(tree.files[".ota/release"].split(b"\n")[0])
+    assert (header["version"], header["sequence"], header["files"]) == ("1.1.0", 0, 5)
+
+
+def test_a_server_that_says_neither_size_nor_digest_is_enough(board: Board) -> None:
+    data = archive(NEW)
+    assert download(board, data, offer=["1.1.0", None, "new.tar.gz", None, None], reply=b"HTTP/1.0 200 OK\r\n\r\n" + data)[0] == "1.1.0"
+
+
+BIG = {"./version": b"1.1.0", **{f"./f{i}.py": b"" for i in range(201)}}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({**NEW, "../boot.py": b""}, "bad_path"),
+        ({**NEW, "./prefs.json": b"{}"}, "protected_path"),
+        ({**NEW, "./os.py": b""}, "protected_path"),
+        ({**NEW, "./Main.py": b""}, "bad_member"),
+        ({**NEW, "main.py": b""}, "bad_member"),
+        ({**NEW, "./main.py/x.py": b""}, "bad_member"),
+        ({**NEW, "./version": b"1.0.9"}, "version_mismatch"),
+        ({"./main.py": b""}, "version_mismatch"),
+        ({**NEW, "./zeros": bytes(9_000_000)}, "too_large"),
+        (BIG, "too_large"),
+        ({**NEW, "./profile.json": b'{"ota": {"delete": ["../x"]}}'}, "bad_path"),
+        ({**NEW, "./profile.json": b'{"ota": {"delete": ["prefs.json"]}}'}, "protected_path"),
+        ({**NEW, "./profile.json": b'{"ota": {"delete": 5}}'}, "bad_bundle"),
+        ({**NEW, "./profile.json": b"{"}, "bad_bundle"),
+    ],
+)
+def test_refuses_what_no_release_may_contain(board: Board, files: dict[str, bytes], reason: str) -> None:
+    before = tree(board)
+    assert download(board, archive(files))["error"] == reason
+    assert tree(board) == before
+
+
+def tree(board: Board) -> dict[str, bytes]:
+    """The running version's files."""
+    return board.read().without(".ota", "ota.tmp", "main.py").files
+
+
+def test_refuses_a_link(board: Board) -> None:
+    assert download(board, archive(NEW, {"./link": "main.py"}))["error"] == "bad_member"
+
+
+@pytest.mark.parametrize(
+    ("offer", "reply", "reason"),
+    [
+        ([None, None], b"HTTP/1.0 200 OK\r\n\r\nno archive at all", "bad_bundle"),
+        ([None, None], b"HTTP/1.0 200 OK\r\n\r\n", "connection_lost"),
+        ([None, None], answer(b"x" * 1000)[:-500], "connection_lost"),
+        ([1000, None], answer(b"x" * 999), "connection_lost"),
+        ([1000, None], answer(b"x" * 1001), "too_large"),
+        ([None, None], b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 3_000_000, "too_large"),
+        ([1000, "0" * 64], answer(b"x" * 1000), "bad_digest"),
+        ([9_000_000, None], answer(b""), "no_space"),
+        ([None, None], answer(b"", status="404 Not Found"), "http_status"),
+    ],
+)
+def test_a_download_that_is_not_right_leaves_nothing(board: Board, offer: list[Any], reply: bytes, reason: str) -> None:
+    before = tree(board)
+    with ScriptedServer([reply]) as server:
+        result = run(board, _DOWNLOAD, url=server.url, offer=["1.1.0", None, "new.tar.gz", *offer])
+    assert result["error"] == reason
+    assert tree(board) == before
+    assert not {"ota.tmp", ".ota/members", ".ota/journal"} & set(board.read().files)
+
+
+def test_a_truncated_archive_is_refused_at_every_length(board: Board) -> None:
+    data = archive({"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20})
+    for length in range(1, len(data) - 8, 23):
+        result = download(board, data[:length], offer=["1.1.0", None, "new.tar.gz", None, None])
+        assert result["error"] in ("bad_bundle", "bad_member", "version_mismatch"), length
+
+
+def test_an_archive_that_changes_on_flash_before_it_is_staged_is_refused(board: Board) -> None:
+    result = download(board, archive(NEW), change=True)
+    assert isinstance(result, dict)
+    assert result["error"] in ("bad_bundle", "bad_digest", "bad_member")
+    assert ".ota/journal" not in board.read().files
+
+
+@pytest.mark.parametrize(
+    ("reply", "result"),
+    [
+        (answer(b"1.1.0;new.tar.gz;20;43210;;\n"), ["1.1.0", "new.tar.gz", 20, 43210, None]),
+        (answer(b"1.1.0;new.tar.gz;"), ["1.1.0", "new.tar.gz", None, None, None]),
+        (answer(b"<html>", status="404 Not Found"), "http_status"),
+        (answer(b"<html>"), "bad_channel"),
+        (answer(b"\xff\xfe;x;"), "bad_channel"),
+        (answer(b"1.1.0;" + b"x" * 100_000), "too_large"),
+        (b"garbage\r\n\r\n", "bad_response"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "bad_response"),
+        (b"", "bad_response"),
+        (answer(b"", "Location: /old-board/latest", status="302 Found"), "bad_response"),
+    ],
+)
+def test_asks_for_latest(board: Board, reply: bytes, result: Any) -> None:
+    with ScriptedServer([reply]) as server:
+        found = run(board, _LATEST, url=server.url)
+    assert (found["error"] if isinstance(found, dict) else found) == result
+
+
+def test_a_silent_server_is_given_up(board: Board) -> None:
+    with ScriptedServer([20.0]) as server:
+        assert run(board, _LATEST, url=server.url)["error"] == "timeout"
+
+
+def test_no_server_is_a_connect_error(board: Board) -> None:
+    with ScriptedServer([b""]) as server:
+        url = server.url
+    assert run(board, _LATEST, url=url)["error"] == "connect"
