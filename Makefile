@@ -1,0 +1,35 @@
+# `make demo` and `make test` do everything; both start with `make setup`.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv/bin
+CODE := iotctl sim tests
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types torture bench fuzz lock clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+setup: ## Python packages, MicroPython and device libraries; quick when all is there
+	@command -v $(PYTHON) >/dev/null || { echo "python: no $(PYTHON) on PATH; install Python 3.11 or later" >&2; exit 1; }
+	@$(PYTHON) tools/make_venv.py
+	@$(PYTHON) tools/get_micropython.py
+	@$(VENV)/python tools/get_packages.py
+
+demo: setup ## The whole system on this machine (options in ARGS="...")
+	@$(VENV)/python -m iotctl demo $(ARGS)
+
+lint: setup ## ruff and mypy
+	$(VENV)/ruff check .
+	$(VENV)/mypy $(CODE)
+
+test: lint ## lint, then every test, with CPython coverage
+	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
+
+lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)
+	$(VENV)/uv pip compile --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 \
+		--upgrade requirements.in -o requirements.lock
+
+clean: ## Forget everything that setup and the tests made
+	rm -rf .venv .micropython .packages .build .pytest_cache .mypy_cache .ruff_cache .coverage
