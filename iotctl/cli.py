@@ -204,7 +204,7 @@ def verify(
     """
     if of and key:
         raise IotctlError("give --profile or --key, not both", 2)
-    board = profile.read_good(of) if of else None
+    board = profile.read_good(of, None) if of else None
     pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
     verdict = bundle.verify(path, board.name if board else None, pinned)
     if as_json:

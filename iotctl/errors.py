@@ -1,9 +1,9 @@
 """What can go wrong, and the one place that turns it into a line on stderr and an exit code.
 
-    0  done
-    1  refused, or not valid
-    2  wrong usage (typer's own)
-    3  a file is missing, or cannot be read or written
+0  done
+1  refused, or not valid
+2  wrong usage (typer's own)
+3  a file is missing, or cannot be read or written
 """
 
 from __future__ import annotations

@@ -67,17 +67,17 @@ def read(path: Path) -> Profile:
     return Profile(path, raw, release.load_object(text, str(path), "not_configured"))
 
 
-def problems(profile: Profile, source: Path = ROOT) -> list[Problem]:
-    """Every error: the board's own rules, and modules that the folder `source` does not have."""
+def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
+    """Every error: the board's own rules, and modules that the checkout `source` (None: do not look) does not have."""
     found = [Problem(*row) for row in board_profile.check(profile.value)]
-    if not any(problem.key == "activeModules" for problem in found):
+    if source and not any(problem.key == "activeModules" for problem in found):
         for name in profile.modules:
             if not (source / "modules" / name / "__init__.py").is_file():
                 found.append(Problem("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
     return found
 
 
-def read_good(path: Path, source: Path = ROOT) -> Profile:
+def read_good(path: Path, source: Path | None = ROOT) -> Profile:
     """Read a profile without an error in it; IotctlError names the first one."""
     profile = read(path)
     found = problems(profile, source)

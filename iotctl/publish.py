@@ -61,9 +61,7 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
     return Published([written for written, _data in writes], made.header["version"], options.channel, counter)
 
 
-def channel_bytes(
-    header: bundle.Header, archive: bytes, options: Options, counter: int, key: keys.PrivateKey | None
-) -> bytes:
+def channel_bytes(header: bundle.Header, archive: bytes, options: Options, counter: int, key: keys.PrivateKey | None) -> bytes:
     """The channel file: one line of JSON, and its signature in base64 where there is a key."""
     value: dict[str, Any] = {
         "format": release.FORMAT,

@@ -1,0 +1,309 @@
+"""iotctl build, tree, sign, verify, inspect: the same bytes for the same input, and nothing written when refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iotctl import bundle, keys, mpy
+from modules.ota.errors import OtaError
+from tests.unit.iotctl_fixture import Place, key, make_place, run
+
+TREE = [
+    "boot.py", "iot_platform/__init__.mpy", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy", "lib/tarfile.mpy", "main.py",
+    "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html", "modules/ota/__init__.mpy",
+    "ota_boot.py", "profile.json", "version",
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """An archive as the standard library reads it, in order."""
+    with tarfile.open(path) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+
+
+def rewrite(path: Path, change: dict[str, bytes | None]) -> None:
+    """Change, add or (None) take out members of a bundle."""
+    changed = {**members(path), **change}
+    path.write_bytes(bundle.gzip(bundle.tar([(name, data) for name, data in changed.items() if data is not None])))
+
+
+def test_the_same_input_gives_the_same_bytes(place: Place) -> None:
+    first = place.built().read_bytes()
+    place.build("--key", place.key, out="again")
+    assert (place.root / "again" / "1.4.0.tar.gz").read_bytes() == first
+
+
+def test_an_equal_checkout_elsewhere_gives_the_same_bytes(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = make_place(tmp_path_factory.mktemp("elsewhere"))
+    assert place.built().read_bytes() == other.built().read_bytes()
+
+
+def test_the_gzip_header_is_the_documented_one_and_the_window_is_4_kib(place: Place) -> None:
+    data = place.built().read_bytes()
+    assert data[:17] == bytes.fromhex("1f8b0804 00000000 02ff 0500 5742 0100 0c")
+    assert zlib.decompressobj(-12).decompress(data[17:-8]) == gzip.decompress(data)
+
+
+def test_members_are_the_list_the_signature_and_the_active_modules_files_in_order(place: Place) -> None:
+    assert list(members(place.built())) == [".release", ".release.sig", *TREE]
+
+
+def test_every_field_of_a_member_but_name_size_and_checksum_is_constant(place: Place) -> None:
+    with tarfile.open(place.built()) as archive:
+        assert {(m.mode, m.uid, m.gid, m.mtime, m.uname, m.gname, m.type) for m in archive} == {(0o644, 0, 0, 0, "", "", b"0")}
+
+
+def test_sources_instead_of_mpy(place: Place) -> None:
+    assert place.build("--key", place.key, "--py").exit_code == 0
+    found = bundle.read(place.root / "dist" / "1.4.0.tar.gz")
+    assert found.files["modules/door/hinge.py"] == (place.source / "modules/door/hinge.py").read_bytes()
+    assert found.header["mpy"] == 0
+
+
+def test_tracebacks_will_name_the_boards_paths(place: Place) -> None:
+    assert b"modules/door/hinge.py" in members(place.built())["modules/door/hinge.mpy"]
+
+
+def test_the_header(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    result = place.build("--key", place.key, "--notes", "Fixes the d\u00f6\u00f6r.", "--expires", "2030-01-31", "--json")
+    shown = json.loads(result.stdout)
+    text = members(place.root / "dist" / "1.4.0.tar.gz")[".release"].split(b"\n")[0]
+    header = json.loads(text)
+    assert " ".join(header) == "format name version sequence base tree micropython mpy created expires notes files size delete"
+    assert header.items() <= shown.items() and text.isascii()
+    assert (header["name"], header["sequence"], header["base"], header["mpy"]) == ("Door-1", 1004000, None, mpy.VERSION)
+    assert (header["created"], header["expires"], header["delete"]) == (1700000000, 1896048000, ["old.py"])
+
+
+def test_openssl_accepts_the_signature_and_refuses_a_changed_release(place: Place) -> None:
+    found = members(place.built())
+    listing, signature, public = place.root / "list", place.root / "sig", place.root / "public.pem"
+    subprocess.run(["openssl", "pkey", "-in", str(place.key), "-pubout", "-out", public], check=True)
+    signature.write_bytes(found[".release.sig"])
+
+    def openssl() -> int:
+        command: list[str | Path] = ["openssl", "dgst", "-sha256", "-verify", public, "-signature", signature, listing]
+        return subprocess.run(command, capture_output=True).returncode
+
+    listing.write_bytes(found[".release"])
+    assert openssl() == 0
+    listing.write_bytes(found[".release"].replace(b'"1.4.0"', b'"1.4.1"'))
+    assert openssl() != 0
+
+
+def test_what_was_built_verifies(place: Place) -> None:
+    path = place.built()
+    assert "signature: good" in run("verify", path, "--profile", place.profile).output
+    assert "signature: good" in run("verify", path, "--key", place.key).output
+    assert "signature: not checked" in run("verify", path).output
+    assert json.loads(run("verify", path, "--json").stdout)["sequence"] == 1004000
+
+
+def test_signing_later_gives_what_signing_at_once_gives(place: Place) -> None:
+    at_once = place.built().read_bytes()
+    assert place.build("--unsigned", out="later").exit_code == 0
+    path = place.root / "later" / "1.4.0.tar.gz"
+    assert ".release.sig" not in members(path)
+    assert run("sign", path, "--key", place.key).exit_code == 0
+    assert path.read_bytes() == at_once
+
+
+def test_the_tree_is_the_bundles_files_and_its_list(place: Place) -> None:
+    board = place.root / "board"
+    result = run("tree", place.profile, board, "--version", "1.4.0", "--source", place.source)
+    assert result.exit_code == 0, result.output
+    found = {str(path.relative_to(board)): path.read_bytes() for path in board.rglob("*") if path.is_file()}
+    packed = members(place.built())
+    assert found == {(".ota/release" if n == ".release" else n): d for n, d in packed.items() if n != ".release.sig"}
+
+
+def test_a_tree_goes_only_into_an_empty_folder(place: Place) -> None:
+    result = run("tree", place.profile, place.source, "--version", "1.4.0", "--source", place.source)
+    assert result.exit_code == 1 and "is not empty" in result.stderr
+
+
+def test_inspect_shows_header_and_entries(place: Place) -> None:
+    path = place.built()
+    shown = json.loads(run("inspect", path, "--json").stdout)
+    assert [entry["path"] for entry in shown["entries"]] == TREE and shown["signed"]
+    assert "modules/door/hinge.mpy" in run("inspect", path).stdout
+
+
+def shadow(place: Place, name: str) -> None:
+    """Let a module ask for a package with this name."""
+    (place.source / ".packages/squeak").rename(place.source / ".packages" / name)
+    (place.source / "modules/door/requires.txt").write_text(name)
+
+
+REFUSALS: dict[str, tuple[Callable[[Place], object], tuple[str, ...], str]] = {
+    "a profile with an error": (lambda p: p.change(shortName="a b"), (), "shortName is wrong"),
+    "a module without a folder": (lambda p: p.change(activeModules=["door", "cellar"]), (), "modules/cellar"),
+    "a package that is nowhere": (
+        lambda p: (p.source / "modules/door/requires.txt").write_text("nowhere\n"), (), "the package nowhere"),
+    "delete names what the release has": (lambda p: p.change_ota(delete=["modules/door"]), (), "ota.delete names modules/door"),
+    "a file that shadows a built-in module": (lambda p: shadow(p, "json"), (), "protected_path"),
+    "a path that no board takes": (lambda p: (p.source / "modules/door/a b.txt").write_text(""), (), "bad_path"),
+    "two names that FAT takes for one": (lambda p: (p.source / "modules/door/HINGE.py").write_text(""), (), "bad_member"),
+    "code that does not compile": (lambda p: (p.source / "modules/door/hinge.py").write_text("def:"), (), "door/hinge.py"),
+    "no version": (lambda p: None, ("--version", "newest"), "newest"),
+    "a suffix without a sequence": (lambda p: None, ("--version", "1.4.0-rc1"), "give --sequence"),
+    "a minor version beyond 999": (lambda p: None, ("--version", "1.1000"), "give --sequence"),
+    "notes that are too long": (lambda p: None, ("--notes", "x" * 5000), "bad_bundle"),
+    "a key that is not pinned": (lambda p: None, ("--key", "other.pem"), "not among"),
+    "a file that is no key": (lambda p: None, ("--key", "profile.json"), "no private key"),
+    "a passphrase for a key without": (lambda p: None, ("--passphrase", "x"), "has no passphrase"),
+    "a date that is none": (lambda p: None, ("--expires", "soon"), "--expires soon"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_build_refuses_and_writes_nothing(place: Place, name: str) -> None:
+    change, options, words = REFUSALS[name]
+    change(place)
+    before = place.snapshot()
+    given = [place.root / o if o.endswith((".pem", ".json")) else o for o in options]
+    result = place.build("--key", place.key, *given)
+    assert result.exit_code in (1, 2), result.output
+    assert words in result.stderr and len(result.stderr.splitlines()) == 1
+    assert place.snapshot() == before and not (place.root / "dist").exists()
+
+
+def test_pinned_keys_ask_for_a_signature(place: Place) -> None:
+    result = place.build()
+    assert result.exit_code == 1 and "--unsigned" in result.stderr
+    assert not (place.root / "dist").exists()
+
+
+@pytest.mark.parametrize("missing", ["profile.json", "key.pem"])
+def test_a_missing_file_is_exit_code_3(place: Place, missing: str) -> None:
+    (place.root / missing).unlink()
+    result = place.build("--key", place.key)
+    assert result.exit_code == 3 and missing in result.stderr and not (place.root / "dist").exists()
+
+
+def test_sign_refuses_a_key_that_the_bundles_profile_does_not_pin(place: Place) -> None:
+    path = place.built()
+    before = place.snapshot()
+    result = run("sign", path, "--key", place.root / "other.pem")
+    assert result.exit_code == 1 and "not among" in result.stderr and place.snapshot() == before
+
+
+DAMAGE = {
+    "bad_digest": {"modules/door/www/index.html": b"<p>DOOR</p>\n"},
+    "bad_size": {"modules/door/www/index.html": b"<p>a door</p>\n"},
+    "bad_member": {"modules/door/www/index.html": None},
+    "no_signature": {".release.sig": None},
+    "bad_signature": {".release.sig": b"\1" * 384},
+    "bad_bundle": {".release": None},
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGE)
+def test_verify_says_the_boards_reason(place: Place, reason: str) -> None:
+    path = place.built()
+    rewrite(path, DAMAGE[reason])  # type: ignore[arg-type]
+    result = run("verify", path, "--profile", place.profile)
+    assert result.exit_code == 1 and result.stderr.startswith(f"iotctl: {reason}: ")
+
+
+def test_verify_refuses_another_boards_bundle_another_key_and_an_expired_one(place: Place) -> None:
+    path = place.built()
+    assert "bad_signature" in run("verify", path, "--key", place.root / "other.pem").stderr
+    place.build("--key", place.key, "--expires", "2020-01-01", out="old")
+    assert "expired" in run("verify", place.root / "old" / "1.4.0.tar.gz").stderr
+    place.change(shortName="door-2")
+    assert "wrong_name" in run("verify", path, "--profile", place.profile).stderr
+
+
+@pytest.mark.parametrize("keep", [0, 10, 17, 200, -9, -1])
+def test_verify_refuses_an_archive_that_is_cut_short(place: Place, keep: int) -> None:
+    path = place.built()
+    path.write_bytes(path.read_bytes()[:keep])
+    result = run("verify", path)
+    assert result.exit_code == 1 and "bad_bundle" in result.stderr
+
+
+def refused(path: Path, pinned: list[keys.Jwk]) -> bool:
+    try:
+        bundle.verify(path, None, pinned)
+    except OtaError:
+        return True
+    return False
+
+
+def test_a_changed_byte_anywhere_in_the_archive_is_noticed(place: Place) -> None:
+    path = place.built()
+    good = path.read_bytes()
+    unimportant = range(4, 10)  # time, compression level, system
+    pinned = [keys.jwk(key(0))]
+    for at in [at for at in range(0, len(good), 61) if at not in unimportant]:
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+        assert refused(path, pinned), f"byte {at}"
+
+
+def test_the_boards_reader_leaves_no_trace_on_the_host(place: Place) -> None:
+    from modules.ota import bundle as board_bundle
+
+    run("verify", place.built())
+    assert board_bundle.ota_boot.ROOT == ""
+
+
+def test_check_names_every_error(place: Place) -> None:
+    assert run("check", place.profile, "--source", place.source).exit_code == 0
+    place.change_ota(url="ftp://x", public_keys=[{"kty": "EC"}])
+    place.change_ota(tmp_filename=None)
+    result = run("check", place.profile, "--source", place.source, "--json")
+    assert result.exit_code == 1
+    assert {e["key"] for e in json.loads(result.stdout)["errors"]} == {"ota.url", "ota.tmp_filename", "ota.public_keys[0]"}
+    assert "ota.url" in run("check", place.profile, "--source", place.source).stdout
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"shortName":"a","shortName":"b"}', '{"a":"' + "x" * 20000 + '"}'])
+def test_check_refuses_what_is_no_profile(place: Place, text: str) -> None:
+    place.profile.write_text(text)
+    assert run("check", place.profile).exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["profile.json", "profiles/esp32.json", "profiles/pico-w.json"])
+def test_the_repositorys_own_profiles_are_good(name: str) -> None:
+    from iotctl import ROOT
+
+    assert run("check", ROOT / name).exit_code == 0
+
+
+def test_this_checkout_builds_and_verifies(tmp_path: Path) -> None:
+    from iotctl import ROOT
+
+    result = run("build", ROOT / "profile.json", "--version", "1.0.0", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert run("verify", tmp_path / "1.0.0.tar.gz", "--profile", ROOT / "profile.json").exit_code == 0
+
+
+def test_the_standard_librarys_tar_reads_our_folders(place: Place) -> None:
+    data = bundle.tar([("a/", b""), ("a/b.txt", b"text")])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert [(m.name, m.isdir(), m.size) for m in archive] == [("a", True, 0), ("a/b.txt", False, 4)]
+
+
+def test_a_protected_key_needs_its_passphrase(place: Place) -> None:
+    place.key.unlink()
+    keys.write_private(key(0), place.key, "secret")
+    assert "give --passphrase" in place.build("--key", place.key).stderr
+    assert "passphrase is wrong" in place.build("--key", place.key, "--passphrase", "guess").stderr
+    assert not (place.root / "dist").exists()
+    assert place.build("--key", place.key, "--passphrase", "secret").exit_code == 0

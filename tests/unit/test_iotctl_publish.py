@@ -1,0 +1,130 @@
+"""iotctl publish: what a board reads is whole, signed, and never goes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from iotctl import keys
+from modules.ota import channel as board_channel
+from modules.ota import legacy as board_legacy
+from tests.unit.iotctl_fixture import Place, key, make_place, run
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.fixture
+def unsigned(place: Place) -> Path:
+    """A bundle of a board without a key."""
+    place.change_ota(public_keys=None)
+    assert place.build().exit_code == 0
+    return place.root / "dist" / "1.4.0.tar.gz"
+
+
+def test_the_board_takes_the_channel_file(place: Place) -> None:
+    path, site = place.built(), place.root / "site"
+    result = run("publish", path, site, "--key", place.key, "--rollout", 10, "--expires", "2030-01-31")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(site / "door-1" / "1.4.0.tar.gz"), str(site / "door-1" / "stable.json")]
+    value = board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.jwk(key(0))])
+    board_channel.check(value, "Door-1", "stable", 0, 1_800_000_000)
+    data = (site / "door-1" / value["bundle"]["file"]).read_bytes()
+    assert data == path.read_bytes()
+    assert value["bundle"]["size"] == len(data) and value["bundle"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (value["version"], value["sequence"], value["expires"]) == ("1.4.0", 1004000, 1896048000)
+    assert value["rollout"] == {"percent": 10} and value["bundle"]["unpacked"] > 0
+
+
+def test_published_always_rises(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, site = place.built(), place.root / "site"
+    counters = []
+    for now in (1_800_000_000, 1_800_000_000, 1_700_000_000, 1_900_000_000):
+        monkeypatch.setattr(time, "time", lambda now=now: float(now))
+        counters.append(json.loads(run("publish", path, site, "--key", place.key, "--json").stdout)["published"])
+    assert counters == [1_800_000_000, 1_800_000_001, 1_800_000_002, 1_900_000_000]
+
+
+def test_channels_do_not_touch_each_other(place: Place) -> None:
+    site = place.root / "site"
+    run("publish", place.built("1.4.0"), site, "--key", place.key)
+    stable = (site / "door-1" / "stable.json").read_bytes()
+    run("publish", place.built("1.5.0"), site, "--key", place.key, "--channel", "canary")
+    assert (site / "door-1" / "stable.json").read_bytes() == stable
+    assert json.loads((site / "door-1" / "canary.json").read_bytes().split(b"\n")[0])["version"] == "1.5.0"
+
+
+def test_a_board_without_a_key_gets_an_unsigned_channel_file(place: Place, unsigned: Path) -> None:
+    site = place.root / "site"
+    assert run("publish", unsigned, site).exit_code == 0
+    raw = (site / "door-1" / "stable.json").read_bytes()
+    assert raw.count(b"\n") == 1 and board_channel.parse(raw, [])["name"] == "Door-1"
+
+
+def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: Path) -> None:
+    site = place.root / "site" / "door-1"
+    result = run("publish", unsigned, site.parent, "--legacy")
+    assert [Path(line).name for line in result.stdout.split()] == ["1.4.0.tar.gz", "stable.json", "1.4.0-legacy.tar.gz", "latest"]
+    line = (site / "latest").read_text()
+    version, file, size_kb, size, digest = board_legacy.parse_latest(line)
+    data = (site / file).read_bytes()
+    assert line.endswith(";\n") and (version, size, digest) == ("1.4.0", len(data), hashlib.sha256(data).hexdigest())
+    with tarfile.open(site / file) as archive:
+        found = archive.getmembers()
+    folders = [m.name for m in found if m.isdir()]
+    assert folders == [m.name for m in found][: len(folders)] and {"modules", "modules/door", "modules/door/www"} <= set(folders)
+    names = [m.name for m in found if m.isreg()]
+    assert "boot.py" in names and "version" in names and not any(name.startswith(".") for name in names)
+    assert size_kb * 1024 >= len(data) + sum(m.size for m in found)
+
+
+def test_publish_refuses_and_writes_nothing(place: Place) -> None:
+    path = place.built()
+    place.build("--unsigned", out="plain")
+    plain = place.root / "plain" / "1.4.0.tar.gz"
+    damaged = place.root / "damaged.tar.gz"
+    damaged.write_bytes(path.read_bytes()[:-20])
+    before = place.snapshot()
+    cases = [
+        ((path,), 1, "give --key"),
+        ((plain,), 1, "not signed"),
+        ((plain, "--key", place.key), 1, "not signed"),
+        ((path, "--key", place.root / "other.pem"), 1, "not among"),
+        ((damaged, "--key", place.key), 1, "bad_bundle"),
+        ((path, "--key", place.key, "--channel", "../x"), 1, "channel"),
+        ((path, "--key", place.key, "--rollout", "101"), 2, ""),
+        ((path, "--key", place.root / "none.pem"), 3, "none.pem"),
+        ((place.root / "none.tar.gz", "--key", place.key), 3, "none.tar.gz"),
+    ]
+    for (bundle_path, *options), code, words in cases:
+        result = run("publish", bundle_path, place.root / "site", *options)
+        assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+    assert place.snapshot() == before
+
+
+def test_a_damaged_channel_file_is_not_replaced(place: Place) -> None:
+    site = place.root / "site"
+    run("publish", place.built(), site, "--key", place.key)
+    (site / "door-1" / "stable.json").write_bytes(b"{}")
+    before = place.snapshot()
+    result = run("publish", place.root / "dist" / "1.4.0.tar.gz", site, "--key", place.key)
+    assert result.exit_code == 1 and "bad_channel" in result.stderr and place.snapshot() == before
+
+
+def test_the_channel_file_changes_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publish that fails half-way leaves the channel file that names the old bundle."""
+    site = place.root / "site"
+    run("publish", place.built("1.4.0"), site, "--key", place.key)
+    channel = (site / "door-1" / "stable.json").read_bytes()
+    path = place.built("1.5.0")
+    (site / "door-1" / "1.5.0.tar.gz").mkdir()
+    result = run("publish", path, site, "--key", place.key)
+    assert result.exit_code == 3 and (site / "door-1" / "stable.json").read_bytes() == channel
+    assert not [p for p in (site / "door-1").iterdir() if p.name.startswith(".")]
