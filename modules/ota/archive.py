@@ -17,8 +17,9 @@ import os
 
 import ota_boot
 
-from . import bundle, files, paths, release
+from . import bundle, files, inflate, paths, release
 from .errors import OtaError
+from .kept import LIST, entries
 
 _MAX_FILES = 200
 _MAX_TOTAL = 16 * 1024 * 1024
@@ -91,7 +92,7 @@ def _read_members(ota, announced):
     names, offsets, total = [], [], 0
     version = _Beginning()
     ota_boot.make_parents(ota_boot.ota(_MEMBERS))
-    with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "wb") as out:
+    with inflate.Gzip(ota.archive) as f, open(ota_boot.ota(_MEMBERS), "wb") as out:
         tar = bundle.open_tar(f)
         for path, member in members(tar):
             total += member.size
@@ -100,7 +101,7 @@ def _read_members(ota, announced):
             names.append(path)
             offsets.append(out.tell())
             digest = hashlib.sha256()
-            yield from bundle._copy(tar, member, ota.view, digest, version if path == "version" else None)
+            yield from bundle.copy(tar, member, ota.view, digest, version if path == "version" else None)
             entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
             out.write(json.dumps(entry).encode() + b"\n")
     if version.data.strip() != announced.encode():
@@ -109,14 +110,14 @@ def _read_members(ota, announced):
 
 
 def _stage(ota, places, target):
-    with open(ota.archive, "rb") as f, open(ota_boot.ota(_MEMBERS), "rb") as notes:
+    with inflate.Gzip(ota.archive) as f, open(ota_boot.ota(_MEMBERS), "rb") as notes:
         tar = bundle.open_tar(f)
         for place in places:
             entry = json.loads(notes.readline())
             path, member = next(members(tar), (None, None))
             if path != entry["path"] or member.size != entry["size"]:
                 raise OtaError("bad_digest", "the archive changed while it was read")
-            yield from bundle._read_file(tar, member, place, entry, ota.view, target)
+            yield from bundle.read_file(tar, member, place, entry, ota.view, target)
 
 
 def _header(name, version, count, total):
@@ -135,7 +136,7 @@ def _write_list(header, order, offsets):
             tree.update(release.tree_line(json.loads(source.readline())))
             yield
         header["tree"] = files.hexdigest(tree)
-        with open(ota_boot.ota(bundle.LIST), "wb") as out:
+        with open(ota_boot.ota(LIST), "wb") as out:
             out.write(json.dumps(header).encode() + b"\n")
             for i in order:
                 source.seek(offsets[i])
@@ -145,7 +146,7 @@ def _write_list(header, order, offsets):
 
 def _list_digest(view):
     running = hashlib.sha256()
-    with open(ota_boot.ota(bundle.LIST), "rb") as f:
+    with open(ota_boot.ota(LIST), "rb") as f:
         n = f.readinto(view)
         while n:
             running.update(view[:n])
@@ -156,7 +157,7 @@ def _list_digest(view):
 
 def _deletes():
     """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
-    for n, entry in bundle.entries():
+    for n, entry in entries():
         if entry["path"] == "profile.json":
             staged = ota_boot.slot("stage", n)
             path = staged if ota_boot.exists(staged) else ota_boot.live("profile.json")

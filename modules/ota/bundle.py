@@ -15,87 +15,40 @@ import hashlib
 import ota_boot
 
 from . import files, policy, release, sign
+from .kept import LIST, entries
 from .errors import OtaError
 
-try:
-    import deflate
-except ImportError:
-    deflate = None
-
 tarfile = None  # lib/tarfile, imported when it is first needed
-LIST = "list"  # the checked list of the release being read, below /.ota
 _MAX_LIST = 1024 * 1024
 
 
-class Gzip:
-    """A decompressing reader whose only error is OtaError ``bad_bundle``. It takes 16 KB of heap for a 4 KiB window."""
+def read(stream, rules, view, visitor=None):
+    """Check the whole bundle that `stream` decompresses, and let `visitor` take from it. Generator; returns the header.
 
-    def __init__(self, f):
-        self._stream = _inflate(f, _window(f))
-
-    def readinto(self, view):
-        try:
-            return self._stream.readinto(view)
-        except (OSError, EOFError, ValueError):
-            raise OtaError("bad_bundle", "the archive is damaged or cut short")
-
-    def read(self, n):
-        try:
-            return self._stream.read(n)
-        except (OSError, EOFError, ValueError):
-            raise OtaError("bad_bundle", "the archive is damaged or cut short")
-
-
-def _inflate(f, window):
-    try:
-        if deflate:
-            return deflate.DeflateIO(f, deflate.GZIP, window)
-        import gzip  # CPython: host tools and tests
-    except ImportError:
-        raise OtaError("no_deflate", "this firmware has no deflate module: flash MicroPython 1.22 or newer, full build")
-    except MemoryError:
-        raise OtaError("no_memory", "too little memory to unpack: the archive needs a window of %d bytes" % (1 << window))
-    return gzip.GzipFile(fileobj=f, mode="rb")
+    :param stream: see inflate.
+    :param rules: policy.Rules, what this board accepts.
+    """
+    tar = open_tar(stream)
+    digest = yield from _save_list(tar, view)
+    member = _next(tar)
+    signature = _signature(tar, member, rules, digest)
+    if signature is not None:
+        member = _next(tar)
+    header = yield from check_list(rules)
+    if visitor:
+        yield from visitor.begin(header, digest, signature)
+    yield from _read_files(tar, member, header, view, visitor)
+    return header
 
 
-def _window(f):
-    """The window's bits from gzip's extra field ``WB`` (RFC 1952), or 15, the most that gzip can need."""
-    start = f.read(17)
-    f.seek(0)
-    if start[:3] != b"\x1f\x8b\x08":
-        raise OtaError("bad_bundle", "this is no gzip archive")
-    if len(start) == 17 and start[3] & 4 and start[12:16] == b"WB\x01\x00" and 8 <= start[16] <= 15:
-        return start[16]
-    return 15
-
-
-def open_tar(f):
-    """The members of the gzip-compressed archive in the open file `f`."""
+def open_tar(stream):
+    """The members of an archive: lib/tarfile's TarFile."""
     global tarfile
     if tarfile is None:
         import tarfile as found
 
         tarfile = found
-    return tarfile.TarFile(fileobj=Gzip(f))
-
-
-def read(path, rules, view, visitor=None):
-    """Check the whole bundle at `path`, and let `visitor` take from it. Generator; returns the header.
-
-    :param rules: policy.Rules, what this board accepts.
-    """
-    with open(path, "rb") as f:
-        tar = open_tar(f)
-        digest = yield from _save_list(tar, view)
-        member = _next(tar)
-        signature = _signature(tar, member, rules, digest)
-        if signature is not None:
-            member = _next(tar)
-        header = yield from check_list(rules)
-        if visitor:
-            yield from visitor.begin(header, digest, signature)
-        yield from _read_files(tar, member, header, view, visitor)
-    return header
+    return tarfile.TarFile(fileobj=stream)
 
 
 def check_list(rules=None):
@@ -125,29 +78,6 @@ def check_list(rules=None):
     return header
 
 
-def entries(name=LIST):
-    """``(n, entry)`` of each file in the list ``/.ota/<name>``, which has been checked before. Nothing without a list."""
-    import json
-
-    if not ota_boot.exists(ota_boot.ota(name)):
-        return
-    with open(ota_boot.ota(name), "rb") as f:
-        f.readline()
-        n = 0
-        for line in f:
-            yield n, json.loads(line)
-            n += 1
-
-
-def read_header(name):
-    """The header of the list ``/.ota/<name>``, or None."""
-    try:
-        with open(ota_boot.ota(name), "rb") as f:
-            return release.parse_header(f.readline())
-    except (OSError, OtaError):
-        return None
-
-
 def _line(f, most):
     """The next line without its end, at most `most` bytes; empty at the end of the file."""
     line = f.readline(most + 1)
@@ -168,11 +98,11 @@ def _save_list(tar, view):
     digest = hashlib.sha256()
     ota_boot.make_parents(ota_boot.ota(LIST))
     with open(ota_boot.ota(LIST), "wb") as f:
-        yield from _copy(tar, member, view, digest, f)
+        yield from copy(tar, member, view, digest, f)
     return digest.digest()
 
 
-def _copy(tar, member, view, digest, out):
+def copy(tar, member, view, digest, out):
     """One block a step from the archive into the digest and, if there is one, the file `out`."""
     source = tar.extractfile(member)
     left = member.size
@@ -209,17 +139,17 @@ def _read_files(tar, member, header, view, visitor):
             raise OtaError("bad_member", "the archive has not %s in its place" % entry["path"])
         if member.size != entry["size"]:
             raise OtaError("bad_size", "%s has another size than announced" % entry["path"])
-        yield from _read_file(tar, member, n, entry, view, visitor)
+        yield from read_file(tar, member, n, entry, view, visitor)
         member = _next(tar)
     if member is not None:
         raise OtaError("bad_member", "the archive contains what the release does not list")
 
 
-def _read_file(tar, member, n, entry, view, visitor):
+def read_file(tar, member, n, entry, view, visitor):
     out = visitor.writer(n, entry) if visitor else None
     digest = hashlib.sha256()
     try:
-        yield from _copy(tar, member, view, digest, out)
+        yield from copy(tar, member, view, digest, out)
     finally:
         if out:
             out.close()

@@ -9,23 +9,10 @@ import hashlib
 
 from . import channel, policy, versions
 from .errors import OtaError, status_error
+from .offer import Offer
 
 _IDLE_MS = 15_000
 _TOTAL_MS = 60_000
-
-
-class Offer:
-    """A release that this board should take."""
-
-    def __init__(self, version, sequence, file, size, sha256, unpacked=None, legacy=False, source=None):
-        self.version = version
-        self.sequence = sequence  # None on the `latest` protocol
-        self.file = file
-        self.size = size  # bytes of the archive, None where `latest` does not say
-        self.sha256 = sha256
-        self.unpacked = unpacked  # bytes of all files, where the channel file says so
-        self.legacy = legacy
-        self.source = source  # digest of the channel file, to know when it changes
 
 
 def look(ota, force):

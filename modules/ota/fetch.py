@@ -5,7 +5,6 @@ with a Range request only if it is still the same file, and its digest is checke
 """
 
 import hashlib
-import os
 
 import ota_boot
 
@@ -39,11 +38,11 @@ def download(ota, offer, path, view):
     """
     part = ota.store.get("part") or {}
     if part.get("sha256") != offer.sha256 or part.get("size") != offer.size:
-        discard(ota, path)
+        ota.discard()
         part = {"sha256": offer.sha256, "size": offer.size}
     held = files.file_size(path) or 0
     if held > offer.size:
-        discard(ota, path)
+        ota.discard()
         held = 0
     check_space(offer, held)
     ota.store.set("part", part)
@@ -51,17 +50,10 @@ def download(ota, offer, path, view):
         yield from _transfer(ota, offer, path, view, held)
     except OtaError as error:
         if error.kind != "transport":
-            discard(ota, path)
+            ota.discard()
         raise
     ota.store.set("part", dict(part, done=True))
     ota.store.save()
-
-
-def discard(ota, path):
-    """Remove a download and the note about it."""
-    if ota_boot.exists(path):
-        os.remove(path)
-    ota.store.set("part", None)
 
 
 def _transfer(ota, offer, path, view, held):
@@ -98,7 +90,7 @@ def _receive(ota, offer, path, view, held, running):
     )
     try:
         if response.status == 416 or (response.status == 206 and response.content_range[2] not in (None, offer.size)):
-            discard(ota, path)
+            ota.discard()
             raise OtaError("bad_response", "the server has another file under this name now")
         if response.status not in (200, 206):
             raise status_error(response, offer.file)

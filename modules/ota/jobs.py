@@ -37,8 +37,6 @@ def update(ota, force, install):
 
 def install_ready(ota, force=False, quiet=False):
     """Stage and commit what was downloaded, then ask the runtime for a restart."""
-    from . import bundle
-
     part = ota.store.get("part") or {}
     if not part.get("done") or files.file_size(ota.archive) is None:
         raise OtaError("no_update", "no update has been downloaded")
@@ -48,25 +46,23 @@ def install_ready(ota, force=False, quiet=False):
         yield from _install(ota, lambda target: legacy.unpack(ota, part, target), quiet)
     else:
         rules = ota.rules(force or part.get("forced"), part.get("expect"))
-        yield from _install(ota, lambda target: bundle.read(ota.archive, rules, ota.view, target), quiet)
+        yield from _install(ota, lambda target: _read(ota, rules, target), quiet)
 
 
 def install_file(ota, force=False):
     """Verify, stage and commit a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
-    from . import bundle
-
     ota.enter("installing")
     rules = ota.rules(force, None)
     yield from _verify(ota, rules)
-    yield from _install(ota, lambda target: bundle.read(ota.archive, rules, ota.view, target), False)
+    yield from _install(ota, lambda target: _read(ota, rules, target), False)
 
 
 def roll_back(ota):
     """Install the kept previous version again."""
-    from . import previous, trial
+    from . import cleanup, previous
 
     ota.enter("installing")
-    yield from trial.clean_up(ota)
+    yield from cleanup.clean_up(ota)
     yield from previous.commit(ota.local_version(), ota.journal_header())
     _restart(ota, "going back to %s" % (previous.kept(ota.local_version()) or "the previous version"))
 
@@ -113,11 +109,9 @@ def _download(ota, offer):
 
 def _verify(ota, rules):
     """Check the whole archive before anything is staged; what is refused is deleted."""
-    from . import bundle
-
     ota.log("verifying")
     try:
-        header = yield from bundle.read(ota.archive, rules, ota.view)
+        header = yield from _read(ota, rules, None)
     except OtaError:
         yield from _discard(ota)
         raise
@@ -125,23 +119,52 @@ def _verify(ota, rules):
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
 
 
-def _install(ota, unpack, quiet):
-    from . import fetch, stage, trial
+def _read(ota, rules, target):
+    """Read the downloaded bundle: check it, and fill the stage `target` unless that is None."""
+    from . import inflate
 
+    ota.make_room()
+    with inflate.Gzip(ota.archive) as stream:
+        from . import bundle
+
+        return (yield from bundle.read(stream, rules, ota.view, target))
+
+
+def _install(ota, unpack, quiet):
     ota.enter("installing")
     ota.report_space()
-    yield from trial.clean_up(ota)
-    target = stage.Stage(ota.keys, ota.excluded, ota.view, _silent if quiet else ota.log, lambda: _make_space(ota))
     try:
-        yield from unpack(target)
-        yield from target.commit(ota.local_version(), ota.journal_header())
-    except OtaError as error:
-        if error.kind != "transport":
-            yield from _discard(ota)
+        yield from _clean_up(ota)
+        ota.forget()
+        target = yield from _fill_stage(ota, unpack, quiet)
+        ota.forget()
+        yield from _commit(ota, target)
+    except OtaError:
+        yield from _discard(ota)
         raise
-    fetch.discard(ota, ota.archive)
+    ota.discard()
     ota.store.save()
     _restart(ota, "installing %s" % target.header["version"])
+
+
+def _fill_stage(ota, unpack, quiet):
+    from .stage import Stage
+
+    target = Stage(ota.excluded, ota.view, _silent if quiet else ota.log, lambda: _make_space(ota))
+    yield from unpack(target)
+    return target
+
+
+def _commit(ota, target):
+    from . import journal
+
+    yield from journal.commit(target, ota.keys, ota.local_version(), ota.journal_header())
+
+
+def _clean_up(ota):
+    from . import cleanup
+
+    yield from cleanup.clean_up(ota)
 
 
 def _restart(ota, why):
@@ -152,19 +175,16 @@ def _restart(ota, why):
 
 def _discard(ota):
     """What is refused leaves nothing behind."""
-    from . import bundle, fetch, trial
-
-    fetch.discard(ota, ota.archive)
-    yield from trial.clean_up(ota)
-    for name in ("stage", "loader", bundle.LIST):
+    ota.forget()
+    ota.discard()
+    yield from _clean_up(ota)
+    for name in ("stage", "loader", "list"):
         yield from files.remove_tree(ota_boot.ota(name))
 
 
 def _make_space(ota):
-    from . import trial
-
     ota.log("short of space: giving up the kept previous version")
-    yield from files.remove_tree(ota_boot.ota(trial.PREVIOUS))
+    yield from files.remove_tree(ota_boot.ota("previous"))
 
 
 def _silent(*parts):

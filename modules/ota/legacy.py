@@ -69,7 +69,7 @@ def download(ota, offer):
     """
     from . import archive
 
-    fetch.discard(ota, ota.archive)
+    ota.discard()
     fetch.check_space(offer, 0)
     part = {"legacy": True, "version": offer.version, "size": offer.size, "sha256": offer.sha256}
     ota.store.set("part", part)
@@ -81,7 +81,7 @@ def download(ota, offer):
     finally:
         archive.forget()
         if not part.get("done"):
-            fetch.discard(ota, ota.archive)
+            ota.discard()
     ota.store.save()
 
 

@@ -8,6 +8,7 @@ tick(), one step a loop, so that everything else goes on.
 """
 
 import gc
+import os
 import random
 import sys
 import time
@@ -21,7 +22,8 @@ from .errors import OtaError
 
 _DAY = 86_400
 _FIRST_RETRY_S = 30
-_STAYS = ("module", "errors", "files", "versions", "store")  # all other parts of the package come and go
+_ROOM = 48_000  # bytes of heap that reading a bundle needs at most
+_STAYS = ("module", "errors", "files", "offer", "versions", "store")  # all other parts of the package come and go
 
 
 class Module(Base):
@@ -76,10 +78,10 @@ class Module(Base):
     @property
     def floor(self):
         """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
-        from . import bundle, stage
+        from . import kept
 
         if self._floor is None:
-            running = bundle.read_header(stage.RUNNING)
+            running = kept.read_header(kept.RUNNING)
             self._floor = max(self.store.get("floor", 0), running["sequence"] if running else 0)
         return self._floor
 
@@ -277,6 +279,21 @@ class Module(Base):
         self.platform.bus.publish("freeram", ram)
         return disk
 
+    def discard(self):
+        """Remove the download and the note about it."""
+        if ota_boot.exists(self.archive):
+            os.remove(self.archive)
+        self.store.set("part", None)
+
+    def make_room(self):
+        """Give up the log's history before the one large need of memory, if it may be what is missing."""
+        gc.collect()
+        if self.platform.board.mem_free() < _ROOM:
+            from modules.serial_log import SerialLog
+
+            SerialLog.purge()
+            gc.collect()
+
     def http(self):
         from .http import Http
 
@@ -409,9 +426,9 @@ class Module(Base):
 
     def _trial_job(self):
         """After every start: trial, or what a finished or interrupted update has left to do."""
-        from . import trial
-
         if ota_boot.state == "trial":
+            from . import trial
+
             self.enter("trial")
             self.log("version %s is on trial, boot %d" % (self.local_version(), ota_boot.attempt))
             confirmed = yield from trial.watch(self)
@@ -422,18 +439,21 @@ class Module(Base):
                 self.warn("version %s is taken back: %s" % (self.local_version(), ota_boot.reason()[1]))
                 self.platform.request_reset("rolling back")
                 return
+        self.forget()
+        from . import cleanup
+
         if ota_boot.state == "confirmed":
-            yield from trial.after_confirm(self)
+            yield from cleanup.after_confirm(self)
             self._floor = None
             self.enter("confirmed")
             self.log("confirmed: version %s stays" % self.local_version())
         elif ota_boot.state == "undone":
-            yield from trial.after_undo(self)
+            yield from cleanup.after_undo(self)
             self.enter("rolled_back")
             last = self.store.get("last")
             self.warn("rolled back from %s to %s: %s (%s)" % (last["version"], self.local_version(), last["message"], last["reason"]))
         else:
-            yield from trial.clean_up(self)
+            yield from cleanup.clean_up(self)
 
     def _kept(self):
         from . import previous

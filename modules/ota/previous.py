@@ -8,9 +8,8 @@ import json
 
 import ota_boot
 
-from . import stage
 from .errors import OtaError
-from .trial import PREVIOUS
+from .kept import PREVIOUS
 
 _JOURNAL = PREVIOUS + "/journal"
 
@@ -33,7 +32,9 @@ def commit(running, journal):
             _check_kept(n, had, path)
             f.write("%d %s%d %s\n" % (n, "+" if had else "-", put, path))
             yield
-    yield from stage.seal()
+    from . import journal as journals
+
+    yield from journals.seal()
 
 
 def _check_kept(n, had, path):

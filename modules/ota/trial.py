@@ -1,22 +1,19 @@
-"""After a restart: try the new version out and confirm it, or clear up after one that was confirmed or taken back.
+"""After a restart into a new version: try it out, and confirm it or give it up.
 
 The new version is confirmed when every module that ran under the old one runs, the loop has run for a while, and, if the
 old version's last check reached the server, a check with the new profile does. It goes back as soon as a module fails for
 good, or when the time is up. If this code itself is what is broken, nothing confirms, and the loader takes it back.
 """
 
-import os
 import time
 
 import ota_boot
 
-from . import bundle, check, files, stage
 from .errors import OtaError
 
 _SETTLE_MS = 5_000
 _RETRY_MS = 3_000
 _MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
-PREVIOUS = "previous"
 
 
 def watch(ota):
@@ -58,6 +55,8 @@ def _all_run(ota, header):
 
 def _ask(ota):
     """A check with the new profile: the error's text, or "" when the server gave a valid answer. Generator."""
+    from . import check
+
     try:
         ota.require_network()
         yield from check.look(ota, True)
@@ -83,78 +82,3 @@ def _confirm(ota):
 def _go_back(reason, text):
     ota_boot.undo(reason, text)
     return False
-
-
-def after_confirm(ota):
-    """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
-
-    Every step can be repeated: the state's name stays `confirmed` until the last one.
-    """
-    header = ota_boot.header
-    running = bundle.read_header(stage.RUNNING)
-    if running:
-        ota.store.raise_floor(running["sequence"])
-        ota.store.set("bundled", True)
-    ota.store.set("wakes", None)
-    ota.store.set("held", header.get("hold"))
-    ota.store.set("refused", None)
-    ota.store.set("last", {"version": header.get("new"), "from": header.get("old"), "result": "confirmed"})
-    ota.store.save()
-    yield from _replace_loader(ota)
-    yield from _clear(("stage", "loader", "reserve", bundle.LIST))
-    if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
-        yield from _keep_backup()
-        ota_boot.finish(PREVIOUS + "/journal")
-    else:
-        yield from _clear((PREVIOUS, "backup"))
-        ota_boot.finish()
-
-
-def after_undo(ota):
-    """Remember what failed and why, and clear up. Generator."""
-    header = ota_boot.header
-    reason, text = ota_boot.reason()
-    version = header.get("new", "?")
-    if "sequence" in header:
-        ota.store.add_failure(header["sequence"], version, reason, text)
-    ota.store.set("wakes", None)
-    ota.store.set("last", {"version": version, "from": header.get("old"), "result": "rolled_back", "reason": reason, "message": text})
-    ota.store.save()
-    if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
-        yield from _clear(("stage",))
-    yield from _clear(("backup", "loader", "reserve", bundle.LIST))
-    ota_boot.finish()
-
-
-def clean_up(ota):
-    """Remove what an interrupted job has left behind, when no journal exists. Generator."""
-    if not ota_boot.exists(ota_boot.ota(PREVIOUS + "/journal")):
-        yield from _clear((PREVIOUS,))
-    yield from _clear(("backup", "reserve", "journal.new", "reason"))
-
-
-def _clear(names):
-    for name in names:
-        yield from files.remove_tree(ota_boot.ota(name))
-
-
-def _replace_loader(ota):
-    """A new loader, now that its release is confirmed. There is always one that works: see boot.py."""
-    new, running, old = ota_boot.ota("loader"), ota_boot.live("ota_boot.py"), ota_boot.live("ota_boot_old.py")
-    if not ota_boot.exists(new):
-        return
-    if ota_boot.exists(running):
-        if ota_boot.exists(old):
-            os.remove(old)
-        os.rename(running, old)
-    os.rename(new, running)
-    ota.log("the recovery loader was replaced")
-    yield
-
-
-def _keep_backup():
-    """The files that were replaced become the kept version; the journal itself follows in ota_boot.finish()."""
-    backup, previous = ota_boot.ota("backup"), ota_boot.ota(PREVIOUS)
-    if ota_boot.exists(backup):
-        yield from files.remove_tree(previous)
-        os.rename(backup, previous)

@@ -7,8 +7,9 @@ as the oldest.
 
 import binascii
 import hashlib
+import os
 
-MAX_BYTES = 16 * 1024
+MAX_BYTES = 8 * 1024
 
 
 def read(paths):
@@ -44,8 +45,11 @@ def write(paths, payload):
 
 def _read_slot(path):
     try:
+        size = os.stat(path)[6]
+        if size > MAX_BYTES + 128:
+            return (0, None)
         with open(path, "rb") as f:
-            raw = f.read(MAX_BYTES + 128)
+            raw = f.read(size)  # as much as there is: read() would allocate the bound
     except OSError:
         return (0, None)
     payload, _, last = raw.partition(b"\n")

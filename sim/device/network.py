@@ -5,7 +5,6 @@ at most four times a second, so a test can change the weather while the board ru
 `isconnected()` does, as on a board.
 """
 
-import os
 import time
 
 STA_IF = 0

@@ -1,0 +1,76 @@
+"""Decompressing an archive on flash. Import and open this before anything else of an install.
+
+The window and the tables take 16 KB of heap in a few large pieces: they are asked for while the heap is not yet in pieces.
+"""
+
+from .errors import OtaError
+
+try:
+    import deflate
+except ImportError:
+    deflate = None
+
+
+class Gzip:
+    """A decompressing reader whose only error is OtaError ``bad_bundle``; close it to get its memory back."""
+
+    def __init__(self, path):
+        self._f = open(path, "rb")
+        try:
+            self._stream = _open_stream(self._f)
+            self._first = self._guard(self._stream.read, 1)  # makes it take its memory now
+        except OtaError:
+            self._f.close()
+            raise
+
+    def readinto(self, view):
+        """Fill `view` as far as it goes; 0 at the end."""
+        if not self._first or not len(view):
+            return self._guard(self._stream.readinto, view)
+        view[0] = self._first[0]
+        self._first = None
+        return 1 + (self._guard(self._stream.readinto, view[1:]) if len(view) > 1 else 0)
+
+    def read(self, n):
+        first, self._first = self._first or b"", None
+        return first + self._guard(self._stream.read, n - len(first))
+
+    def close(self):
+        self._f.close()
+        self._stream = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.close()
+
+    def _guard(self, method, argument):
+        try:
+            return method(argument)
+        except (OSError, EOFError, ValueError):
+            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+        except MemoryError:
+            raise OtaError("no_memory", "too little memory to unpack the archive")
+
+
+def _open_stream(f):
+    window = _window(f)
+    if deflate:
+        return deflate.DeflateIO(f, deflate.GZIP, window)
+    try:
+        import gzip  # CPython: host tools and tests
+    except ImportError:
+        raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
+    return gzip.GzipFile(fileobj=f, mode="rb")
+
+
+def _window(f):
+    """The window's bits from gzip's extra field ``WB`` (RFC 1952), or 15, the most that gzip can need."""
+    start = f.read(17)
+    f.seek(0)
+    if start[:3] != b"\x1f\x8b\x08":
+        raise OtaError("bad_bundle", "this is no gzip archive")
+    if len(start) == 17 and start[3] & 4 and start[12:16] == b"WB\x01\x00" and 8 <= start[16] <= 15:
+        return start[16]
+    return 15
