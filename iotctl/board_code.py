@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from iotctl import ROOT
-from modules.ota import bundle, policy
-from modules.ota.errors import OtaError
+from modules.ota import bundle, inflate, policy
 
 
 @cache
@@ -30,19 +28,20 @@ def tarfile() -> ModuleType:
 
 
 def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> dict[str, Any]:
-    """The header of a bundle that a board called `name` with these pinned `keys` takes; OtaError says why it does not."""
+    """The header of a bundle that a board called `name` with these pinned `keys` takes; OtaError says why it does not.
+
+    The archive must unpack (see bundle.read), for CPython's errors of decompression are not those that a board knows.
+    """
     rules = policy.Rules(name, keys, now=now)
     view = memoryview(bytearray(64 * 1024))
-    with tempfile.TemporaryDirectory() as folder, _board_at(folder):
-        steps = bundle.read(str(path), rules, view)
+    with tempfile.TemporaryDirectory() as folder, _board_at(folder), inflate.Gzip(str(path)) as stream:
+        steps = bundle.read(stream, rules, view)
         try:
             while True:
                 next(steps)
         except StopIteration as end:
             header: dict[str, Any] = end.value
             return header
-        except zlib.error:
-            raise OtaError("bad_bundle", "the archive is damaged") from None
 
 
 @contextmanager
