@@ -6,8 +6,8 @@
 >>> board.boot_once().output
 'hello\\n...'
 
-State lives only in the image. `boot_once` is one life of the process: it returns when the board resets, is bitten by its watchdog,
-loses power or is dead at the REPL. `start` keeps a board running in the background; `expect` waits for a line of its console.
+State lives only in the image. `boot_once` is one life of the process: it returns when the board resets, is bitten by its
+watchdog, loses power or is dead at the REPL. `start` keeps a board running in the background; `expect` waits for a line of its console.
 """
 
 from __future__ import annotations

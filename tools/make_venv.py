@@ -1,11 +1,14 @@
 """Make .venv with what requirements.lock pins; quick when that is already there. Run with any Python 3.11 or later."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -15,12 +18,12 @@ PYTHON = VENV / "bin" / "python"
 OLDEST = (3, 11)
 
 
-def fail(text):
+def fail(text: str) -> NoReturn:
     print("python: " + text, file=sys.stderr)
     sys.exit(1)
 
 
-def version_of(python):
+def version_of(python: Path) -> str | None:
     """The version of the Python at this path, or None: a venv whose Python was removed or moved does not start."""
     command = [str(python), "-c", "import sys, pip; print(sys.version.split()[0], sys.prefix)"]
     try:
@@ -33,7 +36,7 @@ def version_of(python):
     return words[0]
 
 
-def install_ensurepip():
+def install_ensurepip() -> None:
     """Debian keeps half of the venv module in a package of its own; as root it can be had at once."""
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     if not shutil.which("apt-get"):
@@ -49,7 +52,7 @@ def install_ensurepip():
         fail(f"apt-get could not install {package}")
 
 
-def main():
+def main() -> None:
     if sys.version_info < OLDEST:
         fail(f"3.11 or later is needed, this is {sys.version.split()[0]}; name one with `make PYTHON=python3.11`")
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()

@@ -29,7 +29,7 @@ VALUE: dict[str, Any] = {
     "deltas": {"1.2.2": FILE},
     "rollout": {"percent": 100},
 }
-JUNK = (-1, 1 << 60, 1.5, [], {}, "x" * 5000, "../x", "", {"file": "../x"}, {"percent": 101})
+JUNK: tuple[Any, ...] = (-1, 1 << 60, 1.5, [], {}, "x" * 5000, "../x", "", {"file": "../x"}, {"percent": 101})
 
 
 @pytest.fixture(scope="module")

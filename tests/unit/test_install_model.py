@@ -190,8 +190,8 @@ def _fresh_loader(root: Path, disk: Disk) -> types.ModuleType:
     import ota_boot
 
     ota_boot.ROOT = str(root)
-    ota_boot._imports()  # type: ignore[attr-defined]
-    ota_boot.os = disk  # type: ignore[attr-defined]
+    ota_boot._imports()
+    ota_boot.os = disk
     return ota_boot
 
 

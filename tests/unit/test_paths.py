@@ -42,8 +42,8 @@ def test_protects_what_belongs_to_the_board(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["os.py", "os.mpy", "os/__init__.py", "lib/os.py", "lib/machine.mpy", "OS.py", "json", "BOOT.py", "boot.mpy", "boot/x.py", "boot.txt", "bootstrap.css",
-     "ota_boot.mpy", "ota_boot_old.py", "lib/boot.py", "lib/ota_boot.py", "asyncio/__init__.mpy", "requests.py"],
+    ["os.py", "os.mpy", "os/__init__.py", "lib/os.py", "lib/machine.mpy", "OS.py", "json", "BOOT.py", "boot.mpy",
+     "boot/x.py", "boot.txt", "bootstrap.css", "ota_boot.mpy", "ota_boot_old.py", "lib/boot.py", "lib/ota_boot.py", "asyncio/__init__.mpy", "requests.py"],
 )  # fmt: skip
 def test_refuses_names_that_would_be_imported_instead_of_the_firmwares(path: str) -> None:
     with pytest.raises(OtaError) as caught:
@@ -51,7 +51,9 @@ def test_refuses_names_that_would_be_imported_instead_of_the_firmwares(path: str
     assert caught.value.reason == "protected_path"
 
 
-@pytest.mark.parametrize("path", ["boot.py", "ota_boot.py", "main.py", "modules/os.py", "lib/requests.mpy", "www/json", "prefs.py"])
+@pytest.mark.parametrize(
+    "path", ["boot.py", "ota_boot.py", "main.py", "modules/os.py", "lib/requests.mpy", "www/json", "prefs.py"]
+)
 def test_allows_the_loader_and_names_in_other_places(path: str) -> None:
     paths.check_member(path)
 

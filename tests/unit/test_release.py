@@ -30,7 +30,7 @@ HEADER: dict[str, Any] = {
     "delete": [],
 }
 ENTRY: dict[str, Any] = {"path": "main.py", "size": 3, "sha256": DIGEST}
-JUNK = (-1, 1 << 60, 1.5, True, [], {}, None, "x" * 5000, "../x", "")
+JUNK: tuple[Any, ...] = (-1, 1 << 60, 1.5, True, [], {}, None, "x" * 5000, "../x", "")
 
 
 def test_accepts_a_whole_header_and_entry() -> None:
@@ -101,7 +101,11 @@ def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
             parse(raw)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_any_json_is_refused_with_our_error(value: object) -> None:
     with pytest.raises(OtaError):
         release.parse_header(json.dumps(value))

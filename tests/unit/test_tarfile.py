@@ -3,7 +3,9 @@
 import importlib.util
 import io
 import tarfile as standard
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,14 +13,15 @@ from hypothesis import strategies as st
 
 _PATH = Path(__file__).parents[2] / "lib" / "tarfile.py"
 _SPEC = importlib.util.spec_from_file_location("board_tarfile", _PATH)  # the standard library owns the name
-tarfile = importlib.util.module_from_spec(_SPEC)
+assert _SPEC and _SPEC.loader
+tarfile: Any = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(tarfile)
 
 _NAME = st.text("abc._-é/", min_size=1, max_size=240)
 _FILES = st.lists(st.tuples(_NAME, st.binary(max_size=2000)), max_size=6)
 
 
-def archive(members, form=standard.USTAR_FORMAT):
+def archive(members: Iterable[tuple[str | standard.TarInfo, bytes]], form: int = standard.USTAR_FORMAT) -> bytes:
     """A tar archive of ``(name or TarInfo, content)``."""
     out = io.BytesIO()
     with standard.open(fileobj=out, mode="w", format=form, encoding="utf-8") as tar:
@@ -29,27 +32,27 @@ def archive(members, form=standard.USTAR_FORMAT):
     return out.getvalue()
 
 
-def read(data):
+def read(data: bytes) -> list[Any]:
     """What our reader makes of an archive: ``(name, type, content)``."""
     tar = tarfile.TarFile(fileobj=io.BytesIO(data))
     return [(m.name, m.type, tar.extractfile(m).read()) for m in tar]
 
 
-def fix_checksum(header):
+def fix_checksum(header: bytearray) -> None:
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
 
 
-def patched(offset, value, data=None):
+def patched(offset: int, value: bytes, data: bytes | None = None) -> bytes:
     """A one-file archive with bytes of its header replaced, the checksum made right again."""
-    data = bytearray(data or archive([("file", b"content")]))
-    header = data[:512]
+    whole = bytearray(data or archive([("file", b"content")]))
+    header = whole[:512]
     header[offset : offset + len(value)] = value
     fix_checksum(header)
-    return bytes(header + data[512:])
+    return bytes(header + whole[512:])
 
 
-def _fits(name):
+def _fits(name: str) -> bool:
     try:
         archive([(name, b"")])
     except ValueError:
@@ -58,13 +61,13 @@ def _fits(name):
 
 
 @given(_FILES)
-def test_reads_what_the_standard_library_writes(files):
+def test_reads_what_the_standard_library_writes(files: list[tuple[str, bytes]]) -> None:
     files = [(name.rstrip("/"), content) for name, content in files if _fits(name)]
     assert read(archive(files)) == [(name, "file", content) for name, content in files]
 
 
 @given(_FILES, st.integers(1, 700))
-def test_members_can_be_skipped_and_read_in_pieces(files, step):
+def test_members_can_be_skipped_and_read_in_pieces(files: list[tuple[str, bytes]], step: int) -> None:
     files = [(name.rstrip("/"), content) for name, content in files if _fits(name)]
     tar = tarfile.TarFile(fileobj=io.BytesIO(archive(files)))
     for i, member in enumerate(tar):
@@ -78,7 +81,7 @@ def test_members_can_be_skipped_and_read_in_pieces(files, step):
         assert section.read() == b""
 
 
-def test_gnu_archives_are_read():
+def test_gnu_archives_are_read() -> None:
     assert read(archive([("a", b"1"), ("b", b"")], standard.GNU_FORMAT)) == [("a", "file", b"1"), ("b", "file", b"")]
 
 
@@ -88,15 +91,15 @@ def test_gnu_archives_are_read():
      (b"6", "fifo"), (b"x", "extension"), (b"g", "extension"), (b"L", "extension"), (b"K", "extension"), (b"7", "unknown"),
      (b"S", "unknown"), (b"\xff", "unknown")],
 )  # fmt: skip
-def test_each_type_is_surfaced(flag, kind):
+def test_each_type_is_surfaced(flag: bytes, kind: str) -> None:
     assert [m[1] for m in read(patched(156, flag, archive([("file", b"")])))] == [kind]
 
 
-def test_a_name_with_a_slash_at_its_end_is_a_folder():
+def test_a_name_with_a_slash_at_its_end_is_a_folder() -> None:
     assert read(patched(0, b"folder/", archive([("x", b"")]))) == [("folder/", "dir", b"")]
 
 
-def test_names_are_given_out_as_they_are():
+def test_names_are_given_out_as_they_are() -> None:
     assert [m[0] for m in read(archive([("../boot.py", b""), ("/boot.py", b""), ("./a", b"")]))] == [
         "../boot.py",
         "/boot.py",
@@ -132,12 +135,12 @@ def test_names_are_given_out_as_they_are():
         (156, b"3"),
     ],
 )
-def test_refuses_a_bad_header(offset, value):
+def test_refuses_a_bad_header(offset: int, value: bytes) -> None:
     with pytest.raises(tarfile.TarError):
         read(patched(offset, value))
 
 
-def test_every_flipped_bit_of_a_header_is_noticed():
+def test_every_flipped_bit_of_a_header_is_noticed() -> None:
     data = archive([("file", b"content")])
     for i in range(512):
         for bit in (1, 0x80):
@@ -147,7 +150,7 @@ def test_every_flipped_bit_of_a_header_is_noticed():
                 read(bytes(damaged))
 
 
-def test_every_truncation_is_noticed():
+def test_every_truncation_is_noticed() -> None:
     data = archive([("a", b"x" * 600), ("b", b"y")])
     end = data.rindex(b"y") + 511 + 512  # one zero block has to follow
     for length in range(0, end, 7):
@@ -157,19 +160,19 @@ def test_every_truncation_is_noticed():
 
 
 @pytest.mark.parametrize("tail", [b"x", b"\0" * 511 + b"x", b"\0" * 512 * 70])
-def test_refuses_what_stands_behind_the_end(tail):
+def test_refuses_what_stands_behind_the_end(tail: bytes) -> None:
     with pytest.raises(tarfile.TarError):
         read(archive([("a", b"")]).rstrip(b"\0").ljust(512, b"\0") + b"\0" * 1024 + tail)
 
 
 @given(st.binary(max_size=3000))
-def test_garbage_is_a_tar_error_and_nothing_else(data):
+def test_garbage_is_a_tar_error_and_nothing_else(data: bytes) -> None:
     with pytest.raises(tarfile.TarError):
         read(data)
 
 
 @given(st.data())
-def test_a_damaged_archive_is_a_tar_error_or_readable(data):
+def test_a_damaged_archive_is_a_tar_error_or_readable(data: st.DataObject) -> None:
     content = bytearray(archive([("a", b"x" * 600), ("b/c", b"y" * 30)]))
     for position in data.draw(st.lists(st.integers(0, 2600), max_size=5)):
         content[position] = data.draw(st.integers(0, 255))
