@@ -1,6 +1,6 @@
 """An archive without a list of its files: an unsigned tar.gz that holds the whole tree of a new version.
 
-`scan` makes of it a list like a bundle's, so that from there on everything is as with a bundle: staged, journalled, on trial.
+A list like a bundle's is made of it, so that from there on everything is as with a bundle: staged, journalled, on trial.
 
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
 2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
@@ -13,56 +13,69 @@ Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller windo
 
 import hashlib
 import json
-import os
 
 import ota_boot
 
-from . import bundle, files, inflate, paths, release
+from . import bundle, files, paths, release
 from .errors import OtaError
 from .kept import LIST, entries
 
 _MAX_FILES = 200
 _MAX_TOTAL = 16 * 1024 * 1024
 _MAX_PROFILE = 16 * 1024
-_MEMBERS = "members"  # the entries in the archive's order, below /.ota
 
 
-def scan(ota, part):
-    """Read the whole archive in ``ota.archive`` and make ``/.ota/list`` of it. Generator.
+def read(ota, stream, notes, announced):
+    """Read the whole archive, and note every member's path, size and digest in the file `notes`. Generator.
 
-    :param part: its ``version`` is the one that the server announced.
-    Returns the list's header, and for each member its place in the list.
+    :param stream: inflate.Gzip.
+    :param announced: the version that it must have.
+    Returns what write_list needs: the paths, where in the notes each of them is, and the sum of the sizes.
     """
-    names, offsets, total = yield from _read_members(ota, part["version"])
+    names, offsets, total = [], [], 0
+    version = _Beginning()
+    ota_boot.make_parents(notes)
+    with open(notes, "wb") as out:
+        tar = bundle.open_tar(stream)
+        for path, member in members(tar):
+            total += member.size
+            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
+                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
+            names.append(path)
+            offsets.append(out.tell())
+            digest = hashlib.sha256()
+            yield from bundle.copy(tar, member, ota.view, digest, version if path == "version" else None)
+            entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
+            out.write(json.dumps(entry).encode() + b"\n")
+    if version.data.strip() != announced.encode():
+        raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
+    return names, offsets, total
+
+
+def write_list(notes, name, version, names, offsets, total):
+    """Make ``/.ota/list`` of the notes. Generator; returns its header, and for each member its place in the list."""
     order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
-    yield from _write_list(_header(ota.name_on_server, part["version"], len(names), total), order, offsets)
-    header = yield from bundle.check_list()
+    yield from _write_list(notes, _header(name, version, len(names), total), order, offsets)
+    header = yield from bundle.check_list()  # duplicates, twins, a file that is also a folder
     places = order[:]
     for n, i in enumerate(order):
         places[i] = n
     return header, places
 
 
-def unpack(ota, part, target):
-    """Stage the archive in ``ota.archive``. Generator.
-
-    :param part: its ``version`` is the one that the server announced.
-    :param target: stage.Stage.
-    """
-    try:
-        header, places = yield from scan(ota, part)
-        digest = yield from _list_digest(ota.view)
-        yield from target.begin(header, digest, None)
-        yield from _stage(ota, places, target)
-    finally:
-        forget()
+def unpack(ota, stream, notes, header, places, target):
+    """Stage the archive, with what read() and write_list() have found out. Generator."""
+    digest = yield from _list_digest(ota.view)
+    yield from target.begin(header, digest, None)
+    with open(notes, "rb") as found:
+        tar = bundle.open_tar(stream)
+        for place in places:
+            entry = json.loads(found.readline())
+            path, member = next(members(tar), (None, None))
+            if path != entry["path"] or member.size != entry["size"]:
+                raise OtaError("bad_digest", "the archive changed while it was read")
+            yield from bundle.read_file(tar, member, place, entry, ota.view, target)
     target.header = release.parse_header(json.dumps(dict(header, delete=_deletes())))
-
-
-def forget():
-    """Remove what scan() needed on the way."""
-    if ota_boot.exists(ota_boot.ota(_MEMBERS)):
-        os.remove(ota_boot.ota(_MEMBERS))
 
 
 def members(tar):
@@ -87,39 +100,6 @@ def members(tar):
             yield path, member
 
 
-def _read_members(ota, announced):
-    """Note every member's path, size and digest. Generator; returns the paths, the offsets of the notes, and all bytes."""
-    names, offsets, total = [], [], 0
-    version = _Beginning()
-    ota_boot.make_parents(ota_boot.ota(_MEMBERS))
-    with inflate.Gzip(ota.archive) as f, open(ota_boot.ota(_MEMBERS), "wb") as out:
-        tar = bundle.open_tar(f)
-        for path, member in members(tar):
-            total += member.size
-            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
-                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
-            names.append(path)
-            offsets.append(out.tell())
-            digest = hashlib.sha256()
-            yield from bundle.copy(tar, member, ota.view, digest, version if path == "version" else None)
-            entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
-            out.write(json.dumps(entry).encode() + b"\n")
-    if version.data.strip() != announced.encode():
-        raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
-    return names, offsets, total
-
-
-def _stage(ota, places, target):
-    with inflate.Gzip(ota.archive) as f, open(ota_boot.ota(_MEMBERS), "rb") as notes:
-        tar = bundle.open_tar(f)
-        for place in places:
-            entry = json.loads(notes.readline())
-            path, member = next(members(tar), (None, None))
-            if path != entry["path"] or member.size != entry["size"]:
-                raise OtaError("bad_digest", "the archive changed while it was read")
-            yield from bundle.read_file(tar, member, place, entry, ota.view, target)
-
-
 def _header(name, version, count, total):
     """A header for what has none: sequence 0 raises no floor, and an empty `micropython` asks for none."""
     return {
@@ -128,9 +108,9 @@ def _header(name, version, count, total):
     }  # fmt: skip
 
 
-def _write_list(header, order, offsets):
+def _write_list(notes, header, order, offsets):
     tree = hashlib.sha256()
-    with open(ota_boot.ota(_MEMBERS), "rb") as source:
+    with open(notes, "rb") as source:
         for i in order:
             source.seek(offsets[i])
             tree.update(release.tree_line(json.loads(source.readline())))

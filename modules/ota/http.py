@@ -230,7 +230,7 @@ def _conditions(etag, offset, if_range):
     text = "If-None-Match: %s\r\n" % _clean(etag) if etag else ""
     if offset:
         text += "Range: bytes=%d-\r\n" % offset
-        if if_range and if_range[0] == '"':  # a weak one never matches here: then the digest has to show that it was the same file
+        if if_range and if_range[0] == '"':  # a weak one never matches here: the digest has to show that it was the same file
             text += "If-Range: %s\r\n" % _clean(if_range)
     return text
 

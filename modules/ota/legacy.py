@@ -11,11 +11,12 @@ without blocking, bounded. It follows redirects by its own rules, token and all,
 
 import errno
 import hashlib
+import os
+import time
 
 import ota_boot
 
-from . import check, fetch, files, packages, release, versions
-from .connection import ticks_diff, ticks_ms
+from . import files, release, versions
 from .errors import OtaError, status_error
 
 _MAX_LATEST = 256
@@ -48,6 +49,8 @@ def parse_latest(text):
 
 def latest(ota):
     """Ask for the `latest` line. Generator; returns what parse_latest does."""
+    from . import check
+
     response = Response(ota, ota.url("latest"))
     try:
         if response.status != 200:
@@ -67,39 +70,74 @@ def download(ota, offer):
 
     It is never resumed: the protocol may not even say which file it is.
     """
-    from . import archive
-
-    ota.discard()
-    fetch.check_space(offer, 0)
     part = {"legacy": True, "version": offer.version, "size": offer.size, "sha256": offer.sha256}
+    ota.discard()
     ota.store.set("part", part)
     try:
         yield from _receive(ota, offer)
+        ota.forget()
         ota.log("verifying")
-        yield from archive.scan(ota, part)
+        yield from _scan(ota, part)
         part["done"] = True
     finally:
-        archive.forget()
+        _clear()
         if not part.get("done"):
             ota.discard()
     ota.store.save()
 
 
 def unpack(ota, part, target):
-    """Stage what download() has brought: see archive.unpack. Generator."""
-    from . import archive
+    """Stage what download() has brought. Generator.
 
-    yield from archive.unpack(ota, part, target)
+    :param target: stage.Stage.
+    """
+    try:
+        header, places = yield from _scan(ota, part)
+        ota.forget()
+        with _open(ota) as stream:
+            from . import archive
+
+            yield from archive.unpack(ota, stream, _notes(), header, places, target)
+    finally:
+        _clear()
+
+
+def _scan(ota, part):
+    """Check the whole archive and make a list of it. Generator; returns the list's header and each member's place in it."""
+    with _open(ota) as stream:
+        from . import archive
+
+        found = yield from archive.read(ota, stream, _notes(), part["version"])
+    return (yield from archive.write_list(_notes(), ota.name_on_server, part["version"], *found))
+
+
+def _open(ota):
+    """The window (32 KB, if the gzip header does not say less) comes first, while there still is a piece of memory that large."""
+    from . import inflate
+
+    ota.make_room()
+    return inflate.Gzip(ota.archive)
+
+
+def _notes():
+    return ota_boot.ota("members")
+
+
+def _clear():
+    if ota_boot.exists(_notes()):
+        os.remove(_notes())
 
 
 class Response:
     """An answer that `requests` has got, with the interface of http.Response as far as it is used here."""
 
     def __init__(self, ota, url):
+        from . import packages
+
         requests = packages.ensure("requests", ota.cfg, ota.log)
         self.wire_in = self.wire_out = 0  # bodies only: requests does not count
         self.retry_after = None
-        self._began = ticks_ms()
+        self._began = time.ticks_ms()
         self._response = _get(requests, url)
         self.status = self._response.status_code
         self._raw = self._response.raw
@@ -116,15 +154,15 @@ class Response:
 
     def read_into(self, view):
         """The next bytes; their number, 0 at the end. Generator."""
-        since = ticks_ms()
+        since = time.ticks_ms()
         while True:
             n = self._try(view)
             yield
             if n is not None:
                 self.wire_in += n
                 return n
-            now = ticks_ms()
-            if ticks_diff(now, since) > _IDLE_MS or ticks_diff(now, self._began) > _TOTAL_MS:
+            now = time.ticks_ms()
+            if time.ticks_diff(now, since) > _IDLE_MS or time.ticks_diff(now, self._began) > _TOTAL_MS:
                 raise OtaError("timeout", "the server is too slow")
 
     def close(self):
@@ -154,6 +192,9 @@ def _get(requests, url):
 
 def _receive(ota, offer):
     """The body to flash, hashed, within the announced size or else what fits on the disk. Generator."""
+    from . import fetch
+
+    fetch.check_space(offer, 0)
     response = Response(ota, ota.url(offer.file))
     try:
         if response.status != 200:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,17 @@ import pytest
 from sim.board import Board
 from tests.board.driver import new_board, run
 from tests.unit.scripted_server import ScriptedServer, answer
+from tests.unit.test_http import certificates, secure
+
+__all__ = ["certificates"]  # a fixture
 
 _FETCH = """
 import gc, hashlib
 from modules.ota.http import Http
 gc.collect()
 before = gc.mem_alloc()
-response = finish(Http(VALUES["url"], {"X-Token": "t"}).get("x", offset=VALUES.get("offset", 0), max_body=200000, idle_ms=300, total_ms=5000))
+http = Http(VALUES["url"], {"X-Token": "t"}, VALUES.get("ca"))
+response = finish(http.get("x", offset=VALUES.get("offset", 0), max_body=200000, idle_ms=300, total_ms=5000))
 view = memoryview(bytearray(1024))
 gc.collect()
 heap = gc.mem_alloc() - before - 1024
@@ -101,3 +106,9 @@ def test_credentials_never_follow_a_redirect(board: Board) -> None:
         assert b"X-Token" not in other.requests[0]
 
 
+@pytest.mark.parametrize(("ca", "expected"), [("ca", 10), ("other", "tls"), (None, 10)])
+def test_https_with_the_authority_of_the_profile(board: Board, certificates: Path, ca: str | None, expected: int | str) -> None:
+    board.write({name + ".pem": (certificates / (name + ".pem")).read_bytes() for name in ("ca", "other")})
+    with ScriptedServer([answer(b"0123456789")], tls=secure(certificates, "server")) as server:
+        result = run(board, _FETCH, url=server.url, ca=ca and f"/{ca}.pem")
+    assert (result["error"] if isinstance(result, dict) else result[1]) == expected

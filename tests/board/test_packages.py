@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sim.board import Board
-from tests.board.driver import device_files, new_board, run
+from tests.board.driver import device_files, run
 
 _ENSURE = """
 from modules.ota import packages
@@ -43,7 +43,10 @@ class Index:
             short = hashlib.sha256(content).hexdigest()[:8]
             self._write(f"file/{short[:2]}/{short}", content)
             hashes.append([path, short])
-        self._write(f"package/6/{name}/latest.json", json.dumps({"v": 1, "version": "1.0", "hashes": hashes, "deps": deps, **more}).encode())
+        self._write(
+            f"package/6/{name}/latest.json",
+            json.dumps({"v": 1, "version": "1.0", "hashes": hashes, "deps": deps, **more}).encode(),
+        )
 
     def raw(self, name: str, content: bytes) -> None:
         self._write(f"package/6/{name}/latest.json", content)
@@ -114,7 +117,7 @@ def test_installs_requests_where_no_key_is_pinned(board: Board, index: Index) ->
 def test_installs_tarfile_against_the_digests_of_a_signed_profile(board: Board, index: Index) -> None:
     code = next(content for path, content in device_files().items() if path == "lib/tarfile.mpy")
     index.add("tarfile", {"tarfile.mpy": code})
-    cfg = {"public_keys": [{}], "mip": {"index": index.url, "sha256": {"lib/tarfile.mpy": sha(code)}}}
+    cfg: dict[str, Any] = {"public_keys": [{}], "mip": {"index": index.url, "sha256": {"lib/tarfile.mpy": sha(code)}}}
     assert ensure(board, "tarfile", **cfg)[0] == "/lib/tarfile.mpy"
     assert live(board)["lib/tarfile.mpy"] == code
 
@@ -138,7 +141,8 @@ def test_with_a_pinned_key_only_against_digests(board: Board, index: Index) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["../../boot.py", "../boot.py", "/boot.py", "a/../../main.py", "..", "requests/../os.py", "a//b.py", "a\\b.py", "x" * 200]
+    "path",
+    ["../../boot.py", "../boot.py", "/boot.py", "a/../../main.py", "..", "requests/../os.py", "a//b.py", "a\\b.py", "x" * 200],
 )
 def test_a_path_that_escapes_is_refused_before_mip_sees_it(board: Board, index: Index, path: str) -> None:
     index.raw("requests", json.dumps({"hashes": [[path, "12345678"]], "deps": []}).encode())

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import ipaddress
 import socket
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +125,9 @@ def test_other_statuses_are_given_out(status: str) -> None:
     assert (response.status, response.retry_after) == (int(status[:3]), 120)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("999999999", 604800), ("", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("999999999", 604800), ("", None)]
+)
 def test_retry_after_is_bounded(value: str, seconds: int | None) -> None:
     with ScriptedServer([answer(b"", "Retry-After: " + value, status="503 Busy")]) as server:
         assert fetch(server.url)[0].retry_after == seconds
@@ -262,11 +272,8 @@ def test_a_body_of_exactly_the_bound_is_right() -> None:
 @settings(max_examples=60, deadline=None)
 def test_garbage_is_an_ota_error_and_nothing_else(garbage: bytes) -> None:
     for prefix in (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
-        with ScriptedServer([prefix + garbage]) as server:
-            try:
-                fetch(server.url, max_body=1000)
-            except OtaError as error:
-                assert error.kind == "transport"
+        with ScriptedServer([prefix + garbage]) as server, contextlib.suppress(OtaError):
+            fetch(server.url, max_body=1000)
 
 
 # -- deadlines
@@ -292,7 +299,7 @@ def test_an_address_that_swallows_everything_meets_the_idle_deadline() -> None:
             client.setblocking(False)
             client.connect_ex(full.getsockname())
         with pytest.raises(OtaError) as caught:
-            fetch("http://127.0.0.1:%d/" % full.getsockname()[1], idle_ms=300)
+            fetch(f"http://127.0.0.1:{full.getsockname()[1]}/", idle_ms=300)
         for client in waiting:
             client.close()
     assert caught.value.reason in ("timeout", "connect")
@@ -337,7 +344,15 @@ def redirect(location: str, status: str = "302 Found") -> list[bytes]:
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @pytest.mark.parametrize(
     ("location", "target"),
-    [("/x", "/x"), ("x", "/a/x"), ("../x?q=1#f", "/x?q=1"), ("?q", "/a/b?q"), ("./", "/a/"), ("{url}/y", "/y"), ("//{host}/z", "/z")],
+    [
+        ("/x", "/x"),
+        ("x", "/a/x"),
+        ("../x?q=1#f", "/x?q=1"),
+        ("?q", "/a/b?q"),
+        ("./", "/a/"),
+        ("{url}/y", "/y"),
+        ("//{host}/z", "/z"),
+    ],
 )
 def test_redirects_are_followed(status: str, location: str, target: str) -> None:
     with ScriptedServer() as server:
@@ -363,7 +378,7 @@ def test_a_redirect_loop_ends() -> None:
      "http://h h/", "/a b", "/\xe4", "x" * 1010, ""],
 )  # fmt: skip
 def test_refuses_a_redirect_to_what_is_no_url(location: str) -> None:
-    script = ("HTTP/1.1 302 Found\r\nLocation: %s\r\n\r\n" % location).encode("latin-1")
+    script = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n".encode("latin-1")
     assert refusal(script).reason in ("redirect", "bad_response")
 
 
@@ -405,19 +420,105 @@ def test_refuses_to_send_an_etag_that_could_end_a_header(options: dict[str, Any]
 
 @pytest.mark.parametrize("value", ['"a b"', '"' + "x" * 200, '"\xe4"', ""])
 def test_an_etag_that_could_not_be_sent_back_is_none(value: str) -> None:
-    with ScriptedServer([("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: %s\r\n\r\n" % value).encode("latin-1")]) as server:
+    with ScriptedServer([f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: {value}\r\n\r\n".encode("latin-1")]) as server:
         assert fetch(server.url)[0].etag is None
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "host/x", "ftp://host/", "http://user@host/", "http://user:pw@host/", "http://host:x/", "http://host\r\nX: y/", "http://host/a b",
-     "http://ho/\nst", "http://host/" + "x" * 1100, "http://h\xf6st/", "http:/host/"],
-)  # fmt: skip
+    [
+        "",
+        "host/x",
+        "ftp://host/",
+        "http:/host/",
+        "http://user@host/",
+        "http://user:pw@host/",
+        "http://host:x/",
+        "http://host\r\nX: y/",
+        "http://host/a b",
+        "http://ho/\nst",
+        "http://host/" + "x" * 1100,
+        "http://h\xf6st/",
+    ],
+)
 def test_refuses_a_configured_url_that_is_none(url: str) -> None:
     with pytest.raises(OtaError) as caught:
         Http(url)
     assert caught.value.reason == "not_configured"
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, ca.der and other.pem (authorities), server.pem for 127.0.0.1 and stranger.pem for elsewhere."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = _certificate(folder, "ca", None, None)
+    _certificate(folder, "other", None, None)
+    _certificate(folder, "server", x509.IPAddress(ipaddress.ip_address("127.0.0.1")), authority)
+    _certificate(folder, "stranger", x509.DNSName("elsewhere"), authority)
+    (folder / "ca.der").write_bytes(authority[0].public_bytes(serialization.Encoding.DER))
+    (folder / "empty.pem").write_text("no certificate")
+    return folder
+
+
+def _certificate(folder: Path, name: str, host: Any, issuer: Any) -> Any:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    if host:
+        builder = builder.add_extension(x509.SubjectAlternativeName([host]), critical=False)
+    certificate = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{name}.key").write_bytes(secret)
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
+    return certificate, key
+
+
+def secure(certificates: Path, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    return context
+
+
+@pytest.mark.parametrize(("server", "ca"), [("server", "ca.pem"), ("server", "ca.der"), ("server", None), ("stranger", None)])
+def test_https_with_the_right_authority_or_none(certificates: Path, server: str, ca: str | None) -> None:
+    with ScriptedServer([answer(b"x" * 5000)], tls=secure(certificates, server)) as scripted:
+        response = finish(Http(scripted.url, ca=ca and str(certificates / ca)).get("/"))
+        assert read(response) == b"x" * 5000
+        response.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "ca"), [("server", "other.pem"), ("stranger", "ca.pem"), ("server", "empty.pem"), ("server", "none.pem")]
+)
+def test_https_refuses_another_authority_or_name(certificates: Path, server: str, ca: str) -> None:
+    with ScriptedServer([answer(b"x")], tls=secure(certificates, server)) as scripted, pytest.raises(OtaError) as caught:
+        finish(Http(scripted.url, ca=str(certificates / ca)).get("/"))
+    assert caught.value.reason == "tls"
+
+
+def test_a_redirect_from_https_to_http_is_refused(certificates: Path) -> None:
+    script = redirect("http://127.0.0.1:1/")
+    with ScriptedServer(script, tls=secure(certificates, "server")) as scripted, pytest.raises(OtaError) as caught:
+        finish(Http(scripted.url).get("/"))
+    assert caught.value.reason == "redirect"
+
+
+def test_a_silent_tls_server_meets_the_idle_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OtaError) as caught:
+        finish(Http(f"https://127.0.0.1:{silent.getsockname()[1]}").get("/", idle_ms=200))
+    assert caught.value.reason == "timeout"
 
 
 @given(st.text("ab.~/?#:@", max_size=30))

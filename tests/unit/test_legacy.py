@@ -95,7 +95,9 @@ def folder(name: str) -> tuple[Any, bytes]:
 
 
 def test_folders_are_skipped_and_names_are_brought_to_one_form() -> None:
-    data = tar_archive([folder("./"), folder("."), folder("lib"), folder("./modules/"), ("./modules/a.py", b"1"), ("main.py", b"2")])
+    data = tar_archive(
+        [folder("./"), folder("."), folder("lib"), folder("./modules/"), ("./modules/a.py", b"1"), ("main.py", b"2")]
+    )
     assert paths_of(data) == ["modules/a.py", "main.py"]
 
 
