@@ -16,7 +16,7 @@ import time
 
 import ota_boot
 
-from . import files, release, versions
+from . import files, versions
 from .errors import OtaError, status_error
 
 _MAX_LATEST = 256
@@ -28,6 +28,8 @@ _SPARE = 4 * 4096
 
 def parse_latest(text):
     """``(version, file, size_kb, size, sha256)`` of a `latest` line, None for what it does not say; OtaError ``bad_channel``."""
+    from . import release  # not at the top: the unpacking, which follows, needs the memory
+
     fields = text.strip().split(";")
     if fields[-1] == "":
         fields.pop()
