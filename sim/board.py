@@ -7,7 +7,8 @@
 'hello\\n...'
 
 State lives only in the image. `boot_once` is one life of the process: it returns when the board resets, is bitten by its
-watchdog, loses power or is dead at the REPL. `start` keeps a board running in the background; `expect` waits for a line of its console.
+watchdog, loses power or is dead at the REPL. `start` keeps a board running in the background;
+`expect` waits for a line of its console.
 """
 
 from __future__ import annotations
@@ -189,6 +190,11 @@ class Board:
         if self._thread:
             self._thread.join(10)
             self._thread = None
+
+    def wait(self) -> None:
+        """Until the board is dead or stopped; Ctrl-C gets through."""
+        while self._thread and self._thread.is_alive():
+            self._thread.join(0.5)
 
     def power_cycle(self) -> None:
         """Pull the plug and put it back."""

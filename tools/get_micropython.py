@@ -20,9 +20,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / ".micropython"
-OLDEST = (1, 22)
+OLDEST = (1, 23)  # the first with the modules tls and vfs, which the simulated board imports
 KEYRINGS = Path("/usr/share/keyrings")
 DEBIAN_SUITES = ("trixie", "forky", "sid")
+# After the machine's own: 24.04 has 1.22, which is too old. The loader and libc come along, so newer ones run as well.
+UBUNTU_SUITES = ("resolute", "questing", "plucky", "devel")
 NATIVE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 WRAPPER = """#!/bin/sh
@@ -41,7 +43,7 @@ PROBE = (
     "import sys\n"
     "v = sys.implementation.version\n"
     "print(sys.implementation.name, v[0], v[1], v[2], 64 if sys.maxsize > 0x7fffffff else 32)\n"
-    "import json, hashlib, socket, tls, deflate, vfs\n"
+    "import json, hashlib, socket, tls, deflate, vfs, asyncio\n"
 )
 
 
@@ -76,16 +78,20 @@ def why(text: str) -> str:
     return errors[0] if errors else last_line(text)
 
 
-def mirrors() -> list[tuple[str, str]]:
-    """(address, suite) of every mirror this machine's own apt uses, without those that only hold security updates."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(RELEASE) $(ORIGIN)"]
-    found: list[tuple[str, str]] = []
-    for line in run(command).splitlines():
-        words = line.split()
-        if len(words) < 2 or "security" in words[0] or re.search("-(security|updates|backports|proposed)", line):
+def mirrors() -> list[tuple[str, str, str]]:
+    """(address, suite, origin) of the distribution's mirrors in this machine's apt, without those for updates only."""
+    lines = run(["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(CODENAME)|$(ORIGIN)"]).splitlines()
+    if not lines:  # a fresh container has no lists yet: what it would fetch has the addresses, and they have to tell the origin
+        uris = run(["apt-get", "update", "--print-uris"])
+        lines = [f"{address}|{suite}||" for address, suite in re.findall(r"'(\S+?/)dists/([^/\s]+)/InRelease'", uris)]
+    found: list[tuple[str, str, str]] = []
+    for line in lines:
+        address, suite, codename, origin = line.split("|")
+        if "security" in address or re.search("-(security|updates|backports|proposed)", suite):
             continue
-        # A list that was never fetched has no codename and no origin: only what sources.list itself calls the suite
-        found.append((words[0], words[1]))
+        origin = origin.lower() or next((name for name in ("ubuntu", "debian") if name in address), "")
+        if origin in ("debian", "ubuntu"):
+            found.append((address, codename or suite, origin))
     return list(dict.fromkeys(found))
 
 
@@ -179,10 +185,10 @@ def sources() -> list[tuple[str, str, str, str, Path]]:
     debian = KEYRINGS / "debian-archive-keyring.gpg"
     ubuntu = KEYRINGS / "ubuntu-archive-keyring.gpg"
     found: list[tuple[str, str, str, str, Path]] = []
-    for mirror, suite in mirrors():
-        if "ubuntu" in mirror:
-            found.append((mirror, suite, "main universe", native, ubuntu))
-        elif "debian" in mirror:
+    for mirror, own, origin in mirrors():
+        if origin == "ubuntu":
+            found += [(mirror, name, "main universe", native, ubuntu) for name in (own, *UBUNTU_SUITES)]
+        else:
             if native == "amd64":
                 found += [(mirror, name, "main", "i386", debian) for name in DEBIAN_SUITES]
             found += [(mirror, name, "main", native, debian) for name in DEBIAN_SUITES]

@@ -43,7 +43,8 @@ def test_protects_what_belongs_to_the_board(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["os.py", "os.mpy", "os/__init__.py", "lib/os.py", "lib/machine.mpy", "OS.py", "json", "BOOT.py", "boot.mpy",
-     "boot/x.py", "boot.txt", "bootstrap.css", "ota_boot.mpy", "ota_boot_old.py", "lib/boot.py", "lib/ota_boot.py", "asyncio/__init__.mpy", "requests.py"],
+     "boot/x.py", "boot.txt", "bootstrap.css", "ota_boot.mpy", "ota_boot_old.py",
+     "lib/boot.py", "lib/ota_boot.py", "asyncio/__init__.mpy", "requests.py"],
 )  # fmt: skip
 def test_refuses_names_that_would_be_imported_instead_of_the_firmwares(path: str) -> None:
     with pytest.raises(OtaError) as caught:
