@@ -6,7 +6,7 @@ CODE := iotctl sim tests tools
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types torture bench fuzz lock clean
+.PHONY: help setup demo test lint lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
