@@ -279,6 +279,8 @@ def sim(
     heap: Annotated[str, typer.Option("--heap", help="The board's memory.")] = "128k",
     device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
     version: VersionOption = "1.0.0",
+    wifi: Annotated[str, typer.Option("--wifi", help="The weather: ok, off, wrong_password or slow.")] = "ok",
+    web_port: Annotated[int, typer.Option("--web-port", help="Where its web server listens; 0 for any.")] = 0,
     micropython: Annotated[Path | None, typer.Option("--micropython", help="Another interpreter.", exists=True)] = None,
 ) -> None:
     """Run a simulated board: real MicroPython on a flash image, its serial console on this terminal.
@@ -289,7 +291,7 @@ def sim(
 
     if micropython:
         os.environ["MICROPYTHON"] = str(micropython)
-    raise typer.Exit(run_sim(profile=path, image=image, fs=fs, heap=heap, device_id=device_id, version=version))
+    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port))
 
 
 @app.command()

@@ -375,6 +375,9 @@ def _imports():
         import binascii
         import hashlib
         import json
-        import machine
         import os
+        import sys
         import time
+
+        # Nothing of a release has been imported yet: what is loaded is the port's own, such as the simulator's.
+        machine = sys.modules.get("machine") or __import__("machine")

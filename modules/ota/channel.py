@@ -13,7 +13,8 @@ import hashlib
 
 from iot_platform.profile import name_ok
 
-from . import release, sign, versions
+from . import sign, versions
+from .checks import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
 from .errors import OtaError
 
 MAX_BYTES = 4096
@@ -28,7 +29,7 @@ def parse(raw, keys):
     line, _, rest = bytes(raw).partition(b"\n")
     if keys:
         _check_signature(line, rest.strip(), keys)
-    value = release.load_object(line, "the channel file", "bad_channel")
+    value = load_object(line, "the channel file", "bad_channel")
     _check_fields(value)
     return value
 
@@ -65,17 +66,17 @@ def _check_fields(value):
     for key in _KEYS:
         if key not in value and key not in _OPTIONAL:
             raise _bad(key)
-    if value["format"] != release.FORMAT:
+    if value["format"] != FORMAT:
         raise _bad("format")
     if not name_ok(value["name"]) or not name_ok(value["channel"]):
         raise _bad("name or channel")
     if not versions.valid(value["version"]):
         raise _bad("version")
     for key in ("sequence", "published"):
-        if not release.is_whole(value[key], release.MAX_COUNTER):
+        if not is_whole(value[key], MAX_COUNTER):
             raise _bad(key)
     expires = value.get("expires")
-    if expires is not None and not release.is_whole(expires, release.MAX_COUNTER):
+    if expires is not None and not is_whole(expires, MAX_COUNTER):
         raise _bad("expires")
     _check_file("bundle", value["bundle"])
     _check_deltas(value.get("deltas", {}))
@@ -86,7 +87,7 @@ def _check_file(key, value):
     """``{"file", "size", "sha256"}``, the file beside the channel file: a plain name, never a path."""
     if not isinstance(value, dict) or not name_ok(value.get("file")):
         raise _bad(key)
-    if not release.is_whole(value.get("size"), release.MAX_COUNTER) or not release.is_digest(value.get("sha256")):
+    if not is_whole(value.get("size"), MAX_COUNTER) or not is_digest(value.get("sha256")):
         raise _bad(key)
 
 
@@ -100,7 +101,7 @@ def _check_deltas(value):
 
 
 def _check_rollout(value):
-    if not isinstance(value, dict) or not release.is_whole(value.get("percent"), 100):
+    if not isinstance(value, dict) or not is_whole(value.get("percent"), 100):
         raise _bad("rollout")
 
 

@@ -9,6 +9,7 @@ import hashlib
 import ota_boot
 
 from . import files
+from .ask import http
 from .errors import OtaError, status_error
 
 _IDLE_MS = 20_000
@@ -80,7 +81,7 @@ def _hash_held(path, running, view):
 def _receive(ota, offer, path, view, held, running):
     """Append what the server sends; returns the file's length and digest. Generator."""
     part = ota.store.get("part")
-    response = yield from ota.http().get(
+    response = yield from http(ota).get(
         ota.url(offer.file),
         offset=held,
         if_range=part.get("etag"),

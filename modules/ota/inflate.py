@@ -11,6 +11,12 @@ except ImportError:
     deflate = None
 
 
+def check_firmware():
+    """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
+    if deflate is None:
+        _gzip()
+
+
 class Gzip:
     """A decompressing reader whose only error is OtaError ``bad_bundle``; close it to get its memory back."""
 
@@ -58,11 +64,15 @@ def _open_stream(f):
     window = _window(f)
     if deflate:
         return deflate.DeflateIO(f, deflate.GZIP, window)
+    return _gzip().GzipFile(fileobj=f, mode="rb")
+
+
+def _gzip():
     try:
         import gzip  # CPython: host tools and tests
     except ImportError:
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
-    return gzip.GzipFile(fileobj=f, mode="rb")
+    return gzip
 
 
 def _window(f):

@@ -85,6 +85,9 @@ def _look(ota, force):
 
 def _fetch(ota, offer, force):
     """Download and verify; what is refused is deleted."""
+    from . import inflate
+
+    inflate.check_firmware()
     ota.enter("downloading")
     ota.report_space()
     if offer.legacy:
@@ -169,6 +172,7 @@ def _clean_up(ota):
 
 def _restart(ota, why):
     ota.enter("rebooting")
+    ota.log("lowest free memory of this update: %d bytes" % ota.lowest)
     ota.log("committed:", why)
     ota.platform.request_reset(why)
 

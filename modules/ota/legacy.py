@@ -57,7 +57,7 @@ def latest(ota):
     try:
         if response.status != 200:
             raise status_error(response, "latest")
-        body = yield from check.read_body(response, _MAX_LATEST)
+        body = yield from ask.read_body(response, _MAX_LATEST)
     finally:
         ota.count(response)
         response.close()

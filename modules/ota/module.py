@@ -22,6 +22,8 @@ from .errors import OtaError
 
 _DAY = 86_400
 _FIRST_RETRY_S = 30
+_BUDGET_MS = 6
+_SAMPLE = 32  # steps from one collection to the next
 _ROOM = 48_000  # bytes of heap that reading a bundle needs at most
 _STAYS = ("module", "errors", "files", "offer", "versions", "store")  # all other parts of the package come and go
 
@@ -43,7 +45,9 @@ class Module(Base):
         self._job = None
         self._job_name = ""
         self._result = None
+        self.lowest = 0  # bytes of free memory, the least that was seen during the job
         self._bytes = 0
+        self._steps = 0
         self._percent = -1
         self._failures = 0
         self._next_check = None  # ticks_ms, or None while nothing is planned
@@ -224,7 +228,7 @@ class Module(Base):
 
     def tick(self):
         if self._job:
-            self._step()
+            self._advance()
         elif self._next_check is not None and time.ticks_diff(time.ticks_ms(), self._next_check) >= 0:
             self.request_check()
 
@@ -294,11 +298,6 @@ class Module(Base):
             SerialLog.purge()
             gc.collect()
 
-    def http(self):
-        from .http import Http
-
-        return Http(self.cfg["url"], self.cfg.get("headers"), self.cfg.get("ca"))
-
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
 
@@ -360,12 +359,22 @@ class Module(Base):
             self.log("busy with", self._job_name, "so not:", name)
             return False
         self._job_name, self._result, self.error = name, None, None
+        self.lowest = self.platform.board.mem_free()
         self.view = files.buffer()
         self._job = job()
         return True
 
+    def _advance(self):
+        """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
+        began = time.ticks_ms()
+        while self._job and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
+            self._step()
+
     def _step(self):
         """Advance the job by one step, and end it where it ends."""
+        self._steps += 1
+        if self._steps % _SAMPLE == 0:
+            self._sample()
         try:
             next(self._job)
             return
@@ -378,6 +387,11 @@ class Module(Base):
             self._ended(OtaError("no_memory", "too little memory: %d bytes are free" % self.platform.board.mem_free()))
         except OSError as error:
             self._ended(_storage_error(error))
+
+    def _sample(self):
+        """Collect now and then, before the heap is in pieces, and note how little memory was left."""
+        gc.collect()
+        self.lowest = min(self.lowest, self.platform.board.mem_free())
 
     def _ended(self, error):
         """A job is over: free its memory, say how it ended, plan the next check."""

@@ -6,7 +6,7 @@ sequence may not be at or below the floor; only force allows the floor itself, n
 
 import sys
 
-from . import release, versions
+from . import versions
 from .errors import OtaError
 
 
@@ -67,7 +67,7 @@ def _check_firmware(header):
 def rollout_allows(channel, device_id):
     """True when this board is in the channel file's staged rollout."""
     percent = channel.get("rollout", {}).get("percent", 100)
-    return release.in_rollout(channel["sequence"], device_id, percent)
+    return in_rollout(channel["sequence"], device_id, percent)
 
 
 def in_window(now, window):
@@ -80,3 +80,11 @@ def in_window(now, window):
 def _minute(text):
     hours, _, minutes = text.partition(":")
     return int(hours) * 60 + int(minutes)
+
+
+def in_rollout(sequence, device_id, percent):
+    """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
+    import hashlib
+
+    digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
+    return int.from_bytes(digest, "big") % 100 < percent

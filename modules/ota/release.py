@@ -6,20 +6,17 @@ This file decides what is valid; it opens nothing and writes nothing. Host and b
 3
 """
 
-import json
-
 from iot_platform.profile import name_ok
 
 from . import paths, versions
+from .checks import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
 from .errors import OtaError
 
-FORMAT = 1
 MAX_HEADER = 4096  # bytes of the header line
 MAX_LINE = 512  # bytes of an entry's line
 MAX_FILES = 5000
 MAX_FILE = 8 * 1024 * 1024
 MAX_NOTES = 2048
-MAX_COUNTER = (1 << 53) - 1
 
 _HEADER = "format name version sequence base tree micropython mpy created expires notes files size delete".split()
 _ENTRY = ("path", "size", "sha256")
@@ -67,71 +64,10 @@ def tree_line(entry):
     return ("%s %d %s\n" % (entry["path"], entry["size"], entry["sha256"])).encode()
 
 
-def in_rollout(sequence, device_id, percent):
-    """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
-    import hashlib
-
-    digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
-    return int.from_bytes(digest, "big") % 100 < percent
-
-
-def is_digest(text):
-    """True for 64 lower-case hexadecimal digits."""
-    return isinstance(text, str) and len(text) == 64 and all(c in "0123456789abcdef" for c in text)
-
-
-def is_whole(value, most):
-    """True for an int (not a bool) from 0 to `most`."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def load_object(text, what, reason="bad_bundle"):
-    """A JSON object from `text`, in which no key stands twice; OtaError `reason` otherwise."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
-        raise OtaError(reason, "%s is not JSON" % what)
-    if not isinstance(value, dict):
-        raise OtaError(reason, "%s is not a JSON object" % what)
-    if not _keys_once(text, value):
-        raise OtaError(reason, "%s names a key twice" % what)
-    return value
-
-
 def _object(line, most, reason, what):
     if len(line) > most:
         raise OtaError(reason, "%s is longer than %d bytes" % (what, most))
     return load_object(line, what, reason)
-
-
-def _keys_once(text, value):
-    """JSON readers keep the last of two equal keys: count the members instead, so that none can hide another."""
-    return _members(text) == _count(value)
-
-
-def _members(text):
-    """How many ``name: value`` pairs a JSON text has: the colons outside strings."""
-    colon, quote, escape = (58, 34, 92) if isinstance(text, (bytes, bytearray)) else (":", '"', "\\")
-    inside = skip = False
-    found = 0
-    for c in text:
-        if skip:
-            skip = False
-        elif inside and c == escape:
-            skip = True
-        elif c == quote:
-            inside = not inside
-        elif c == colon and not inside:
-            found += 1
-    return found
-
-
-def _count(value):
-    if isinstance(value, dict):
-        return len(value) + sum(_count(v) for v in value.values())
-    if isinstance(value, list):
-        return sum(_count(v) for v in value)
-    return 0
 
 
 def _keys(value, required, optional, what):

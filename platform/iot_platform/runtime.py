@@ -17,6 +17,7 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
+_COLLECT_AFTER = 8_192  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
@@ -117,6 +118,7 @@ class Platform:
             except Exception as error:
                 self.switch_off(name, "start", error)
         gc.collect()
+        gc.threshold(_COLLECT_AFTER)
         self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
         if self.profile.get("watchdog_s"):
             self.board.start_watchdog(self.profile["watchdog_s"] * 1000)

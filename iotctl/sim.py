@@ -1,0 +1,68 @@
+"""A simulated board on this terminal: its console is printed, what is typed goes to it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import typer
+
+from iotctl import bundle, tree
+from iotctl import profile as profiles
+from iotctl.errors import IotctlError
+from sim.board import Board
+from sim.micropython import NoMicroPython
+
+
+def run_sim(
+    profile: Path, image: Path, fs: str, heap: str, device_id: str, version: str, wifi: str = "ok", web_port: int = 0
+) -> int:
+    """Boot a board from `image`, which is made from `profile` first when it does not exist. Ends with Ctrl-C or a dead board.
+
+    Returns 0, or 1 when the board is dead at the REPL.
+    """
+    board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port)
+    if not image.exists():
+        flash(board, profile, version)
+        typer.echo(f"made {image} with version {version} of {profile}")
+    board.wifi = wifi
+    board.on_line = typer.echo
+    board.start()
+    forward_console(board)
+    try:
+        board.wait()
+    except KeyboardInterrupt:
+        typer.echo("power off")
+    finally:
+        board.stop()
+    return 1 if board.restarts[-1:] == ["dead"] else 0
+
+
+def open_board(image: Path, *, fs: str, heap: str, device_id: str, web_port: int = 0) -> Board:
+    """A board on an image; IotctlError when there is no MicroPython, or no such file system."""
+    if fs not in ("lfs", "fat"):
+        raise IotctlError("the file system must be lfs or fat")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return Board(image, fs=fs, heap=heap, device_id=device_id, env={"SIM_WEB_PORT": str(web_port)})
+    except NoMicroPython as error:
+        raise IotctlError(str(error)) from error
+
+
+def flash(board: Board, path: Path, version: str) -> None:
+    """An empty file system with the tree of a profile on it, as `iotctl tree` makes it."""
+    given = profiles.read_good(path)
+    made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
+    board.format()
+    board.write({**made.files, ".ota/release": made.listing})
+
+
+def forward_console(board: Board) -> None:
+    """Send every typed line to the board, from a thread of its own that ends with the program."""
+
+    def forward() -> None:
+        for line in sys.stdin:
+            board.send(line.rstrip("\n"))
+
+    threading.Thread(target=forward, daemon=True).start()

@@ -1,0 +1,61 @@
+"""What a field from outside must be: the checks that the channel file and the release list share."""
+
+import json
+
+from .errors import OtaError
+
+FORMAT = 1  # of the channel file and of the release list
+MAX_COUNTER = (1 << 53) - 1
+
+
+def is_digest(text):
+    """True for 64 lower-case hexadecimal digits."""
+    return isinstance(text, str) and len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def is_whole(value, most):
+    """True for an int (not a bool) from 0 to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def load_object(text, what, reason="bad_bundle"):
+    """A JSON object from `text`, in which no key stands twice; OtaError `reason` otherwise."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
+        raise OtaError(reason, "%s is not JSON" % what)
+    if not isinstance(value, dict):
+        raise OtaError(reason, "%s is not a JSON object" % what)
+    if not _keys_once(text, value):
+        raise OtaError(reason, "%s names a key twice" % what)
+    return value
+
+
+def _keys_once(text, value):
+    """JSON readers keep the last of two equal keys: count the members instead, so that none can hide another."""
+    return _members(text) == _count(value)
+
+
+def _members(text):
+    """How many ``name: value`` pairs a JSON text has: the colons outside strings."""
+    colon, quote, escape = (58, 34, 92) if isinstance(text, (bytes, bytearray)) else (":", '"', "\\")
+    inside = skip = False
+    found = 0
+    for c in text:
+        if skip:
+            skip = False
+        elif inside and c == escape:
+            skip = True
+        elif c == quote:
+            inside = not inside
+        elif c == colon and not inside:
+            found += 1
+    return found
+
+
+def _count(value):
+    if isinstance(value, dict):
+        return len(value) + sum(_count(v) for v in value.values())
+    if isinstance(value, list):
+        return sum(_count(v) for v in value)
+    return 0

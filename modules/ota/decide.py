@@ -1,0 +1,61 @@
+"""Deciding whether this board wants what the channel file announces."""
+
+import binascii
+import hashlib
+
+from . import channel, policy
+from .errors import OtaError
+from .offer import Offer
+
+
+def decide(ota, raw, etag, force):
+    """The Offer that the channel file's bytes `raw` make to this board, or None when there is nothing to do.
+
+    OtaError when the file is refused, or when it offers what has failed or was refused here. The newest counter and the etag of
+    an answer that leads to nothing are noted in the store.
+    """
+    source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
+    value = channel.parse(raw, ota.keys)
+    seen = ota.store.get("published", {})
+    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.now())
+    if value["published"] > seen.get(ota.channel, 0):
+        ota.store.set("published", dict(seen, **{ota.channel: value["published"]}))
+    offer = _decide(ota, value, source, force)
+    ota.store.set("etag", [ota.channel, etag] if offer is None and etag else None)
+    return offer
+
+
+def _decide(ota, value, source, force):
+    version, sequence = value["version"], value["sequence"]
+    ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
+    if force:
+        policy.check_sequence(sequence, ota.floor, True)
+    elif not _wanted(ota, value):
+        return None
+    else:
+        check_refused(ota, version, source)
+    bundle = value["bundle"]
+    return Offer(version, sequence, bundle["file"], bundle["size"], bundle["sha256"], bundle.get("unpacked"), source=source)
+
+
+def _wanted(ota, value):
+    version, sequence = value["version"], value["sequence"]
+    if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):
+        return False
+    if sequence == ota.store.get("held"):
+        ota.log("version %s is held: it was left by a rollback" % version)
+        return False
+    if not policy.rollout_allows(value, ota.platform.board.unique_id()):
+        ota.log("version %s: this board is not in the rollout yet" % version)
+        return False
+    failure = ota.store.failure(sequence)
+    if failure and not ota.may_retry(failure):
+        raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again" % (version, failure[1]))
+    return True
+
+
+def check_refused(ota, version, source):
+    """What was refused is not fetched again until the server announces something else."""
+    refused = ota.store.get("refused")
+    if refused and refused[0] == source:
+        raise OtaError(refused[1], "version %s was refused before: %s" % (version, refused[2]))
