@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.rule import Rule
 
@@ -20,7 +21,7 @@ from iotctl.sim import forward_console, open_board
 from sim.board import Board, BoardError
 
 FOLDER = ROOT / ".build" / "demo"
-_PATIENCE_S = 6
+_PATIENCE_S = 90
 _LAMP = '''"""A lamp: the demo's own module, to see that another version runs."""
 
 from iot_platform.module import Module as Base
@@ -53,14 +54,13 @@ class Story:
         self.console.print(Rule(text, align="left", style="bold cyan"))
 
     def tell(self, who: str, line: str) -> None:
-        self.console.print(f"[dim]{who:>6} |[/dim] ", end="")
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(f"[dim]{who:>6} |[/dim] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def run_demo(once: bool) -> int:
     """Run it. With `once`, or without a terminal, it ends when the board has confirmed 1.1.0; 1 when it has not in time."""
     once = once or not sys.stdin.isatty()
-    console = Console(soft_wrap=True)
+    console = Console()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     story = _prepare(console)
@@ -123,8 +123,8 @@ def _release(story: Story, version: str, notes: str) -> None:
     path.write_bytes(bundle.pack(made))
     publish.publish(path, FOLDER / "server", publish.Options(), story.key)
     story.made[version], story.bundles[version] = made, path
-    seconds = time.monotonic() - began
-    story.tell("iotctl", f"{version}: {len(files)} files, bundle {path.stat().st_size} bytes, signed, published in {seconds:.1f} s")
+    made_of = f"{len(files)} files, bundle {path.stat().st_size} bytes"
+    story.tell("iotctl", f"{version}: {made_of}, signed, published in {time.monotonic() - began:.1f} s")
 
 
 def _source(version: str) -> Path:
@@ -165,12 +165,12 @@ def _sum_up(story: Story) -> None:
 def _check_tree(story: Story) -> int:
     """The board's files are those of 1.1.0, byte by byte, and no others."""
     story.board.stop()
-    found = story.board.read().without(".ota", "prefs.json", "prefs.json.1")
-    if found.files != story.made["1.1.0"].files:
-        different = sorted(p for p in found.files | story.made["1.1.0"].files if found.files.get(p) != story.made["1.1.0"].files.get(p))
+    found, wanted = story.board.read().without(".ota", "prefs.json", "prefs.json.1").files, story.made["1.1.0"].files
+    if found != wanted:
+        different = sorted(path for path in found | wanted if found.get(path) != wanted.get(path))
         story.console.print(f"[bold red]The board's files differ from 1.1.0:[/bold red] {', '.join(different)}")
         return 1
-    story.console.print(f"The board's {len(found.files)} files are exactly those of 1.1.0.")
+    story.console.print(f"The board's {len(found)} files are exactly those of 1.1.0.")
     return 0
 
 

@@ -15,11 +15,12 @@ import hashlib
 import ota_boot
 
 from . import files, policy, release, sign
-from .kept import LIST, entries
 from .errors import OtaError
+from .kept import LIST, entries
 
 tarfile = None  # lib/tarfile, imported when it is first needed
 _MAX_LIST = 1024 * 1024
+_PIECE = 256
 
 
 def read(stream, rules, view, visitor=None):
@@ -80,8 +81,11 @@ def check_list(rules=None):
 
 def _line(f, most):
     """The next line without its end, at most `most` bytes; empty at the end of the file."""
-    line = f.readline(most + 1)
-    if line and line[-1] != 10:
+    line = piece = f.readline(_PIECE)  # readline() takes as much memory as it may return: so in pieces
+    while len(piece) == _PIECE and piece[-1] != 10 and len(line) <= most:
+        piece = f.readline(_PIECE)
+        line += piece
+    if line and (line[-1] != 10 or len(line) > most + 1):
         raise OtaError("bad_bundle", "a line of the release is too long or not ended")
     return line[:-1]
 

@@ -41,7 +41,8 @@ def after_undo(ota):
     if "sequence" in header:
         ota.store.add_failure(header["sequence"], version, reason, text)
     ota.store.set("wakes", None)
-    ota.store.set("last", {"version": version, "from": header.get("old"), "result": "rolled_back", "reason": reason, "message": text})
+    last = {"version": version, "from": header.get("old"), "result": "rolled_back", "reason": reason, "message": text}
+    ota.store.set("last", last)
     ota.store.save()
     if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
         yield from _clear(("stage",))

@@ -51,7 +51,6 @@ def parse_latest(text):
 
 def latest(ota):
     """Ask for the `latest` line. Generator; returns what parse_latest does."""
-    from . import check
 
     response = Response(ota, ota.url("latest"))
     try:

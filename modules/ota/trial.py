@@ -57,8 +57,9 @@ def _ask(ota):
     """A check with the new profile: the error's text, or "" when the server gave a valid answer. Generator."""
     from . import check
 
+    if ota.platform.bus.get("wifi/connected") is False:
+        return "there is no network"  # wifi says so itself
     try:
-        ota.require_network()
         yield from check.look(ota, True)
     except OtaError as error:
         if error.kind in ("transport", "verification") and error.reason not in ("old_sequence", "failed_before"):

@@ -5,13 +5,17 @@ import select
 import sys
 
 from iot_platform.module import Module as Base
+
 from modules.serial_log import DEBUG, ERROR, INFO, WARNING, SerialLog
 
 CRASH = "/crash.log"
 _SHOWN = "/crash.log.1"
 _MAX_COMMAND = 120
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
-_HELP = "commands: status | values | log LEVEL | purge | reset | ota check|update|force|install|rollback|confirm|cancel|status|channel NAME"
+_HELP = (
+    "commands: status | values | log LEVEL | purge | reset | "
+    "ota check|update|force|install|rollback|confirm|cancel|status|channel NAME"
+)
 
 
 class Module(Base):

@@ -37,7 +37,8 @@ def check_platform(profile):
     """The errors in what the platform itself needs."""
     errors = []
     field(errors, profile, "shortName", name_ok, "1 to 64 letters, digits, _ . or -", required=True)
-    field(errors, profile, "activeModules", _is_names, 'a list of module folders, such as ["serial_log", "wifi", "ota"]', required=True)
+    names = 'a list of module folders, such as ["serial_log", "wifi", "ota"]'
+    field(errors, profile, "activeModules", _is_names, names, required=True)
     field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
     return errors
 

@@ -30,9 +30,9 @@ def attach(f):
 
 def hostname(name=None):
     global _hostname
-    if name is None:
-        return _hostname
-    _hostname = name
+    if name is not None:
+        _hostname = name
+    return _hostname
 
 
 def country(_code=None):
@@ -68,11 +68,11 @@ class WLAN:
         pass
 
     def active(self, on=None):
-        if on is None:
-            return self._active
-        self._active = bool(on)
-        if not on:
-            self._ssid = None
+        if on is not None:
+            self._active = bool(on)
+            if not on:
+                self._ssid = None
+        return self._active
 
     def connect(self, ssid=None, key=None, **options):
         if not self._active:
@@ -113,7 +113,8 @@ class WLAN:
     def scan(self):
         if _look() == "off":
             return []
-        return [(b"sim-network", b"\x02\x00\x00\x00\x00\x01", 6, -52, 3, False), (b"neighbour", b"\x02\x00\x00\x00\x00\x02", 11, -80, 3, False)]
+        ours = (b"sim-network", b"\x02\x00\x00\x00\x00\x01", 6, -52, 3, False)
+        return [ours, (b"neighbour", b"\x02\x00\x00\x00\x00\x02", 11, -80, 3, False)]
 
     def config(self, *names, **values):
         if values:
