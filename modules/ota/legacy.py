@@ -51,12 +51,13 @@ def parse_latest(text):
 
 def latest(ota):
     """Ask for the `latest` line. Generator; returns what parse_latest does."""
+    from .ask import read_body
 
     response = Response(ota, ota.url("latest"))
     try:
         if response.status != 200:
             raise status_error(response, "latest")
-        body = yield from ask.read_body(response, _MAX_LATEST)
+        body = yield from read_body(response, _MAX_LATEST)
     finally:
         ota.count(response)
         response.close()

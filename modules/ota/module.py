@@ -465,7 +465,8 @@ class Module(Base):
             yield from cleanup.after_undo(self)
             self.enter("rolled_back")
             last = self.store.get("last")
-            self.warn("rolled back from %s to %s:" % (last["version"], self.local_version()), last["message"], "(%s)" % last["reason"])
+            versions_text = "rolled back from %s to %s:" % (last["version"], self.local_version())
+            self.warn(versions_text, last["message"], "(%s)" % last["reason"])
         else:
             yield from cleanup.clean_up(self)
 

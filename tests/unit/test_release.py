@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import release
+from modules.ota import policy, release
 from modules.ota.errors import OtaError
 
 DIGEST = "0123456789abcdef" * 4
@@ -118,7 +118,7 @@ def test_counting_members_takes_no_clean_object_for_a_double_one(value: dict[str
 
 def test_a_rollout_takes_about_its_share_of_boards_and_grows_only() -> None:
     boards = [f"board-{i}" for i in range(2000)]
-    shares = [{b for b in boards if release.in_rollout(9, b, percent)} for percent in (0, 10, 50, 100)]
+    shares = [{b for b in boards if policy.in_rollout(9, b, percent)} for percent in (0, 10, 50, 100)]
     assert len(shares[0]) == 0 and len(shares[3]) == len(boards)
     assert 140 < len(shares[1]) < 260 and 900 < len(shares[2]) < 1100
     assert shares[1] <= shares[2]
