@@ -264,6 +264,7 @@ def _try_out():
         _become("undo")
         return
     _become("trial.%d" % attempt)
+    note_success()  # what the old version did is not held against the new one
     print("ota_boot: trial of", header.get("new"), "boot", attempt)
     _deadline = time.ticks_add(time.ticks_ms(), header.get("timeout_s", 300) * 1000)
     start_watchdog(WATCHDOG_MS)

@@ -22,6 +22,8 @@ from .errors import OtaError
 
 _DAY = 86_400
 _FIRST_RETRY_S = 30
+_AT_START = ("trial", "clean_up")  # jobs that no one asked for
+_SOON_MS = 2_000
 _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
 _ROOM = 48_000  # bytes of heap that reading a bundle needs at most
@@ -50,8 +52,10 @@ class Module(Base):
         self._steps = 0
         self._percent = -1
         self._failures = 0
+        self._check_soon = False
         self._next_check = None  # ticks_ms, or None while nothing is planned
         self._started = 0
+        self._version = versions.UNKNOWN
         self._floor = None
 
     # -- configuration
@@ -143,9 +147,12 @@ class Module(Base):
     # -- the same as jobs of tick()
 
     def request_check(self):
-        """Check soon, and install if the profile lets it. False when OTA is off or busy."""
+        """Check soon, and install if the profile lets it. False when OTA is off or busy with another update."""
         from . import jobs
 
+        if self._job and self._job_name in _AT_START:
+            self._check_soon = True  # wifi is faster than the clean-up
+            return True
         return self._begin("check", lambda: jobs.update(self, False, lambda: jobs.may_install(self)))
 
     def request_update(self, force=False):
@@ -180,7 +187,7 @@ class Module(Base):
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was downloaded stays for resuming."""
-        if not self._job or self._job_name in ("trial", "clean_up") or self.state == "rebooting":
+        if not self._job or self._job_name in _AT_START or self.state == "rebooting":
             return False
         self._stop_job()
         self.enter("idle")
@@ -215,6 +222,7 @@ class Module(Base):
     # -- lifecycle
 
     def start(self):
+        self._version = self.local_version()
         if not self.load_ota_cfg():
             self.state = "failed"
             self.cfg = {}
@@ -233,7 +241,7 @@ class Module(Base):
             self.request_check()
 
     def telemetry(self):
-        return {"ota/status": self.state, "version": self.local_version()}
+        return {"ota/status": self.state, "version": self._version}
 
     def stop(self):
         self._stop_job()
@@ -242,6 +250,11 @@ class Module(Base):
 
     def log(self, *parts):
         self.platform.log("ota:", *parts)
+
+    def debug(self, *parts):
+        from modules.serial_log import SerialLog
+
+        SerialLog.debug("ota:", *parts)
 
     def warn(self, *parts):
         from modules.serial_log import SerialLog
@@ -356,7 +369,7 @@ class Module(Base):
             self.warn("off: see the profile")
             return False
         if self._job or self.state == "rebooting":
-            self.log("busy with", self._job_name, "so not:", name)
+            self.debug("busy with", self._job_name, "so not:", name)
             return False
         self._job_name, self._result, self.error = name, None, None
         self.lowest = self.platform.board.mem_free()
@@ -405,7 +418,8 @@ class Module(Base):
             self.report_space()
         elif self._job_name in ("check", "update"):
             self._failures = 0
-        self.platform.bus.publish("ota/error", error.reason if error else "")
+        if error or self._job_name not in _AT_START:
+            self.platform.bus.publish("ota/error", error.reason if error else "")
         if self.store:
             self.store.save()
         self._plan(error)
@@ -425,10 +439,15 @@ class Module(Base):
         if self._job:
             self._job.close()
             self._job = self.view = None
+            self.forget()
 
     def _plan(self, error):
         """The next check: after the interval, jittered; after a failure sooner, with a growing pause."""
         if self.state == "rebooting":
+            return
+        if self._check_soon or (self._job_name == "clean_up" and self.platform.module("wifi") is None):
+            self._check_soon = False  # without wifi nobody says when there is a network: it may be there already
+            self._next_check = time.ticks_add(time.ticks_ms(), _SOON_MS)
             return
         pause = self.cfg.get("check_interval_s", _DAY)
         if error and error.kind == "transport":
@@ -465,10 +484,16 @@ class Module(Base):
             yield from cleanup.after_undo(self)
             self.enter("rolled_back")
             last = self.store.get("last")
+            self.platform.bus.publish("ota/error", last["reason"])
             versions_text = "rolled back from %s to %s:" % (last["version"], self.local_version())
             self.warn(versions_text, last["message"], "(%s)" % last["reason"])
         else:
             yield from cleanup.clean_up(self)
+            if self.platform.safe_mode and self._kept():
+                from . import jobs
+
+                self.warn("boots keep failing: going back to", self._kept())
+                yield from jobs.roll_back(self)
 
     def _kept(self):
         from . import previous

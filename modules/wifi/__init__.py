@@ -15,6 +15,7 @@ _FIRST_PAUSE_MS = 1_000
 _LAST_PAUSE_MS = 60_000
 _AP_AFTER = 4  # failed attempts before the access point opens beside the station
 _CHECK_MS = 500
+_DISK_MS = 600_000
 _WRONG_PASSWORD = -3  # on rp2, which has no STAT_WRONG_PASSWORD
 
 
@@ -29,8 +30,11 @@ class Module(Base):
         self._pause = 0
         self._looked = self._since
         self._station = self._access_point = None
+        self._version = ""
+        self._disk = self._disk_at = None
 
     def start(self):
+        self._version = _version()
         interface = getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0))
         self._station = network.WLAN(interface)
         if hasattr(network, "hostname"):
@@ -67,8 +71,8 @@ class Module(Base):
             "ip": self._station.ifconfig()[0] if connected else "",
             "rssi": self._rssi() if connected else 0,
             "freeram": self.platform.board.mem_free(),
-            "freedisk": self.platform.board.disk_free(),
-            "version": _version(),
+            "freedisk": self._disk_free(),
+            "version": self._version,
             "wifi/state": self.state,
         }
 
@@ -194,6 +198,14 @@ class Module(Base):
 
     def _host_name(self):
         return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
+
+    def _disk_free(self):
+        """Counting free blocks reads the whole of littlefs' metadata: not every second."""
+        now = time.ticks_ms()
+        if self._disk_at is None or time.ticks_diff(now, self._disk_at) > _DISK_MS:
+            self._disk_at = now
+            self._disk = self.platform.board.disk_free()
+        return self._disk
 
     def _rssi(self):
         try:
