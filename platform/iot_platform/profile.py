@@ -7,17 +7,17 @@ Each module checks its own section; this file checks what the platform itself ne
 """
 
 import json
+import os
 
 MAX_BYTES = 16 * 1024
 
 
 def load(path="/profile.json"):
     """The profile as a dict. OSError when there is none, ValueError when it is not a JSON object."""
-    with open(path) as f:
-        text = f.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
+    if os.stat(path)[6] > MAX_BYTES:
         raise ValueError("it is larger than %d bytes" % MAX_BYTES)
-    value = json.loads(text)
+    with open(path) as f:
+        value = json.load(f)  # reads a character at a time: the text never lies in memory
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     return value
