@@ -21,7 +21,8 @@ FORMAT = 1
 ROOT = ""  # a test on another system puts a folder here
 WATCHDOG_MS = 8000  # rp2 allows no more than 8388
 
-state = ""  # "", "trial", "confirmed" or "undone": what the runtime finds after this boot's recovery
+ready = False  # True once run() has come to its end: only then may anything below /.ota be cleared up
+state = ""  # "", "trial", "confirmed" or "undone": what run() left behind; "journal" once an update is committed
 attempt = 0  # which boot of the trial this is, from 1
 failures = 0  # boots that ended badly, one after the other, outside a trial
 header = {}  # the journal's header while there is a journal
@@ -34,6 +35,7 @@ _FINAL = {"journal": 0, "undo": 1000, "confirmed": 1001, "undone": 1002}
 
 def run():
     """Bring the tree to exactly one version, then count the boot if that version is on trial."""
+    global ready
     _imports()
     _find_state()
     if _name == "journal":
@@ -45,6 +47,7 @@ def run():
     if not _name and _reset_cause() == "watchdog":
         note_failure("watchdog")
     _publish_state()
+    ready = True
 
 
 def feed():
@@ -65,8 +68,9 @@ def start_watchdog(ms):
 
 def commit():
     """The one step that decides: from here on the next boot runs the new version."""
-    _imports()
+    global state
     os.rename(ota("journal.new"), ota("journal"))
+    state = "journal"
 
 
 def confirm():

@@ -50,6 +50,15 @@ class OtaError(Exception):
         return kind(self.reason)
 
 
+def from_system(error):
+    """The OtaError for what the file system or the heap had to say: an OSError or a MemoryError."""
+    if isinstance(error, MemoryError):
+        return OtaError("no_memory", "too little memory: %s" % error)
+    if error.errno == 28:  # ENOSPC
+        return OtaError("no_space", "the disk is full")
+    return OtaError("flash_error", "the file system answered %r" % error)
+
+
 def status_error(response, what):
     """The OtaError for an answer that is not what was asked for."""
     text = "the server answered %d to the request for %s" % (response.status, what)

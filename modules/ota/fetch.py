@@ -18,18 +18,21 @@ _SYNC = 32 * 1024  # bytes after which what has arrived is made to survive a pow
 _SPARE = 8  # blocks for the state and for the folders of the stage
 
 
-def check_space(offer, held):
-    """OtaError ``no_space`` before the first byte is written, if archive and stage cannot both fit.
+def check_space(ota, offer, held):
+    """OtaError ``no_space`` before the first byte is written, if archive and metadata do not fit. Generator.
 
-    Where the channel file says how much the archive holds, a stage of everything is the most that can be needed; only when
-    that does not fit the exact need is found out after the download (see stage).
+    What the stage takes depends on which files differ: nobody knows before the list has been read, so that comes later (see
+    stage). It is said now if a stage of everything, the most that can be needed, would not fit.
     """
     block = files.block_size()
-    free = files.free_bytes() + held
     least = (files.blocks(offer.size or 0) + _SPARE) * block
+    if files.free_bytes() + held < least:
+        yield from ota.give_up_previous()
+    free = files.free_bytes() + held
     if free < least:
         raise OtaError("no_space", "the download needs %d bytes, %d are free" % (least, free))
-    return free >= least + (offer.unpacked or 0) * 5 // 4
+    if free < least + (offer.unpacked or 0) * 5 // 4:
+        ota.log("short of space: this fits only if not every file has changed")
 
 
 def download(ota, offer, path, view):
@@ -45,7 +48,7 @@ def download(ota, offer, path, view):
     if held > offer.size:
         ota.discard()
         held = 0
-    check_space(offer, held)
+    yield from check_space(ota, offer, held)
     ota.store.set("part", part)
     try:
         yield from _transfer(ota, offer, path, view, held)
@@ -53,12 +56,16 @@ def download(ota, offer, path, view):
         if error.kind != "transport":
             ota.discard()
         raise
+    except OSError:  # a full disk
+        ota.discard()
+        raise
     ota.store.set("part", dict(part, done=True))
     ota.store.save()
 
 
 def _transfer(ota, offer, path, view, held):
     running = hashlib.sha256()
+    resumed = held
     if held:
         yield from _hash_held(path, running, view)
     if held < offer.size:
@@ -66,6 +73,9 @@ def _transfer(ota, offer, path, view, held):
     if held != offer.size:
         raise OtaError("connection_lost", "the server sent %d of %d bytes" % (held, offer.size))
     if files.hexdigest(running) != offer.sha256:
+        if resumed:  # perhaps only the two parts do not belong together
+            ota.discard()
+            raise OtaError("bad_response", "the rest does not fit to what had arrived before: starting anew")
         raise OtaError("bad_digest", "the download is not the file that was announced")
 
 

@@ -6,7 +6,7 @@ They raise OtaError; what they leave on flash then is said in fetch, stage and t
 import ota_boot
 
 from . import files
-from .errors import OtaError
+from .errors import OtaError, from_system
 
 # The parts are imported where they are used, and forgotten between the phases: see Module.forget.
 
@@ -23,15 +23,15 @@ def update(ota, force, install):
     ota.available(offer)
     try:
         yield from _fetch(ota, offer, force)
+        ota.forget()
+        ota.enter("ready")
+        ota.log("version %s is ready to install" % offer.version)
+        if install():
+            yield from install_ready(ota, force)
     except OtaError as error:
-        if error.kind == "verification":
+        if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
             ota.store.set("refused", [offer.source, error.reason, error.message])
         raise
-    ota.forget()
-    ota.enter("ready")
-    ota.log("version %s is ready to install" % offer.version)
-    if install():
-        yield from install_ready(ota, force)
     return True
 
 
@@ -107,14 +107,14 @@ def _fetch(ota, offer, force):
 def _download(ota, offer):
     from . import fetch
 
-    yield from fetch.download(ota, offer, ota.archive, ota.view)
+    yield from _translated(fetch.download(ota, offer, ota.archive, ota.view))
 
 
 def _verify(ota, rules):
     """Check the whole archive before anything is staged; what is refused is deleted."""
     ota.log("verifying")
     try:
-        header = yield from _read(ota, rules, None)
+        header = yield from _translated(_read(ota, rules, None))
     except OtaError:
         yield from _discard(ota)
         raise
@@ -139,9 +139,9 @@ def _install(ota, unpack, quiet):
     try:
         yield from _clean_up(ota)
         ota.forget()
-        target = yield from _fill_stage(ota, unpack, quiet)
+        target = yield from _translated(_fill_stage(ota, unpack, quiet))
         ota.forget()
-        yield from _commit(ota, target)
+        yield from _translated(_commit(ota, target))
     except OtaError:
         yield from _discard(ota)
         raise
@@ -153,7 +153,7 @@ def _install(ota, unpack, quiet):
 def _fill_stage(ota, unpack, quiet):
     from .stage import Stage
 
-    target = Stage(ota.excluded, ota.view, _silent if quiet else ota.log, lambda: _make_space(ota))
+    target = Stage(ota.excluded, ota.view, _silent if quiet else ota.log, ota.give_up_previous)
     yield from unpack(target)
     return target
 
@@ -186,9 +186,12 @@ def _discard(ota):
         yield from files.remove_tree(ota_boot.ota(name))
 
 
-def _make_space(ota):
-    ota.log("short of space: giving up the kept previous version")
-    yield from files.remove_tree(ota_boot.ota("previous"))
+def _translated(job):
+    """Run a job, and let it fail with nothing but an OtaError: what clears up afterwards waits for those. Generator."""
+    try:
+        return (yield from job)
+    except (OSError, MemoryError) as error:
+        raise from_system(error)
 
 
 def _silent(*parts):

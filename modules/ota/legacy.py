@@ -196,7 +196,7 @@ def _receive(ota, offer):
     """The body to flash, hashed, within the announced size or else what fits on the disk. Generator."""
     from . import fetch
 
-    fetch.check_space(offer, 0)
+    yield from fetch.check_space(ota, offer, 0)
     response = Response(ota, ota.url(offer.file))
     try:
         if response.status != 200:

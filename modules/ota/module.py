@@ -18,7 +18,7 @@ from iot_platform import profile as profiles
 from iot_platform.module import Module as Base
 
 from . import files, versions
-from .errors import OtaError
+from .errors import OtaError, from_system
 
 _DAY = 86_400
 _FIRST_RETRY_S = 30
@@ -223,7 +223,9 @@ class Module(Base):
 
     def start(self):
         self._version = self.local_version()
-        if not self.load_ota_cfg():
+        if not ota_boot.ready:
+            self.warn("off: the recovery loader did not come to its end, so nothing here may change anything")
+        if not ota_boot.ready or not self.load_ota_cfg():
             self.state = "failed"
             self.cfg = {}
             return
@@ -302,6 +304,12 @@ class Module(Base):
             os.remove(self.archive)
         self.store.set("part", None)
 
+    def give_up_previous(self):
+        """Delete the kept previous version: space is short. Generator."""
+        if ota_boot.exists(ota_boot.ota("previous")):
+            self.log("short of space: giving up the kept previous version")
+            yield from files.remove_tree(ota_boot.ota("previous"))
+
     def make_room(self):
         """Give up the log's history before the one large need of memory, if it may be what is missing."""
         gc.collect()
@@ -368,7 +376,7 @@ class Module(Base):
         if not self.cfg:
             self.warn("off: see the profile")
             return False
-        if self._job or self.state == "rebooting":
+        if self._job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
             self.debug("busy with", self._job_name, "so not:", name)
             return False
         self._job_name, self._result, self.error = name, None, None
@@ -381,25 +389,24 @@ class Module(Base):
         """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
         began = time.ticks_ms()
         while self._job and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
-            self._step()
+            if self._step():
+                return
 
     def _step(self):
-        """Advance the job by one step, and end it where it ends."""
+        """Advance the job by one step, and end it where it ends. True when there is nothing to do before the next loop."""
         self._steps += 1
         if self._steps % _SAMPLE == 0:
             self._sample()
         try:
-            next(self._job)
-            return
+            return next(self._job)
         except StopIteration as stop:
             self._result = stop.value
             self._ended(None)
         except OtaError as error:
             self._ended(error)
-        except MemoryError:
-            self._ended(OtaError("no_memory", "too little memory: %d bytes are free" % self.platform.board.mem_free()))
-        except OSError as error:
-            self._ended(_storage_error(error))
+        except (MemoryError, OSError) as error:
+            self._ended(from_system(error))
+        return True
 
     def _sample(self):
         """Collect now and then, before the heap is in pieces, and note how little memory was left."""
@@ -499,12 +506,6 @@ class Module(Base):
         from . import previous
 
         return previous.kept(self.local_version())
-
-
-def _storage_error(error):
-    if error.errno == 28:  # ENOSPC
-        return OtaError("no_space", "the disk is full")
-    return OtaError("flash_error", "the file system answered %r" % error)
 
 
 def _always():

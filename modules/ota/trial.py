@@ -34,7 +34,7 @@ def watch(ota):
         settled = time.ticks_diff(time.ticks_ms(), started) >= min(_SETTLE_MS, limit // 2)
         if settled and _all_run(ota, header) and (asked == "" or not header.get("checked")):
             return _confirm(ota)
-        yield
+        yield True  # until the next loop
     if header.get("checked") and asked != "":
         return _go_back("no_network", asked or "the server was not asked in time")
     return _go_back("timeout", "not everything that ran before was running in time")

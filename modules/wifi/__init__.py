@@ -76,6 +76,9 @@ class Module(Base):
             "wifi/state": self.state,
         }
 
+    def on_telemetry(self, values):
+        self._disk = values.get("freedisk", self._disk)  # an update looks at the disk more often
+
     def stop(self):
         if self._station:
             self._station.disconnect()
