@@ -119,13 +119,10 @@ class World:
         found.update(changes or {})
         return {path: data for path, data in found.items() if data is not None}
 
-    def make(self, version: str, files: Files, sequence: int | None = None, sign_with: keys.PrivateKey | None = None) -> bundle.Bundle:
-        number = bundle.default_sequence(version) if sequence is None else sequence
+    def make(self, version: str, files: Files) -> bundle.Bundle:
         given = profiles.Profile(Path("profile.json"), files["profile.json"], json.loads(files["profile.json"]))
-        made = bundle.make(given, files, bundle.Options(version, number))
-        if not self.signed:
-            return made
-        return replace(made, signature=keys.sign(sign_with or key(), made.listing))
+        made = bundle.make(given, files, bundle.Options(version, bundle.default_sequence(version)))
+        return replace(made, signature=keys.sign(key(), made.listing)) if self.signed else made
 
     def publish(self, version: str, changes: Mapping[str, bytes | None] | None = None, **ota: Any) -> Files:
         """Publish a release as iotctl does; returns its tree."""
