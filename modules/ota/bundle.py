@@ -80,13 +80,13 @@ def check_list(rules=None):
 
 
 def _line(f, most):
-    """The next line without its end, at most `most` bytes; empty at the end of the file."""
+    """The next line without its end, 1 to `most` bytes; empty at the end of the file."""
     line = piece = f.readline(_PIECE)  # readline() takes as much memory as it may return: so in pieces
     while len(piece) == _PIECE and piece[-1] != 10 and len(line) <= most:
         piece = f.readline(_PIECE)
         line += piece
-    if line and (line[-1] != 10 or len(line) > most + 1):
-        raise OtaError("bad_bundle", "a line of the release is too long or not ended")
+    if line and (line[-1] != 10 or not 1 < len(line) <= most + 1):  # an empty one would look like the end, and hide the rest
+        raise OtaError("bad_bundle", "a line of the release is empty, too long or not ended")
     return line[:-1]
 
 

@@ -89,6 +89,8 @@ def _check_file(key, value):
         raise _bad(key)
     if not is_whole(value.get("size"), MAX_COUNTER) or not is_digest(value.get("sha256")):
         raise _bad(key)
+    if not is_whole(value.get("unpacked", 0), MAX_COUNTER):
+        raise _bad(key)
 
 
 def _check_deltas(value):

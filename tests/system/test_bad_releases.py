@@ -23,8 +23,12 @@ def _module(method: str, body: str) -> bytes:
 
 
 WITNESS = "modules/witness/__init__.py"
-NO_RUNTIME: dict[str, bytes | None] = {"iot_platform/runtime.mpy": None, "iot_platform/runtime.py": b"raise ValueError('a broken runtime')\n"}
-NO_OTA: dict[str, bytes | None] = {"modules/ota/module.mpy": None, "modules/ota/module.py": b"raise ImportError('a broken updater')\n"}
+NO_RUNTIME: dict[str, bytes | None] = {
+    "iot_platform/runtime.mpy": None, "iot_platform/runtime.py": b"raise ValueError('a broken runtime')\n",
+}
+NO_OTA: dict[str, bytes | None] = {
+    "modules/ota/module.mpy": None, "modules/ota/module.py": b"raise ImportError('a broken updater')\n",
+}
 DEAD_OTA: dict[str, bytes | None] = {
     "modules/ota/__init__.mpy": None,
     "modules/ota/__init__.py": b"from iot_platform.module import Module as Base\n\nclass Module(Base):\n    name = 'ota'\n",
