@@ -14,7 +14,7 @@ import sys
 import time
 
 import ota_boot
-from iot_platform import profile as profiles
+from iot_platform import parts
 from iot_platform.module import Module as Base
 
 from . import files, versions
@@ -62,6 +62,8 @@ class Module(Base):
 
     def load_ota_cfg(self):
         """Read and check profile.json; True when OTA can run. What is wrong is logged in one line."""
+        from iot_platform import profile as profiles
+
         try:
             profile = profiles.load("/profile.json")
         except (OSError, ValueError) as error:
@@ -196,7 +198,9 @@ class Module(Base):
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-        if not profiles.name_ok(channel):
+        from iot_platform.profile import name_ok
+
+        if not name_ok(channel):
             raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
         self.platform.prefs.set("ota.channel", channel)
         self.platform.prefs.save()
@@ -359,15 +363,8 @@ class Module(Base):
 
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
         """
-        package = sys.modules["modules.ota"]
-        for name in list(sys.modules):
-            part = name[12:] if name.startswith("modules.ota.") else ""
-            if part and part not in _STAYS:
-                del sys.modules[name]
-                if hasattr(package, part):
-                    delattr(package, part)
         sys.modules.pop("tarfile", None)
-        gc.collect()
+        parts.forget("modules.ota", _STAYS)
 
     # -- the engine
 

@@ -10,7 +10,7 @@ import time
 
 import ota_boot
 
-from . import profile, registry
+from . import parts
 from .board import Board
 from .bus import Bus
 from .prefs import Prefs
@@ -21,6 +21,7 @@ _COLLECT_AFTER = 8_192  # bytes of allocation: early, so that what stays does no
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
+_STAYS = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # the rest has done its work after the start
 _SAFE_AFTER = 3  # bad boots, one after the other
 
 
@@ -91,6 +92,8 @@ class Platform:
             await asyncio.sleep_ms(_LOOP_MS)
 
     def _load_profile(self):
+        from . import profile
+
         try:
             loaded = profile.load()
         except (OSError, ValueError) as error:
@@ -102,6 +105,8 @@ class Platform:
         return loaded, errors
 
     def _start(self):
+        from . import registry
+
         if self.prefs.warning:
             self._log.warning(self.prefs.warning)
         names = self.profile.get("activeModules", registry.SAFE)
@@ -117,7 +122,7 @@ class Platform:
                 self.modules[name].start()
             except Exception as error:
                 self.switch_off(name, "start", error)
-        gc.collect()
+        parts.forget("iot_platform", _STAYS)
         gc.threshold(_COLLECT_AFTER)
         self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
         if self.profile.get("watchdog_s"):

@@ -1,0 +1,16 @@
+"""Parts of a package that only work now and then: imported when they do, forgotten afterwards."""
+
+import gc
+import sys
+
+
+def forget(package, stays):
+    """Forget the imported parts of `package` but for those named in `stays`: what nobody holds any more is free memory again."""
+    module = sys.modules[package]
+    for name in list(sys.modules):
+        part = name[len(package) + 1 :] if name.startswith(package + ".") else ""
+        if part and part not in stays:
+            del sys.modules[name]
+            if hasattr(module, part):
+                delattr(module, part)
+    gc.collect()
