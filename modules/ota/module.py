@@ -454,7 +454,7 @@ class Module(Base):
             self._next_check = time.ticks_add(time.ticks_ms(), _SOON_MS)
             return
         pause = self.cfg.get("check_interval_s", _DAY)
-        if error and error.kind == "transport":
+        if error and (error.kind == "transport" or error.reason == "no_memory"):
             pause = min(pause, _FIRST_RETRY_S * 2 ** min(self._failures - 1, 10))
             pause = max(pause, error.retry or 0)
             self.log("next try in about %d s" % pause)
