@@ -22,11 +22,12 @@ def load_object(text, what, reason="bad_bundle"):
     """A JSON object from `text`, in which no key stands twice; OtaError `reason` otherwise."""
     try:
         value = json.loads(text)
+        once = _keys_once(text, value)
     except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
         raise OtaError(reason, "%s is not JSON" % what)
     if not isinstance(value, dict):
         raise OtaError(reason, "%s is not a JSON object" % what)
-    if not _keys_once(text, value):
+    if not once:
         raise OtaError(reason, "%s names a key twice" % what)
     return value
 

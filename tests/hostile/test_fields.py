@@ -94,6 +94,7 @@ def test_a_wrong_field_of_an_entry(field: str, tmp_path: Path) -> None:
         LISTED.replace(b'"notes":""', b'"notes":"\xff"'),
         LISTED.replace(b'"notes":""', b'"notes":' + b"[" * 3000 + b"]" * 3000),
         LISTED.replace(b'"notes":""', b'"notes":"' + b"x" * 100_000 + b'"'),
+        LISTED.replace(b'"notes":""', b'"notes":' + b"[" * 700 + b"]" * 700),
         LISTED.replace(b'"sequence":', b'"sequence":' + b"1" * 3000),
         b"[" * 4000 + b"\n",
         b"1\n",
