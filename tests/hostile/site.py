@@ -1,0 +1,169 @@
+"""A whole board with the whole platform, a key, and a server that may be as bad as a test wants it.
+
+Two things differ from what is shipped: a module that measures whether the loop goes on, and shorter deadlines, so that a test
+of a silent server takes two seconds instead of twenty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from iotctl import ROOT, bundle, keys, publish, tree
+from iotctl.profile import Profile
+from sim.board import Board
+from tests.hostile import forge
+from tests.hostile.bad_server import BadServer, proper
+
+IDLE_S, TOTAL_S = 1.5, 4
+PATIENCE_S = 60
+TOKEN = "Bearer very-secret"
+_DEADLINES = {
+    "ask.py": (("_IDLE_MS = 15_000", "_IDLE_MS = 1_500"), ("_TOTAL_MS = 60_000", "_TOTAL_MS = 4_000")),
+    "fetch.py": (
+        ("_IDLE_MS = 20_000", "_IDLE_MS = 1_500"),
+        ("_TOTAL_MS = 120_000", "_TOTAL_MS = 4_000"),
+        ("_TOTAL_MS + 2 * offer.size", "_TOTAL_MS"),
+    ),
+}
+_BEAT = '''"""Notes the longest time between two of its ticks."""
+
+import time
+
+from iot_platform.module import Module as Base
+
+
+class Module(Base):
+    name = "beat"
+
+    def start(self):
+        self.last = self.said = time.ticks_ms()
+        self.ticks = self.longest = 0
+
+    def tick(self):
+        now = time.ticks_ms()
+        self.longest = max(self.longest, time.ticks_diff(now, self.last))
+        self.last = now
+        self.ticks += 1
+        if time.ticks_diff(now, self.said) > 250:
+            self.platform.log("beat", self.ticks, "longest", self.longest)
+            self.said, self.longest = now, 0
+'''
+_LEFT = (".ota/state.0", ".ota/state.1", ".ota/release")
+
+
+def make_profile(url: str, *numbers: int, **ota: Any) -> bytes:
+    """A profile with the beat module, an access token, and these keys pinned."""
+    value = json.loads(forge.profile(*numbers, url=url, check_interval_s=3600, headers={"Authorization": TOKEN}, **ota))
+    value["activeModules"] = ["serial_log", "wifi", "ota", "beat"]
+    value["wifi"] = {"ssid": "sim-network", "password": "simulated"}
+    return json.dumps(value).encode()
+
+
+@cache
+def sources() -> dict[str, bytes]:
+    """The tree without profile and version, compiled once."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder)
+        for name in ("platform", "modules", "lib"):
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, changes in _DEADLINES.items():
+            path = source / "modules" / "ota" / name
+            text = path.read_text()
+            for old, new in changes:
+                assert old in text, f"{name} has no {old} any more"
+                text = text.replace(old, new)
+            path.write_text(text)
+        (source / "modules" / "beat").mkdir()
+        (source / "modules" / "beat" / "__init__.py").write_text(_BEAT)
+        raw = make_profile("http://127.0.0.1:1")
+        files = tree.collect(Profile(Path("profile.json"), raw, json.loads(raw)), "1.0.0", source=source)
+    return {path: data for path, data in files.items() if path not in ("profile.json", "version")}
+
+
+class Site:
+    """A board on 1.0.0, and what its server offers."""
+
+    def __init__(self, folder: Path, server: BadServer, *pinned: int, url: str | None = None, **ota: Any) -> None:
+        self.server = server
+        self.profile = make_profile(url or server.url, *pinned, **ota)
+        self.board = Board(folder / "board.img", heap="160k")
+        self.old = {**sources(), "profile.json": self.profile, "version": b"1.0.0\n"}
+        self.board.format()
+        listed = forge.listing(self.old, version="1.0.0", sequence=1_000_000)
+        self.board.write({**self.old, ".ota/release": listed})
+
+    def release(self, version: str, signer: int | None = 0, profile: bytes | None = None, **changes: Any) -> bytes:
+        """A bundle of `version`: the old tree with another lamp."""
+        files = {**sources(), "profile.json": profile or self.profile, "version": version.encode() + b"\n"}
+        files["lamp.txt"] = version.encode() * 4000
+        sequence = bundle.default_sequence(version)
+        listed = forge.listing(files, **{"version": version, "sequence": sequence, **changes})
+        return forge.pack(listed, files, None if signer is None else forge.key(signer))
+
+    def files(self, version: str, profile: bytes | None = None) -> dict[str, bytes]:
+        """The tree of such a release."""
+        more = {"profile.json": profile or self.profile, "version": version.encode() + b"\n", "lamp.txt": version.encode() * 4000}
+        return {**sources(), **more}
+
+    def channel(self, archive: bytes, version: str, signer: int | None = 0, published: int = 1_700_000_000) -> bytes:
+        """A channel file that announces this archive as `version`."""
+        header: Mapping[str, Any] = {
+            "name": forge.NAME,
+            "version": version,
+            "sequence": bundle.default_sequence(version),
+            "size": len(archive),
+        }
+        key: keys.PrivateKey | None = None if signer is None else forge.key(signer)
+        return publish.channel_bytes(dict(header), archive, publish.Options(), published, key)
+
+    def offer(self, version: str, signer: int | None = 0, published: int = 1_700_000_000, profile: bytes | None = None) -> bytes:
+        """Serve a release properly; returns the archive."""
+        archive = self.release(version, signer, profile)
+        self.server.routes[CHANNEL] = proper(self.channel(archive, version, signer, published))
+        self.server.routes[archive_path(version)] = proper(archive)
+        return archive
+
+    def refused(self, since: int = 0, timeout: float = PATIENCE_S) -> str:
+        """Wait for the end of a check that fails; its reason."""
+        found = self.board.expect(r"(?:check|update) failed: .* \((\w+)\)$", timeout, since)
+        return found.group(1)
+
+    def check(self, command: str = "ota check") -> int:
+        """Type a command; returns the console's line number before."""
+        since = len(self.board.lines)
+        self.board.send(command)
+        return since
+
+    def untouched(self, partial: bool = False) -> None:
+        """Switch off: nothing of the tree has changed, nothing was left behind, and the loop went on all the time.
+
+        :param partial: what has arrived so far may lie there, to be resumed.
+        """
+        self.board.stop()
+        self.goes_on()
+        found = self.board.read()
+        left = {path for path in found.files if path.startswith(".ota/")} - set(_LEFT)
+        assert not left, f"left behind: {left}"
+        tree_now = found.without(".ota", *(["new_firmware.tar.gz"] if partial else [])).files
+        assert tree_now == self.old, sorted(set(tree_now) ^ set(self.old))
+
+    def goes_on(self) -> None:
+        """Other modules' ticks went on: no second without one."""
+        beats = [re.search(r"beat (\d+) longest (\d+)", line) for line in self.board.lines]
+        gaps = [int(found.group(2)) for found in beats if found]
+        assert gaps
+        assert max(gaps) < 1000, f"a gap of {max(gaps)} ms between two ticks"
+
+
+CHANNEL = f"/{forge.NAME}/stable.json"
+
+
+def archive_path(version: str) -> str:
+    return f"/{forge.NAME}/{version}.tar.gz"

@@ -1,0 +1,168 @@
+"""Keys: pinned, rotated over three releases, never dropped or replaced by a release, and never private on a board."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iotctl import keys
+from tests.hostile import forge
+from tests.hostile.bad_server import BadServer, proper
+from tests.hostile.site import CHANNEL, Site, archive_path, make_profile
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+    made = Site(tmp_path, server, 0)
+    yield made
+    made.board.stop()
+
+
+def pinned_on(site: Site) -> list[keys.Jwk]:
+    found: list[keys.Jwk] = json.loads(site.board.read().files["profile.json"])["ota"]["public_keys"]
+    return found
+
+
+def test_a_key_is_rotated_over_three_releases(site: Site, server: BadServer) -> None:
+    """Old, then both, then the new one alone; the old one is worth nothing then. No private key is anywhere."""
+    both, new = make_profile(server.url, 0, 1), make_profile(server.url, 1)
+    archives = [site.offer("1.1.0", 0, 1_700_000_001, both)]
+    site.board.start()
+    site.board.expect("confirmed: version 1.1.0 stays", 60)
+    archives.append(site.offer("1.2.0", 1, 1_700_000_002, new))
+    site.check()
+    site.board.expect("confirmed: version 1.2.0 stays", 60)
+    archives.append(site.offer("1.3.0", 0, 1_700_000_003, make_profile(server.url, 0)))
+    assert site.refused(site.check()) == "bad_signature"
+    stolen = site.release("1.3.0", 0)
+    server.routes[CHANNEL] = proper(site.channel(stolen, "1.3.0", 1, 1_700_000_004))
+    server.routes[archive_path("1.3.0")] = proper(stolen)
+    assert site.refused(site.check()) == "bad_signature"
+    archives.append(site.offer("1.4.0", 1, 1_700_000_005, new))
+    site.check()
+    site.board.expect("confirmed: version 1.4.0 stays", 60)
+    site.board.stop()
+    assert pinned_on(site) == forge.pinned(1)
+    image = site.board.read()
+    assert image.without(".ota", "boot.keep").files == site.files("1.4.0", new)
+    state = b"".join(data for path, data in image.files.items() if path.startswith(".ota/state"))
+    assert b'"bundled": true' in state
+    places = {**image.files, "the image": site.board.image.read_bytes(), "the console": site.board.console().encode()}
+    places.update({f"bundle {n}": data for n, data in enumerate(archives)})
+    for place, data in places.items():
+        assert not private_parts(data), place
+
+
+def test_the_search_for_private_keys_finds_one(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    keys.write_private(forge.key(1), path, None)
+    assert private_parts(b"x" + path.read_bytes())
+    assert private_parts(base64.b64decode("".join(path.read_text().splitlines()[1:-1])))
+    d = forge.key(1).private_numbers().d
+    assert private_parts(b"%x" % d) and private_parts(b"%d" % d)
+
+
+def private_parts(data: bytes) -> list[str]:
+    """Which parts of the tests' private keys are in it: PEM, or a piece of d, p or q, raw, in hex, decimal or base64."""
+    found = [mark for mark in ("PRIVATE KEY", "ENCRYPTED") if mark.encode() in data]
+    for number in (0, 1):
+        secret = forge.key(number).private_numbers()
+        for name, value in (("d", secret.d), ("p", secret.p), ("q", secret.q)):
+            raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
+            forms = [raw[8:40], raw[::-1][8:40], b"%x" % value, b"%X" % value, b"%d" % value]
+            forms += [base64.b64encode(raw[shift:])[8:48] for shift in range(3)]
+            forms += [base64.urlsafe_b64encode(raw[shift:])[8:48] for shift in range(3)]
+            if any(form in data for form in forms):
+                found.append(f"{name} of key {number}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signer", "pinned", "reason"),
+    [
+        (0, (), "bad_key"),  # drops the keys
+        (0, (1,), "bad_key"),  # replaces them: the board could never be updated by its owner again
+        (0, (1, 2, 3), "bad_key"),
+        (1, (1,), "bad_signature"),  # takes over
+        (1, (0, 1), "bad_signature"),
+        (0, (1, 2, 3, 0), ""),  # four keys, one of them the signer's
+    ],
+)
+def test_a_release_whose_profile_drops_or_replaces_the_keys(
+    site: Site, server: BadServer, signer: int, pinned: tuple[int, ...], reason: str
+) -> None:
+    profile = make_profile(server.url, *pinned)
+    archive = site.release("1.1.0", signer, profile)
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", 0))
+    server.routes[archive_path("1.1.0")] = proper(archive)
+    site.board.start()
+    if reason:
+        assert site.refused() == reason
+        assert site.refused(site.check()) == reason
+        assert len(server.asked(archive_path("1.1.0"))) == 1
+        site.untouched()
+    else:
+        site.board.expect("confirmed: version 1.1.0 stays", 60)
+        assert pinned_on_running(site) == forge.pinned(*pinned)
+
+
+def pinned_on_running(site: Site) -> list[keys.Jwk]:
+    site.board.stop()
+    return pinned_on(site)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 3000,
+        b'{"ota":[]}',
+        b'{"ota":{"public_keys":{}}}',
+        b'{"ota":{"public_keys":[1]}}',
+        b'{"ota":{"public_keys":"x"}}',
+        b'{"a":"' + b"x" * 17_000 + b'"}',
+    ],
+)
+def test_a_release_whose_profile_is_none(site: Site, server: BadServer, profile: bytes) -> None:
+    if not profile:
+        files = {"version": b"1.1.0\n"}
+        archive = forge.pack(forge.listing(files), files, forge.key(0))
+    else:
+        archive = site.release("1.1.0", 0, profile)
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", 0))
+    server.routes[archive_path("1.1.0")] = proper(archive)
+    site.board.start()
+    assert site.refused() in ("bad_key", "no_memory" if profile[:2] == b"[[" else "")
+    site.untouched()
+
+
+def test_a_release_that_has_expired_is_refused_by_a_board_that_knows_the_time(site: Site, server: BadServer) -> None:
+    """The simulated board has the computer's clock."""
+    archive = site.release("1.1.0", expires=1_700_000_000)
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0"))
+    server.routes[archive_path("1.1.0")] = proper(archive)
+    site.board.start()
+    assert site.refused() == "expired"
+    site.untouched()
+
+
+def test_five_keys_are_too_many(tmp_path: Path, server: BadServer) -> None:
+    site = Site(tmp_path, server, 0, 1, 2, 3, 0)
+    site.board.start()
+    site.board.expect("ota: off: profile.json: ota.public_keys is wrong; expected: a list of 1 to 4 keys")
+    site.board.stop()
+    assert not server.requests

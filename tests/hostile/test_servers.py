@@ -1,0 +1,297 @@
+"""Servers that stall, trickle, flood, lie, redirect and replay, against a whole board over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from iotctl import keys
+from tests.hostile import forge
+from tests.hostile.bad_server import BadServer, Request, Step, always, answer, forever, proper
+from tests.hostile.site import CHANNEL, TOKEN, Site, archive_path
+
+ARCHIVE = archive_path("1.1.0")
+SILENCE = 30.0
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+    made = Site(tmp_path, server, 0)
+    yield made
+    made.board.stop()
+
+
+def endless(head: bytes, step: bytes, pause: float = 0) -> Iterable[Step]:
+    yield head
+    yield from forever(step, pause)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BAD: dict[str, tuple[Callable[[bytes], Iterable[Step]], list[str]]] = {
+    # what the server does: (its steps, the reasons that a board may give)
+    "silent": (lambda body: [SILENCE], ["timeout"]),
+    "silent within the status line": (lambda body: [b"HTTP/1.", SILENCE], ["timeout"]),
+    "silent within the headers": (lambda body: [OK + b"Content-", SILENCE], ["timeout"]),
+    "silent before the body": (lambda body: [answer(b"", length=len(body)), SILENCE], ["timeout"]),
+    "silent within the body": (lambda body: [answer(body[:100], length=len(body)), SILENCE], ["timeout"]),
+    "trickles its headers": (lambda body: endless(OK + b"X: ", b"y", 0.3), ["timeout"]),
+    "trickles its body": (lambda body: endless(answer(b"", length=len(body)), b"y", 0.3), ["timeout"]),
+    "never ends": (lambda body: endless(OK + b"\r\n", body), ["too_large"]),
+    "never ends its chunks": (
+        lambda body: endless(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n" % (len(body), body)),
+        ["too_large"],
+    ),
+    "announces a huge body": (lambda body: [answer(body, length=2_000_000_000), SILENCE], ["too_large"]),
+    "announces a huge chunk": (lambda body: [OK + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", SILENCE], ["too_large"]),
+    "floods headers": (lambda body: endless(OK, b"X-Flood: y\r\n"), ["too_large"]),
+    "sends an endless header": (lambda body: endless(OK + b"X: ", b"y" * 1000), ["bad_response"]),
+    "sends an endless status line": (lambda body: endless(b"HTTP/1.1 200 ", b"y" * 1000), ["bad_response"]),
+    "sends 1xx for ever": (lambda body: endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), ["too_large", "timeout"]),
+    "hangs up": (lambda body: [], ["connection_lost"]),
+    "hangs up within the status line": (lambda body: [b"HTTP/1.1 2"], ["connection_lost"]),
+    "hangs up within the headers": (lambda body: [OK + b"Content-Le"], ["connection_lost"]),
+    "hangs up before the body": (lambda body: [answer(b"", length=len(body))], ["connection_lost"]),
+    "hangs up within the body": (lambda body: [answer(body[:100], length=len(body))], ["connection_lost"]),
+    "hangs up within a chunk": (lambda body: [OK + b"Transfer-Encoding: chunked\r\n\r\nff\r\nabc"], ["connection_lost"]),
+    "speaks no HTTP": (lambda body: [b"220 smtp.example.org\r\n\r\n"], ["bad_response"]),
+    "sends two lengths": (lambda body: [answer(body, "Content-Length: 5")], ["bad_response"]),
+    "sends a length and chunks": (lambda body: [answer(body, "Transfer-Encoding: chunked")], ["bad_response"]),
+    "compresses": (lambda body: [answer(body, "Content-Encoding: gzip")], ["bad_response"]),
+    "redirects in a loop": (lambda body: [answer(b"", "Location: ?", status="302 Found")], ["redirect"]),
+    "redirects nowhere": (lambda body: [answer(b"", status="302 Found")], ["redirect"]),
+    "redirects to ftp": (lambda body: [answer(b"", "Location: ftp://127.0.0.1/x", status="302 Found")], ["redirect"]),
+    "redirects to credentials": (
+        lambda body: [answer(b"", "Location: http://u:p@127.0.0.1/x", status="302 Found")],
+        ["redirect"],
+    ),
+    "refuses": (lambda body: [answer(b"", "Retry-After: 1", status="503 Service Unavailable")], ["http_status"]),
+    "answers 304 unasked": (lambda body: [answer(b"", status="304 Not Modified", length=None)], ["http_status"]),
+    "answers with a part unasked": (
+        lambda body: [answer(body, f"Content-Range: bytes 0-{len(body) - 1}/{len(body)}", status="206 Partial Content")],
+        ["bad_response"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_server_that_fails_at_the_channel_file_and_at_the_bundle(site: Site, server: BadServer, what: str) -> None:
+    """First the channel file, then, with a good one, the bundle."""
+    steps, reasons = BAD[what]
+    archive = site.offer("1.1.0")
+    good = server.routes.pop(CHANNEL)
+    server.routes[CHANNEL] = lambda _request: steps(site.channel(archive, "1.1.0"))
+    server.routes[ARCHIVE] = lambda _request: steps(archive)
+    site.board.start()
+    began = time.monotonic()
+    assert site.refused() in reasons
+    assert time.monotonic() - began < 25
+    assert not server.asked(ARCHIVE)
+    server.routes[CHANNEL] = good
+    since = site.check()
+    assert site.refused(since) in reasons
+    site.untouched(partial=True)
+    found = site.board.read().files.get("new_firmware.tar.gz", b"")
+    assert len(found) <= len(archive)
+
+
+@pytest.mark.parametrize("what", ["chunks", "until the end", "relative redirect", "other path"])
+def test_unusual_but_right_answers_are_understood(site: Site, server: BadServer, what: str) -> None:
+    archive = site.offer("1.1.0")
+    chunks = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(part), part) for part in (archive[:1], archive[1:3000], archive[3000:]))
+    server.routes[f"/{'x'}/b.gz"] = proper(archive)
+    server.routes[ARCHIVE] = {
+        "chunks": always(answer(b"", "Transfer-Encoding: chunked", length=None) + chunks + b"0\r\nX: trailer\r\n\r\n"),
+        "until the end": always(b"HTTP/1.0 200 OK\r\n\r\n" + archive),
+        "relative redirect": always(answer(b"", "Location: ../x/./b.gz", status="302 Found")),
+        "other path": always(answer(b"", "Location: /x/b.gz", status="307 Temporary Redirect")),
+    }[what]
+    site.board.start()
+    site.board.expect("confirmed: version 1.1.0 stays", 60)
+    site.board.stop()
+    found = site.board.read().without(".ota", "boot.keep").files
+    assert found == site.files("1.1.0")
+
+
+def test_no_credential_follows_a_redirect(site: Site, server: BadServer) -> None:
+    archive = site.offer("1.1.0")
+    with BadServer() as other:
+        other.routes["/b.gz"] = proper(archive[:-1] + b"\xff")
+        server.routes[ARCHIVE] = always(answer(b"", f"Location: {other.url}/b.gz", status="302 Found"))
+        site.board.start()
+        assert site.refused() == "bad_digest"
+        assert server.asked(ARCHIVE)[0].headers["authorization"] == TOKEN
+        assert [request.path for request in other.requests] == ["/b.gz"]
+        assert all("authorization" not in request.headers for request in other.requests)
+        assert TOKEN.split()[1] not in site.board.console()
+    site.untouched()
+
+
+def test_far_too_much_for_a_small_file_is_given_up_at_once(site: Site, server: BadServer) -> None:
+    sent = []
+
+    def much(_request: Request) -> Iterable[Step]:
+        yield OK + b"\r\n"
+        for n in range(20_000):
+            sent.append(n)
+            yield bytes(1000)
+
+    server.routes[CHANNEL] = much
+    site.board.start()
+    assert site.refused() == "too_large"
+    site.untouched()
+    assert len(sent) < 10_000  # what the kernel buffers, not 20 MB
+
+
+def test_a_download_that_was_cut_goes_on_and_is_installed(site: Site, server: BadServer) -> None:
+    """Whatever was asked in between: a channel file that has not changed (304) is no reason to stop."""
+    archive = site.offer("1.1.0")
+    server.routes[ARCHIVE] = proper(archive, 20_000)
+    site.board.start()
+    assert site.refused() == "connection_lost"
+    good = server.routes[CHANNEL]
+    server.routes[CHANNEL] = always(answer(b"", status="304 Not Modified", length=None))
+    since = site.check()
+    assert site.refused(since) == "http_status"  # it was not asked whether anything had changed
+    server.routes[CHANNEL] = good
+    server.routes[ARCHIVE] = proper(archive)
+    site.check()
+    site.board.expect("confirmed: version 1.1.0 stays", 60)
+    assert all("if-none-match" not in request.headers for request in server.asked(CHANNEL)[:3])
+    assert server.asked(ARCHIVE)[1].headers["range"] == "bytes=20000-"
+    site.board.stop()
+    assert site.board.read().without(".ota", "boot.keep").files == site.files("1.1.0")
+
+
+def test_a_rest_that_belongs_to_another_file_ends_in_a_fresh_download(site: Site, server: BadServer) -> None:
+    archive = site.offer("1.1.0")
+    server.routes[ARCHIVE] = proper(archive, 20_000)
+    site.board.start()
+    assert site.refused() == "connection_lost"
+    rest = bytes(len(archive) - 20_000)
+    part = answer(rest, f"Content-Range: bytes 20000-{len(archive) - 1}/{len(archive)}", status="206 Partial Content")
+    server.routes[ARCHIVE] = always(part)
+    assert site.refused(site.check()) == "bad_response"
+    server.routes[ARCHIVE] = proper(archive)
+    site.check()
+    site.board.expect("confirmed: version 1.1.0 stays", 60)
+    assert "range" not in server.asked(ARCHIVE)[-1].headers
+
+
+def test_an_old_channel_file_is_refused_when_it_is_replayed(site: Site, server: BadServer) -> None:
+    archive = site.release("1.1.0")
+    server.routes[ARCHIVE] = proper(archive)
+    server.routes[CHANNEL] = proper(site.channel(b"", "1.0.0", published=2000))
+    site.board.start()
+    site.board.expect("up to date: running 1.0.0")
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", published=1999))
+    assert site.refused(site.check()) == "old_sequence"
+    assert site.refused(site.check("ota update force")) == "old_sequence"
+    assert not server.asked(ARCHIVE)
+    site.untouched()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"null",
+        b"{" * 2000,
+        b'{"format":1,"deltas":' + b"[" * 1700 + b"]" * 1700 + b"}",
+        b'{"format":1,"deltas":' + b'{"a":' * 500 + b"1" + b"}" * 501,
+        b'{"format":1,"name":"\xff"}',
+        b'{"format":' + b"1" * 3000 + b"}",
+        b'{"format":1e999}',
+        b"\xff" * 3000,
+    ],
+)
+def test_a_signed_channel_file_that_is_none(site: Site, server: BadServer, line: bytes) -> None:
+    server.routes[CHANNEL] = proper(line + b"\n" + base64.b64encode(keys.sign(forge.key(0), line)) + b"\n")
+    site.board.start()
+    assert site.refused() in ("bad_channel", "no_memory" if len(line) > 3000 else "")
+    site.untouched()
+
+
+@pytest.mark.parametrize("signer", [1, None])
+def test_a_channel_file_that_the_pinned_key_did_not_sign_is_refused(site: Site, server: BadServer, signer: int | None) -> None:
+    archive = site.offer("1.1.0")
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", signer))
+    site.board.start()
+    assert site.refused() == ("no_signature" if signer is None else "bad_signature")
+    assert not server.asked(ARCHIVE)
+    site.untouched()
+
+
+def test_a_channel_that_announces_another_version_than_its_bundle_has(site: Site, server: BadServer) -> None:
+    """It would be installed for ever. It is fetched once, and not again until the channel file changes."""
+    archive = site.release("1.1.0")
+    path = archive_path("1.2.0")
+    server.routes[path] = proper(archive)
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.2.0"))
+    site.board.start()
+    assert site.refused() == "version_mismatch"
+    for _again in range(2):
+        assert site.refused(site.check()) == "version_mismatch"
+    site.board.power_cycle()
+    since = len(site.board.lines)
+    assert site.refused(since) == "version_mismatch"
+    assert len(server.asked(path)) == 1
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.2.0", published=1_700_000_001))
+    assert site.refused(site.check()) == "version_mismatch"
+    assert len(server.asked(path)) == 2
+    site.untouched()
+
+
+@pytest.mark.parametrize("what", ["another key", "another name", "cut short", "no archive", "other bytes"])
+def test_a_bundle_that_is_refused_is_not_fetched_again(site: Site, server: BadServer, what: str) -> None:
+    archive = {
+        "another key": lambda: site.release("1.1.0", signer=1),
+        "another name": lambda: site.release("1.1.0", name="another"),
+        "cut short": lambda: site.release("1.1.0")[:-2000],
+        "no archive": lambda: b"<html>" * 1000,
+        "other bytes": lambda: site.release("1.1.0")[:-2000] + bytes(2000),
+    }[what]()
+    server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0"))
+    server.routes[ARCHIVE] = proper(archive)
+    site.board.start()
+    reason = site.refused()
+    assert reason in ("bad_signature", "wrong_name", "bad_bundle")
+    assert site.refused(site.check()) == reason
+    assert len(server.asked(ARCHIVE)) == 1
+    site.untouched()
+
+
+def test_a_channel_file_that_disappears_does_not_force_the_unsigned_protocol(site: Site, server: BadServer) -> None:
+    server.routes["/sim-board/latest"] = proper(b"9.0.0;firmware.tar.gz;\n")
+    server.routes["/sim-board/firmware.tar.gz"] = proper(site.release("9.0.0"))
+    site.board.start()
+    assert site.refused() == "http_status"
+    assert site.refused(site.check("ota update force")) == "http_status"
+    assert {request.path for request in server.requests} == {CHANNEL}
+    site.untouched()
+
+
+def test_nor_does_it_on_a_board_without_a_key_that_has_had_a_bundle(tmp_path: Path, server: BadServer) -> None:
+    site = Site(tmp_path, server)
+    site.offer("1.1.0", signer=None)
+    server.routes["/sim-board/latest"] = proper(b"9.0.0;firmware.tar.gz;\n")
+    server.routes["/sim-board/firmware.tar.gz"] = proper(site.release("9.0.0"))
+    site.board.start()
+    try:
+        site.board.expect("confirmed: version 1.1.0 stays", 60)
+        del server.routes[CHANNEL]
+        assert site.refused(site.check()) == "http_status"
+        assert not re.search("latest|firmware", " ".join(request.path for request in server.requests))
+    finally:
+        site.board.stop()
+    assert site.board.read().files["version"] == b"1.1.0\n"
