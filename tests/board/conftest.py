@@ -1,0 +1,24 @@
+"""Fixtures of the tests on the simulated board; each has its own folder, image and port, so they run beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.board.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Boards that pin the owner's key."""
+    with World(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def open_world(tmp_path: Path) -> Iterator[World]:
+    """Boards without a key."""
+    with World(tmp_path, key=None) as made:
+        yield made

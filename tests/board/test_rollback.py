@@ -1,0 +1,126 @@
+"""Releases that are signed, complete and bad: each ends in the old version, exactly, with the reason said and remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.board.world import Changes, World, assert_tree, state_of
+
+MODULES = ("serial_log", "wifi", "ota", "lamp")
+LAMP = b"""
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "lamp"
+    def start(self):
+        self.platform.log("lamp: on")
+"""
+OTA_THAT_RAISES: Changes = {"modules/ota/__init__.mpy": None, "modules/ota/__init__.py": b"raise ValueError('dead ota')\n"}
+DEAD_OTA: Changes = {
+    "modules/ota/module.mpy": None,
+    "modules/ota/module.py": b"from iot_platform.module import Module as Base\nclass Module(Base):\n    name = 'ota'\n",
+}
+RUNTIME: Changes = {"iot_platform/runtime.mpy": None}
+
+BAD: list[tuple[str, Changes, str, str]] = [
+    ("main raises", {"main.py": b"import machine\nraise ValueError('bad main')\n"}, "power|reset|watchdog", ""),
+    ("main is no Python", {"main.py": b"def (\n"}, "power|reset|watchdog", ""),
+    ("no main", {"main.py": None}, "power|reset|watchdog", ""),
+    (
+        "runtime raises at import",
+        {**RUNTIME, "iot_platform/runtime.py": b"raise ValueError('bad runtime')\n"},
+        "exception",
+        "bad runtime",
+    ),
+    ("module raises at import", {"modules/lamp/__init__.py": b"raise ValueError('bad import')\n"}, "module_failed", "bad import"),
+    ("module raises in start", {"modules/lamp/__init__.py": LAMP + b"        1 // 0\n"}, "module_failed", "ZeroDivisionError"),
+    (
+        "module raises in tick",
+        {"modules/lamp/__init__.py": LAMP + b"    def tick(self):\n        raise ValueError('bad tick')\n"},
+        "module_failed",
+        "bad tick",
+    ),
+    (
+        "module hangs",
+        {"modules/lamp/__init__.py": LAMP + b"    def tick(self):\n        while True:\n            pass\n"},
+        "watchdog",
+        "",
+    ),
+    (
+        "module resets the board",
+        {"modules/lamp/__init__.py": LAMP + b"        import machine\n        machine.reset()\n"},
+        "reset",
+        "restarted by itself",
+    ),
+    ("OTA raises at import", OTA_THAT_RAISES, "module_failed|watchdog|timeout", ""),
+    ("OTA does nothing", DEAD_OTA, "watchdog", ""),
+    ("a module is missing", {"modules/lamp/__init__.py": None}, "module_failed", "ImportError"),
+    ("wrong server", {}, "no_network", ""),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason", "text"), [pytest.param(*rest, id=name) for name, *rest in BAD])
+def test_a_bad_release_ends_in_the_old_version(world: World, changes: Changes, reason: str, text: str) -> None:
+    lamp: Changes = {"modules/lamp/__init__.py": LAMP, "www/a": b"old"}
+    wrong: dict[str, Any] = {"url": "http://127.0.0.1:9"} if reason == "no_network" else {}
+    old = world.release("1.0.0", lamp, modules=MODULES, max_boot_attempts=2, confirm_timeout_s=10)
+    bad = world.release("1.1.0", {**lamp, "www/a": b"bad", "www/b/c": b"bad", **changes}, modules=MODULES, **wrong)
+    world.flash(old, {"prefs.json": b'{"mine": 1}'})
+    world.offer(bad)
+    world.board.start()
+    found = world.board.expect(r"ota: rolled back from 1\.1\.0 to 1\.0\.0: (.*) \((\w+)\)$", 60)
+    assert found.group(2) in reason.split("|"), found.string
+    assert text in found.group(1), found.string
+    since = world.now()
+    world.board.expect(r"version 1\.1\.0 failed here before \(\w+\) and is not tried again \(failed_before\)", 30)
+    world.refused("failed_before")
+    assert "available" not in world.lines_since(since)
+    world.type("values")
+    world.board.expect(r"ota/error = failed_before", 30, since)
+    tree = world.stop()
+    assert_tree(tree, old.tree)
+    assert tree.files["prefs.json"] == b'{"mine": 1}'
+    assert tree.files[".ota/release"] == old.bundle.listing
+    assert state_of(tree)["last"]["result"] == "rolled_back"
+    assert len(world.requested("1.1.0.tar.gz")) == 1
+
+
+def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> None:
+    old, new = world.release("1.0.0", confirm_timeout_s=10), world.release("1.1.0")
+    world.flash(old)
+    world.offer(new)
+
+    def weather(line: str) -> None:
+        if "committed: installing 1.1.0" in line:
+            world.board.wifi = "off"
+
+    world.board.on_line = weather
+    since = world.now()
+    world.board.start()
+    world.wait_rolled_back(new, "no_network", since)
+    world.board.wifi = "ok"
+    world.board.expect(r"1\.1\.0 failed here before \(no_network\) and is not tried again \(failed_before\)", 60, since)
+    assert_tree(world.stop(), old.tree)
+    newer = world.release("1.2.0")
+    world.offer(newer)
+    since = world.now()
+    world.board.start()
+    world.wait_confirmed(newer, since)
+    world.assert_runs(newer)
+
+
+def test_a_release_that_failed_is_taken_by_force(world: World) -> None:
+    """The fault was not the release's: it is tried again when somebody says so."""
+    old, new = world.release("1.0.0", confirm_timeout_s=10), world.release("1.1.0")
+    world.flash(old)
+    world.offer(new)
+    world.board.start()
+    world.board.expect("ota_boot: trial of 1.1.0 boot 1")
+    since = world.type("ota rollback")
+    world.wait_rolled_back(new, "by_hand", since)
+    world.board.expect(r"\(failed_before\)", 30, since)
+    since = world.type("ota force")
+    world.wait_confirmed(new, since)
+    world.assert_runs(new)

@@ -1,0 +1,249 @@
+"""Full disks, cut downloads, and servers that are away or talk nonsense: one clear line, nothing left, the rest goes on."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+
+import pytest
+
+from iotctl.serve import etag_of
+from tests.board.world import ARCHIVE, PATIENCE_S, Handler, Release, World, assert_tree, changed, tree_of
+
+Trick = Callable[[Handler], bool]
+
+
+def test_a_full_disk_is_said_before_anything_is_downloaded(world: World) -> None:
+    old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": b"x" * 20_000})
+    world.flash(old, {"ballast.bin": bytes(1_700_000)})
+    world.offer(old)
+    world.boot()
+    world.offer(new)
+    line = world.refused("no_space")
+    assert re.search(r"needs \d+ bytes, \d+ are free", line)
+    assert world.requested("1.1.0.tar.gz") == []
+    since = world.type("ota check")
+    world.board.expect(r"\(no_space\)", PATIENCE_S, since)
+    assert_tree(world.stop(), old.with_files({"ballast.bin": bytes(1_700_000)}))
+
+
+def test_a_disk_without_room_for_the_stage_refuses_and_clears_up(world: World) -> None:
+    old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": bytes(600_000)})
+    ballast = bytes(1_200_000)
+    world.flash(old, {"ballast.bin": ballast})
+    world.offer(old)
+    world.boot()
+    world.offer(new)
+    world.refused("no_space")
+    assert_tree(world.peek(), old.with_files({"ballast.bin": ballast}))
+    fits = world.release("1.2.0", {"www/a": b"small"})
+    world.offer(fits)
+    world.update_to(fits)
+    assert_tree(world.stop(), tree_of(changed(fits.files, {"ballast.bin": ballast})))
+
+
+def bundle_cut_once(world: World, release: Release) -> list[int]:
+    """The server hangs up once at half of the bundle; returns a list that then holds what it has sent."""
+    sent: list[int] = []
+
+    def trick(request: Handler) -> bool:
+        if request.path.endswith(f"{release.version}.tar.gz") and not sent:
+            sent.append(len(release.archive) // 2)
+            request.send_half(release.archive, sent[0])
+            return True
+        return False
+
+    world.server.trick = trick
+    return sent
+
+
+def noise(size: int) -> bytes:
+    """Bytes that do not compress."""
+    import random
+
+    return random.Random(3).randbytes(size)
+
+
+def test_a_cut_download_goes_on_where_it_stopped(world: World) -> None:
+    old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": noise(60_000)})
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer(new)
+    sent = bundle_cut_once(world, new)
+    world.refused("connection_lost")
+    held = world.peek().files[ARCHIVE]
+    assert held == new.archive[: len(held)] and len(held) == sent[0]
+    assert_tree(world.peek().without(ARCHIVE), old.tree)
+    since = world.update_to(new)
+    world.board.expect(rf"resuming the download at {len(held)} of {len(new.archive)}", 1, since)
+    first, second = world.requested("1.1.0.tar.gz")
+    assert second.headers["range"] == f"bytes={len(held)}-" and second.headers["if-range"] == etag_of(new.archive)
+    assert second.status == 206 and second.sent == len(new.archive) - len(held)
+    assert "range" not in first.headers
+    world.assert_runs(new)
+
+
+def test_a_download_starts_anew_when_there_is_another_file(world: World) -> None:
+    old, cut = world.release("1.0.0"), world.release("1.1.0", {"www/a": noise(60_000)})
+    newer = world.release("1.2.0", {"www/a": noise(60_001)})
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer(cut)
+    bundle_cut_once(world, cut)
+    world.refused("connection_lost")
+    world.offer(newer)
+    since = world.update_to(newer)
+    assert "resuming" not in world.lines_since(since)
+    assert [(r.status, "range" in r.headers) for r in world.requested("1.2.0.tar.gz")] == [(200, False)]
+    world.assert_runs(newer)
+
+
+def test_a_download_starts_anew_when_the_same_name_has_another_file(world: World) -> None:
+    old, cut = world.release("1.0.0"), world.release("1.1.0", {"www/a": noise(60_000)})
+    again = world.release("1.1.0", {"www/a": noise(50_000)}, sequence=1_001_001)
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer(cut)
+    bundle_cut_once(world, cut)
+    world.refused("connection_lost")
+    world.offer(again)
+    world.update_to(again)
+    assert [r.status for r in world.requested("1.1.0.tar.gz")] == [200, 200]
+    world.assert_runs(again)
+
+
+def test_a_download_survives_a_power_cut(world: World) -> None:
+    old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": noise(200_000)})
+    world.flash(old)
+    world.offer(new)
+    since = world.now()
+    world.board.start()
+    world.board.expect(r"downloading [4-8]\d%", PATIENCE_S, since)
+    world.board.power_cycle()
+    world.wait_confirmed(new, since)
+    assert all(r.status in (200, 206) for r in world.requested("1.1.0.tar.gz"))
+    world.assert_runs(new)
+
+
+# -- servers
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A board that runs 1.0.0 and has nothing to do."""
+    with World(tmp_path_factory.mktemp("servers")) as world:
+        old = world.release("1.0.0")
+        world.flash(old)
+        world.offer(old)
+        world.boot()
+        yield world
+
+
+def says(status: int, body: bytes = b"no", **headers: str) -> Trick:
+    def trick(request: Handler) -> bool:
+        request.reply(HTTPStatus(status), {name.replace("_", "-"): value for name, value in headers.items()}, body)
+        return True
+
+    return trick
+
+
+def sends(data: bytes) -> Trick:
+    def trick(request: Handler) -> bool:
+        request.send_raw(data)
+        return True
+
+    return trick
+
+
+def stalls(request: Handler) -> bool:
+    time.sleep(17)
+    request.close_connection = True
+    return True
+
+
+def trickles(request: Handler) -> bool:
+    for char in b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345":
+        request.wfile.write(bytes((char,)))
+        time.sleep(0.02)
+    request.close_connection = True
+    return True
+
+
+SERVERS: list[tuple[str, Trick, str]] = [
+    ("404", says(404), "http_status"),
+    ("500", says(500), "http_status"),
+    ("503", says(503, Retry_After="7"), "http_status"),
+    ("redirect loop", says(302, Location="/again"), "redirect"),
+    ("redirect to nowhere", says(302), "redirect"),
+    ("redirect to a file", says(302, Location="file:///etc/passwd"), "redirect"),
+    ("garbage", sends(bytes(range(256)) * 40), "bad_response"),
+    ("nothing", sends(b""), "connection_lost"),
+    ("a page", says(200, b"<html>it works</html>"), "no_signature"),
+    ("too much", says(200, b"x" * 100_000), "too_large"),
+    ("endless headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 3000), "too_large"),
+    ("a long line", sends(b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 9000), "bad_response"),
+    ("cut answer", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n12345"), "connection_lost"),
+    ("trickled answer", trickles, "connection_lost"),
+    ("stall", stalls, "timeout"),
+]
+
+
+@pytest.mark.parametrize(("trick", "reason"), [pytest.param(trick, reason, id=name) for name, trick, reason in SERVERS])
+def test_a_bad_server_is_one_clear_line(running: World, trick: Trick, reason: str) -> None:
+    running.server.trick = trick
+    since = running.type("log info")
+    running.refused(reason)
+    said = [line for line in running.board.lines[since:] if " W " in line or " E " in line]
+    assert len(said) == 1, said
+    running.server.trick = None
+    gap_is_small(running)
+    assert_tree(running.peek(), running.release("1.0.0").tree)
+
+
+def gap_is_small(world: World) -> None:
+    """The loop has gone on for the other modules all the time."""
+    time.sleep(1)  # published every second
+    since = world.type("values")
+    gap = world.board.expect(r"loop/max_gap_ms = (\d+)", PATIENCE_S, since)
+    assert int(gap.group(1)) < 1000, gap.string
+
+
+def test_a_server_that_is_away_is_asked_at_growing_pauses(world: World) -> None:
+    old = world.release("1.0.0")
+    world.flash(old)
+    world.server.close()
+    since = world.now()
+    world.board.start()
+    world.board.expect(r"check failed: .* \(connect\)", PATIENCE_S, since)
+    for _again in range(3):
+        world.refused("connect")
+    pauses = [int(n) for n in re.findall(r"next try in about (\d+) s", world.lines_since(since))]
+    assert pauses == [30, 60, 120, 240][: len(pauses)] and len(pauses) >= 3
+    gap_is_small(world)
+    world.board.expect("serial_log", 1, since)
+    assert_tree(world.stop(), old.tree)
+
+
+def test_the_pause_that_a_server_asks_for_is_kept(running: World) -> None:
+    running.server.trick = says(503, Retry_After="4000")
+    since = running.now()
+    running.refused("http_status")
+    running.board.expect("next try in about 4000 s", PATIENCE_S, since)
+    running.server.trick = None
+
+
+def test_a_bundle_that_is_missing_or_too_large_leaves_nothing(running: World) -> None:
+    old, new = running.release("1.0.0"), running.release("1.1.0")
+    running.offer(new)
+    target = running.site / "sim-board" / "1.1.0.tar.gz"
+    target.unlink()
+    running.refused("http_status")
+    assert_tree(running.peek(), old.tree)
+    target.write_bytes(new.archive + b"more")
+    running.refused("too_large")
+    assert_tree(running.peek().without(ARCHIVE), old.tree)
