@@ -112,9 +112,7 @@ def copy(tar, member, view, digest, out):
     left = member.size
     while left:
         part = view if left >= len(view) else view[:left]
-        n = source.readinto(part)
-        if not n:
-            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+        n = _step(source.readinto, part)
         part = part if n == len(part) else part[:n]
         digest.update(part)
         if out:
@@ -131,7 +129,7 @@ def _signature(tar, member, rules, digest):
         return None
     if not _regular(member) or member.size != sign.KEY_BYTES:
         raise OtaError("bad_signature", "the signature has not %d bytes" % sign.KEY_BYTES)
-    signature = tar.extractfile(member).read(sign.KEY_BYTES)
+    signature = _step(tar.extractfile(member).read, sign.KEY_BYTES)
     if rules.keys and not sign.verify_any(digest, signature, rules.keys):
         raise OtaError("bad_signature", "no pinned key signed this release")
     return signature
@@ -165,9 +163,14 @@ def read_file(tar, member, n, entry, view, visitor):
 
 def _next(tar):
     """The next member, or None at the end of the archive."""
+    return _step(tar.next)
+
+
+def _step(method, *args):
+    """The result of one of lib/tarfile's methods; its TarError is an OtaError."""
     try:
-        return tar.next()
-    except ValueError as error:  # lib/tarfile's TarError
+        return method(*args)
+    except ValueError as error:
         raise OtaError("bad_bundle", str(error))
 
 

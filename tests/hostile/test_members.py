@@ -86,6 +86,14 @@ def test_links_devices_and_extensions_are_refused(kind: int, where: int, tmp_pat
     assert refusal(bundle.gzip(data + rest + bytes(1024)), tmp_path) in ("bad_bundle", "bad_signature", "bad_member")
 
 
+@pytest.mark.parametrize("at", [100, 512, 700, 1400, 1536, 1700, 2000, 2560, 3072, 3500, 4000, 4608, 5120, 5600])
+def test_a_tar_that_is_cut_short_within_a_sound_gzip(at: int, tmp_path: Path) -> None:
+    """Within a header, the list, the signature, a file, and before the end."""
+    whole = forge.tar(HEAD + MEMBERS)
+    assert at < len(whole)
+    assert refusal(bundle.gzip(whole[:at]), tmp_path) == "bad_bundle"
+
+
 NAMES = {
     "/a.py": "bad_path",
     "//a.py": "bad_path",
@@ -379,6 +387,9 @@ def test_a_board_installs_exactly_what_was_signed(board: Board) -> None:
         (lambda: bytes(5000), "bad_bundle"),
         (lambda: packed()[:17] + bytes(5000), "bad_bundle"),
         (lambda: packed() + b"more", ""),
+        (lambda: bundle.gzip(forge.tar(HEAD + MEMBERS)[:700]), "bad_bundle"),
+        (lambda: bundle.gzip(forge.tar(HEAD + MEMBERS)[:1700]), "bad_bundle"),
+        (lambda: bundle.gzip(forge.tar(HEAD + MEMBERS)[:3500]), "bad_bundle"),
     ],
 )
 def test_a_board_refuses(board: Board, data: Any, reason: str) -> None:
