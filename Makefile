@@ -27,6 +27,10 @@ lint: setup ## ruff and mypy
 test: lint ## lint, then every test, with CPython coverage
 	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
+	@$(VENV)/python fuzz/run.py $(ARGS)
+
 lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)
 	$(VENV)/uv pip compile --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 \
 		--upgrade requirements.in -o requirements.lock

@@ -1,0 +1,212 @@
+"""What is fuzzed: each function takes any bytes, and fails with an AssertionError where a board would do something wrong.
+
+Right is a refusal by OtaError, or exactly what was announced. Wrong is any other exception, and every file beside ``/.ota``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import tempfile
+import types
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from iot_platform import profile as profiles
+
+from iotctl import board_code
+from iotctl import bundle as host_bundle
+from modules.ota import archive as board_archive
+from modules.ota import channel as board_channel
+from modules.ota import files, inflate, legacy, paths, policy, release, versions
+from modules.ota.errors import OtaError
+from tests.hostile import forge
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def bundle(data: bytes) -> None:
+    """The bundle reader on a board without a key: a tar archive, or a gzip file where it begins like one."""
+    packed = data if data[:3] == b"\x1f\x8b\x08" else host_bundle.gzip(data)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        try:
+            staged = forge.install(packed, forge.rules(), root)
+        except (OtaError, zlib.error):  # zlib.error is CPython's own: a board has another decompressor
+            return
+        header, *lines = (root / ".ota" / "list").read_bytes().splitlines()
+        assert json.loads(header)["name"] == forge.NAME
+        listed = {found["path"]: found for found in map(json.loads, lines)}
+        assert staged.keys() == listed.keys() - {"boot.py"}
+        for path, content in staged.items():
+            assert len(content) == listed[path]["size"]
+            assert hashlib.sha256(content).hexdigest() == listed[path]["sha256"]
+            assert not paths.protected(path)
+            assert ".." not in path
+
+
+def listing(data: bytes) -> None:
+    """A `.release` in an archive that has exactly the files which it names, as far as that can be."""
+    members = [(".release", data)]
+    for line in data.split(b"\n")[1:]:
+        try:
+            entry = release.parse_entry(line, None)
+        except OtaError:
+            continue
+        if entry["size"] < 1 << 16:
+            members.append((entry["path"], bytes(entry["size"])))
+    bundle(forge.tar(members))
+
+
+def archive(data: bytes) -> None:
+    """An archive of the `latest` protocol: a tar without a list."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with board_code._board_at(folder):
+            _read_archive(root, data)
+        assert {path.name for path in root.iterdir()} <= {".ota", "download"}
+
+
+def _read_archive(root: Path, data: bytes) -> None:
+    download, notes = root / "download", str(root / ".ota" / "members")
+    download.write_bytes(host_bundle.gzip(data))
+    board: Any = types.SimpleNamespace(view=files.buffer())
+    try:
+        with inflate.Gzip(str(download)) as stream:
+            found = forge.finish(board_archive.read(board, stream, notes, "1.1.0"))
+        header, places = forge.finish(board_archive.write_list(notes, forge.NAME, "1.1.0", *found))
+    except OtaError:
+        return
+    assert sorted(places) == list(range(header["files"]))
+    for path in found[0]:
+        paths.check_member(path)
+
+
+TREE = {"a.py": b"1\n", "lib/b.py": b"2\n"}
+STAGE = {0: b"3\n", 1: b"4\n"}
+JOURNAL_BODY = b'{"format":1,"old":"1","new":"2","attempts":1,"timeout_s":60}\n0 +1 a.py\n1 +0 c/d.py\n2 -1 lib/b.py\n'
+JOURNAL = JOURNAL_BODY + b"end %s\n" % hashlib.sha256(JOURNAL_BODY).hexdigest().encode()
+
+
+def journal(data: bytes) -> None:
+    """A boot of the recovery loader that finds this journal: applied if its digest is right, otherwise nothing is touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for path, content in TREE.items():
+            _write(root / path, content)
+        for n, content in STAGE.items():
+            _write(root / ".ota" / "stage" / "0" / str(n), content)
+        _write(root / ".ota" / "journal", data)
+        board = loader()
+        board.ROOT, board.ready, board.state = folder, False, ""
+        board.run()
+        tree = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and ".ota" not in p.parts}
+        if _is_journal(data):
+            assert board.state == "trial"
+            assert tree == {"a.py": b"3\n", "c/d.py": b"4\n"}
+        else:
+            assert board.state in ("undone", ""), board.state
+            assert tree == TREE
+        assert board.ready
+
+
+def _is_journal(data: bytes) -> bool:
+    """Nothing but the one that was sealed, whatever its line ends and whatever follows its end."""
+    try:
+        text = data.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeError:
+        return False
+    body = JOURNAL_BODY.decode()
+    end = text[len(body) :].split("\n")[0]
+    return text.startswith(body) and end[:4] == "end " and end[4:].strip() == JOURNAL[-65:-1].decode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@cache
+def loader() -> Any:
+    """A recovery loader of our own, as a boot imports it; CPython has no `machine` and no ticks."""
+    spec = importlib.util.find_spec("ota_boot")
+    assert spec and spec.loader
+    board: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(board)
+    machine, sys.modules["machine"] = sys.modules.get("machine"), types.ModuleType("machine")
+    board._imports()
+    del sys.modules["machine"]
+    if machine:
+        sys.modules["machine"] = machine
+    board.print = lambda *_words: None
+    board.time = types.SimpleNamespace(ticks_ms=lambda: 0, ticks_add=lambda a, b: a + b, ticks_diff=lambda a, b: a - b)
+    return board
+
+
+def profile(data: bytes) -> None:
+    """profile.json: not one, with errors that name their keys, or a good one whose keys are keys."""
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(data)
+        f.flush()
+        try:
+            value = profiles.load(f.name)
+        except (OSError, ValueError, RecursionError):
+            return
+    errors = profiles.check(value)
+    assert all(len(row) == 3 and all(isinstance(word, str) for word in row) for row in errors)
+    if not errors and "ota" in value["activeModules"]:
+        ota = value["ota"]
+        assert ota["url"].startswith(("http://", "https://"))
+        assert not paths.protected(ota["tmp_filename"].lstrip("/")) or ota["tmp_filename"].strip("/").lower().startswith(
+            ".ota/down"
+        )
+        assert len(ota.get("public_keys") or []) <= 4
+
+
+def channel(data: bytes) -> None:
+    """The channel file without a key, and with one that cannot have signed it."""
+    for keys in ([], forge.pinned(0)):
+        try:
+            value = board_channel.parse(data, keys)
+            board_channel.check(value, forge.NAME, "stable", 0, 1_700_000_000)
+        except OtaError:
+            continue
+        assert not keys, "a signature out of nothing"
+        assert "/" not in value["bundle"]["file"]
+        assert isinstance(policy.rollout_allows(value, "device"), bool)
+        assert isinstance(policy.is_newer(value["version"], value["sequence"], 5, "1.0.0"), bool)
+        assert (value["bundle"].get("unpacked") or 0) * 5 // 4 >= 0
+
+
+def latest(data: bytes) -> None:
+    """The `latest` line."""
+    try:
+        version, file, size_kb, size, sha256 = legacy.parse_latest(data.decode(errors="replace"))
+    except OtaError:
+        return
+    assert versions.valid(version)
+    assert "/" not in file
+    assert (size_kb or 0) >= 0
+    assert (size or 0) >= 0
+    assert sha256 is None or len(sha256) == 64
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "bundle": bundle,
+    "listing": listing,
+    "archive": archive,
+    "journal": journal,
+    "profile": profile,
+    "channel": channel,
+    "latest": latest,
+}
+
+
+def corpus(target: str) -> list[bytes]:
+    """What is kept for a target, in a fixed order."""
+    return [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
