@@ -146,6 +146,7 @@ class Site:
 
         :param partial: what has arrived so far may lie there, to be resumed.
         """
+        self.board.expect("beat", PATIENCE_S, len(self.board.lines))  # which tells of all the time until now
         self.board.stop()
         self.goes_on()
         found = self.board.read()
