@@ -31,6 +31,9 @@ test: lint ## lint, then every test, with CPython coverage
 fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
 	@$(VENV)/python fuzz/run.py $(ARGS)
 
+torture: setup ## Power cuts at every flash operation (options in ARGS="...")
+	@$(VENV)/python -m tests.powercut $(ARGS)
+
 lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)
 	$(VENV)/uv pip compile --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 \
 		--upgrade requirements.in -o requirements.lock

@@ -285,7 +285,7 @@ class Board:
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _tool(self, action: str, stdin: bytes, extra: Mapping[str, str] | None = None) -> bytes:
-        env = {"SIM_TOOL": "image_tool", "SIM_TOOL_ACTION": action, **(extra or {})}
+        env = {"SIM_TOOL": "image_tool", "SIM_TOOL_ACTION": action, "SIM_MOUNT": "", **(extra or {})}
         heap, self.heap = self.heap, "512k"
         try:
             process = self._spawn("power", None, env)

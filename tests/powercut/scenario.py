@@ -1,0 +1,63 @@
+"""What is put through power cuts: one line a scenario, made of an old tree, a new tree, and what happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Files = dict[str, bytes]
+_BASE: Files = {"app/a.py": b"A = 1\n" * 40, "app/b.py": b"B = 1\n" * 700, "www/index.html": b"<p>old</p>" * 30}
+_NINE = {f"app/m{i}.py": b"from app.m0 import Old\n" * 20 for i in range(9)}
+_NINE_NEW = {path: data.replace(b"Old", b"New") for path, data in _NINE.items()}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`old` and `new` are added to what both trees have; `action` is the driver's, the rest are its switches."""
+
+    name: str
+    old: Files
+    new: Files
+    action: str = "install"
+    bad: bool = False  # the release fails its trial: only the old version is right in the end
+    newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
+    keep: bool = False  # keep_previous, and every cut happens on the way back by hand
+    fill: str = ""  # the disk fills up: "staged" or "trial"
+    loader: bool = False  # the release brings another ota_boot.py
+    delete: tuple[str, ...] = ()
+    extra: Files = field(default_factory=dict)  # files on the board that no release lists
+
+
+def _changed(**files: bytes) -> Files:
+    return {**_BASE, **files}
+
+
+_SWAP_OLD: Files = {**_BASE, "x.py": b"# a file\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
+_SWAP_NEW: Files = {**_BASE, "x.py/z.py": b"# in a folder\n", "lib/y": b"# a file now\n"}
+_TWIN_NEW: Files = {**_BASE, "x/__init__.py": b"# a package\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
+_MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 10 for i in range(300)}
+_MANY_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _MANY.items()}
+_MOVED: Files = {"app/a.py": _BASE["app/a.py"], "deep/er/new.py": b"N = 1\n" * 90, "www/index.html": b"<p>new</p>" * 30}
+
+SCENARIOS = (
+    Scenario("one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" * 700})),
+    Scenario("nine files", _NINE, _NINE_NEW),
+    Scenario("added and removed", _BASE, _MOVED),
+    Scenario("file and folder", _SWAP_OLD, _SWAP_NEW),
+    Scenario("file and folder, bad", _SWAP_OLD, _SWAP_NEW, bad=True),
+    Scenario("folder and file", _SWAP_NEW, _SWAP_OLD),
+    Scenario("folder and file, bad", _SWAP_NEW, _SWAP_OLD, bad=True),
+    Scenario("module and package", _SWAP_OLD, _TWIN_NEW),
+    Scenario("module and package, bad", _SWAP_OLD, _TWIN_NEW, bad=True),
+    Scenario("delete", _BASE, _MOVED, delete=("trash",), extra={"trash/a.txt": b"1", "trash/b/c.txt": b"2"}),
+    Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra={"trash/a.txt": b"1", "trash/b/c.txt": b"2"}),
+    Scenario("fails its trial", _NINE, _NINE_NEW, bad=True),
+    Scenario("a newer one follows", _NINE, _NINE_NEW, newer=True),
+    Scenario("leftovers", _BASE, _MOVED, extra={".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}),
+    Scenario("the way back", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True),
+    Scenario("the loader", _BASE, _MOVED, loader=True),
+    Scenario("over http", _BASE, _MOVED, action="update"),
+    Scenario("preferences", _BASE, _BASE, action="prefs"),
+    Scenario("300 files", _MANY, _MANY_NEW),
+    Scenario("300 files, disk full after staging", _MANY, _MANY_NEW, fill="staged"),
+    Scenario("300 files, disk full in the trial", _MANY, _MANY_NEW, fill="trial", bad=True),
+)
