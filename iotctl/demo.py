@@ -179,7 +179,7 @@ def _stay(story: Story) -> None:
         "The board goes on running. Type at its console and press Enter:\n"
         "  ota status      what the updater is doing, and the version that is kept to go back to\n"
         "  ota rollback    back to 1.0.0, which is tried and confirmed like any update\n"
-        "  ota update      forward again\n"
+        "  ota force       forward again: what was left by a rollback is taken only when somebody says so\n"
         "  values          everything that the board publishes\n"
         "  reset           pull the reset pin\n"
         f"Its server is {story.server.url}; try: curl {story.server.url}/sim-board/stable.json\n"

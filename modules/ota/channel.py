@@ -66,7 +66,7 @@ def _check_fields(value):
     for key in _KEYS:
         if key not in value and key not in _OPTIONAL:
             raise _bad(key)
-    if value["format"] != FORMAT:
+    if value["format"] is True or value["format"] != FORMAT:
         raise _bad("format")
     if not name_ok(value["name"]) or not name_ok(value["channel"]):
         raise _bad("name or channel")

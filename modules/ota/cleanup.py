@@ -19,7 +19,6 @@ def after_confirm(ota):
         ota.store.raise_floor(running["sequence"])
         ota.store.set("bundled", True)
     ota.store.set("wakes", None)
-    ota.store.set("held", header.get("hold"))
     ota.store.set("refused", None)
     ota.store.set("last", {"version": header.get("new"), "from": header.get("old"), "result": "confirmed"})
     ota.store.save()

@@ -42,9 +42,6 @@ def _wanted(ota, value):
     version, sequence = value["version"], value["sequence"]
     if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):
         return False
-    if sequence == ota.store.get("held"):
-        ota.log("version %s is held: it was left by a rollback" % version)
-        return False
     if not policy.rollout_allows(value, ota.platform.board.unique_id()):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False

@@ -6,7 +6,7 @@ The sentence is for a person. What the caller should do follows from the kind:
     transport      the network or the server failed: try again later, with a growing pause
     verification   what arrived is not what it must be: refuse it, never retry the same bytes
     storage        this board cannot hold or write it now
-    state          this is not the moment, or not the board, for what was asked
+    state          this is not the moment, or not the board, for what was asked; or "internal", a mistake of this updater
 """
 
 _TRANSPORT = (

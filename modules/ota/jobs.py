@@ -41,12 +41,10 @@ def install_ready(ota, force=False, quiet=False):
     if not part.get("done") or files.file_size(ota.archive) is None:
         raise OtaError("no_update", "no update has been downloaded")
     if part.get("legacy"):
-        from . import legacy
-
-        yield from _install(ota, lambda target: legacy.unpack(ota, part, target), quiet)
+        yield from _install(ota, lambda stage: _unpack(ota, part, stage), quiet)
     else:
         rules = ota.rules(force or part.get("forced"), part.get("expect"))
-        yield from _install(ota, lambda target: _read(ota, rules, target), quiet)
+        yield from _install(ota, lambda stage: _read(ota, rules, stage), quiet)
 
 
 def install_file(ota, force=False):
@@ -54,7 +52,7 @@ def install_file(ota, force=False):
     ota.enter("installing")
     rules = ota.rules(force, None)
     yield from _verify(ota, rules)
-    yield from _install(ota, lambda target: _read(ota, rules, target), False)
+    yield from _install(ota, lambda stage: _read(ota, rules, stage), False)
 
 
 def roll_back(ota):
@@ -114,7 +112,7 @@ def _verify(ota, rules):
     """Check the whole archive before anything is staged; what is refused is deleted."""
     ota.log("verifying")
     try:
-        header = yield from _translated(_read(ota, rules, None))
+        header, _none = yield from _translated(_read(ota, rules, None))
     except OtaError:
         yield from _discard(ota)
         raise
@@ -122,15 +120,29 @@ def _verify(ota, rules):
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
 
 
-def _read(ota, rules, target):
-    """Read the downloaded bundle: check it, and fill the stage `target` unless that is None."""
+def _read(ota, rules, make_stage):
+    """Read the downloaded bundle: check it, and fill the stage that `make_stage` makes, unless that is None.
+
+    Generator; returns the header and the stage. Nothing but `inflate` is imported before the window has its memory.
+    """
     from . import inflate
 
     ota.make_room()
     with inflate.Gzip(ota.archive) as stream:
         from . import bundle
 
-        return (yield from bundle.read(stream, rules, ota.view, target))
+        target = make_stage() if make_stage else None
+        header = yield from bundle.read(stream, rules, ota.view, target)
+        return header, target
+
+
+def _unpack(ota, part, make_stage):
+    """The same with an archive of the `latest` protocol."""
+    from . import legacy
+
+    target = make_stage()
+    yield from legacy.unpack(ota, part, target)
+    return target.header, target
 
 
 def _install(ota, unpack, quiet):
@@ -139,7 +151,7 @@ def _install(ota, unpack, quiet):
     try:
         yield from _clean_up(ota)
         ota.forget()
-        target = yield from _translated(_fill_stage(ota, unpack, quiet))
+        header, target = yield from _translated(unpack(lambda: _stage(ota, quiet)))
         ota.forget()
         yield from _translated(_commit(ota, target))
     except OtaError:
@@ -147,15 +159,13 @@ def _install(ota, unpack, quiet):
         raise
     ota.discard()
     ota.store.save()
-    _restart(ota, "installing %s" % target.header["version"])
+    _restart(ota, "installing %s" % header["version"])
 
 
-def _fill_stage(ota, unpack, quiet):
+def _stage(ota, quiet):
     from .stage import Stage
 
-    target = Stage(ota.excluded, ota.view, _silent if quiet else ota.log, ota.give_up_previous)
-    yield from unpack(target)
-    return target
+    return Stage(ota.excluded, ota.view, _silent if quiet else ota.log, ota.give_up_previous)
 
 
 def _commit(ota, target):

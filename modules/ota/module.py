@@ -403,6 +403,9 @@ class Module(Base):
             self._ended(error)
         except (MemoryError, OSError) as error:
             self._ended(from_system(error))
+        except Exception as error:  # a mistake of ours must not look like a job that ended well
+            self.platform.log("ota:", repr(error))
+            self._ended(OtaError("internal", "the updater failed: %r" % error))
         return True
 
     def _sample(self):
@@ -483,6 +486,7 @@ class Module(Base):
             yield from cleanup.after_confirm(self)
             self._floor = None
             self.enter("confirmed")
+            self.platform.bus.publish("ota/error", "")
             self.log("confirmed: version %s stays" % self.local_version())
         elif ota_boot.state == "undone":
             yield from cleanup.after_undo(self)

@@ -26,7 +26,7 @@ def parse_header(line):
     """The header as a dict, complete and checked; OtaError ``bad_bundle`` or ``bad_path`` otherwise."""
     header = _object(line, MAX_HEADER, "bad_bundle", "the release header")
     _keys(header, _HEADER, (), "the release header")
-    if header["format"] != FORMAT:
+    if header["format"] is True or header["format"] != FORMAT:
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
     if not name_ok(header["name"]):
         raise _bad("name")

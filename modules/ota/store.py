@@ -6,7 +6,6 @@
     etag         [channel, etag] of the last answer, if that led to "nothing to do"
     refused      digest of the channel file whose bundle was refused, and why: not fetched again until it changes
     failed       {sequence: [version, reason, text, tries]}: not tried again unless forced
-    held         the sequence that was left by a rollback by hand: not offered again
     part         what lies in the download file: see fetch
     last         {"version", "result", "reason", "message"} of the last update
     checked      True when the last check got an answer

@@ -1,0 +1,75 @@
+"""Two slots, a counter and a digest: whatever happens to one of them, the other one counts."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from iot_platform import slots
+from iot_platform.prefs import Prefs
+
+
+def _paths(folder: str) -> tuple[str, str]:
+    return (f"{folder}/a", f"{folder}/b")
+
+
+def test_the_newest_counts_and_is_never_overwritten(tmp_path: Path) -> None:
+    paths = _paths(str(tmp_path))
+    assert slots.read(paths) == (0, None)
+    for number in range(1, 6):
+        before = {path: Path(path).read_bytes() for path in paths if Path(path).exists()}
+        newest = slots.read(paths)
+        slots.write(paths, b'{"n":%d}' % number)
+        assert slots.read(paths) == (number, b'{"n":%d}' % number)
+        untouched = [path for path in before if Path(path).read_bytes() == before[path]]
+        assert newest[1] is None or any(newest[1] in before[path] for path in untouched)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_slot_leaves_the_one_before(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _paths(folder)
+        slots.write(paths, b'{"n":1}')
+        slots.write(paths, b'{"n":2}')
+        newest = next(Path(path) for path in paths if b'"n":2' in Path(path).read_bytes())
+        raw = bytearray(newest.read_bytes())
+        if data.draw(st.booleans()):
+            raw = raw[: data.draw(st.integers(0, len(raw) - 2))]
+        else:
+            raw[data.draw(st.integers(0, len(raw) - 2))] ^= 1 << data.draw(st.integers(0, 7))
+        newest.write_bytes(raw)
+        counter, payload = slots.read(paths)
+        assert (counter, payload) in ((1, b'{"n":1}'), (2, b'{"n":2}'))  # a space or zero may change without a meaning
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_garbage_is_no_slot(a: bytes, b: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _paths(folder)
+        for path, raw in zip(paths, (a, b), strict=True):
+            Path(path).write_bytes(raw)
+        slots.read(paths)
+        slots.write(paths, b'{"n":1}')
+        assert slots.read(paths)[1] == b'{"n":1}'
+
+
+def test_preferences_keep_what_they_do_not_know_and_write_only_changes(tmp_path: Path) -> None:
+    paths = _paths(str(tmp_path))
+    Path(paths[0]).write_text('{"from the future": [1, 2]}')
+    prefs = Prefs(paths)
+    assert not prefs.save()
+    prefs.set("wifi.ssid", "home")
+    assert prefs.save()
+    assert not prefs.save()
+    assert Prefs(paths).as_dict() == {"from the future": [1, 2], "wifi.ssid": "home"}
+
+
+def test_preferences_that_are_no_object_are_none_with_a_warning(tmp_path: Path) -> None:
+    paths = _paths(str(tmp_path))
+    slots.write(paths, b"[1]")
+    prefs = Prefs(paths)
+    assert prefs.as_dict() == {}
+    assert prefs.warning
