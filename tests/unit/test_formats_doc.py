@@ -1,0 +1,61 @@
+"""The examples of docs/formats.md are read by the real code: the page cannot drift from it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from iot_platform import slots
+
+from modules.ota import channel, legacy, release
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
+
+
+def example(name: str) -> str:
+    found = re.search(rf"```\w+ example:{name}\n(.*?)```", DOC.read_text(), re.S)
+    assert found, f"docs/formats.md has no example {name}"
+    return found[1]
+
+
+def test_the_channel_file() -> None:
+    value = channel.parse(example("channel").strip().encode(), [])
+    channel.check(value, "sim-board", "stable", 0, None)
+
+
+def test_the_latest_line() -> None:
+    assert legacy.parse_latest(example("latest")) == ("1.4.0", "1.4.0-legacy.tar.gz", 31, 31337, "ab" * 32)
+
+
+def test_the_release_list() -> None:
+    header = release.parse_header(example("header").strip())
+    entries, previous = [], None
+    for line in example("entries").splitlines():
+        entries.append(release.parse_entry(line, previous))
+        previous = entries[-1]["path"]
+    tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
+    assert (len(entries), sum(entry["size"] for entry in entries), tree) == (header["files"], header["size"], header["tree"])
+
+
+def test_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "machine", types.ModuleType("machine"))
+    monkeypatch.delitem(sys.modules, "ota_boot", raising=False)
+    import ota_boot
+
+    ota_boot.ROOT = str(tmp_path)
+    ota_boot._imports()
+    (tmp_path / ".ota").mkdir()
+    (tmp_path / ".ota/journal").write_text(example("journal"))
+    header = ota_boot.read_header("journal")
+    assert header
+    assert header["new"] == "1.4.0"
+    assert [entry[3] for entry in ota_boot.entries("journal")][-2:] == [".ota/release", "modules/gate.py"]
+
+
+def test_the_slot(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(example("slot"))
+    assert slots.read((str(tmp_path / "a"), str(tmp_path / "b"))) == (7, b'{"wifi.ssid":"home"}')
