@@ -6,30 +6,53 @@ _CRASH = "/crash.log"
 _MAX_CRASH = 2000
 
 
+def _tell_loader(error):
+    """First of all: it is what brings the board back."""
+    import ota_boot
+
+    try:
+        text = repr(error)[:200]
+    except MemoryError:
+        text = type(error).__name__
+    if ota_boot.state == "trial":
+        ota_boot.undo("exception", text)
+    else:
+        ota_boot.note_failure(text)
+
+
 def _write_crash(error):
     import io
 
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    with open(_CRASH, "w") as f:
-        f.write(text.getvalue()[-_MAX_CRASH:])
+    class Tail(io.IOBase):
+        """Keeps the end of what is written to it: the whole may not fit into memory."""
+
+        data = b""
+
+        def write(self, part):
+            self.data = (self.data + bytes(part[-_MAX_CRASH:]))[-_MAX_CRASH:]
+            return len(part)
+
+    tail = Tail()
+    sys.print_exception(error, tail)
+    with open(_CRASH, "wb") as f:
+        f.write(tail.data)
 
 
 def _failed(error):
+    import gc
     import time
 
     import machine
-    import ota_boot
 
-    sys.print_exception(error)
+    gc.collect()
     try:
+        sys.print_exception(error)
+        _tell_loader(error)
         _write_crash(error)
-        if ota_boot.state == "trial":
-            ota_boot.undo("exception", repr(error))
-        else:
-            ota_boot.note_failure(repr(error))
+    except Exception as another:  # a full disk, no memory: the restart must come all the same
+        sys.print_exception(another)
     finally:
-        time.sleep(min(1 + ota_boot.failures, 10))
+        time.sleep(2)
         machine.reset()
 
 
