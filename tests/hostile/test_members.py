@@ -309,15 +309,17 @@ def change():
     with open(path, "wb") as f:
         f.write(data)
 
-real = jobs._verify if VALUES.get("when") == "verified" else jobs._fill_stage
-def then_change(*args):
-    result = yield from real(*args)
+verify, commit = jobs._verify, jobs._commit
+def verify_then_change(*args):
+    yield from verify(*args)
     change()
-    return result
+def change_then_commit(*args):
+    change()
+    yield from commit(*args)
 if VALUES.get("when") == "verified":
-    jobs._verify = then_change
+    jobs._verify = verify_then_change
 elif VALUES.get("when") == "staged":
-    jobs._fill_stage = then_change
+    jobs._commit = change_then_commit
 ota.forget = lambda: None       # it would forget the two lines above
 
 ota._complete("install", lambda: jobs.install_file(ota))
