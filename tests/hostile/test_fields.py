@@ -27,7 +27,6 @@ WRONG: list[Any] = [
     "../x", "1.1.0\n", "ä", [], [1], ["x"] * 65, {}, {"a": 1}, [[[[[]]]]],
 ]  # fmt: skip
 GOOD: dict[str, list[Any]] = {  # of the above, what is a right value there, though another one
-    "format": [True],  # equals 1
     "version": ["1"],
     "base": [None],
     "expires": [None, 1 << 30],
@@ -133,7 +132,6 @@ CHANNEL: dict[str, Any] = {
     "rollout": {"percent": 100},
 }
 GOOD_CHANNEL: dict[str, list[Any]] = {
-    "format": [True],
     "version": ["1"],
     "name": ["1"],
     "channel": ["1"],
