@@ -68,7 +68,9 @@ def main() -> None:
             fail("the new .venv has no pip")
     if not STAMP.exists() or STAMP.read_text() != wanted:
         print("python: installing what requirements.lock pins", flush=True)
-        command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-qq", "--require-hashes", "-r", str(LOCK)]
+        # --no-deps: the lock is complete, and pip 23 takes an extra (coverage[toml]) for something that is not pinned
+        options = ["--disable-pip-version-check", "-qq", "--require-hashes", "--no-deps", "-r", str(LOCK)]
+        command = [str(PYTHON), "-m", "pip", "install", *options]
         if subprocess.run(command).returncode:
             fail("pip could not install requirements.lock (see above)")
         STAMP.write_text(wanted)
