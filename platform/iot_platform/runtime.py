@@ -17,7 +17,7 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
-_COLLECT_AFTER = 8_192  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_COLLECT_AFTER = 2_048  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
