@@ -69,7 +69,7 @@ class Module(Base):
         except (OSError, ValueError) as error:
             self.warn("off: profile.json cannot be read:", error)
             return False
-        errors = profiles.check(profile)
+        errors = profiles.check(profile, ("ota",))
         if errors:
             self.warn("off: profile.json: %s %s; expected: %s" % errors[0])
             return False
@@ -196,6 +196,28 @@ class Module(Base):
         self.log("cancelled")
         return True
 
+    def begin_upload(self):
+        """Claim ``archive`` and ``view`` for an upload: until end_upload() no job runs. False when OTA is off or busy."""
+        return self._begin("upload", _uploading)
+
+    def end_upload(self):
+        """The upload is over; what lies in ``archive`` is the caller's affair."""
+        if self.uploading:
+            self._stop_job()
+
+    @property
+    def uploading(self):
+        """False once an upload was cancelled."""
+        return self._job is not None and self._job_name == "upload"
+
+    def has_archive(self):
+        """True when something lies in ``archive`` that could be installed."""
+        return ota_boot.exists(self.archive)
+
+    def can_roll_back(self):
+        """True when there is a trial to end, or a kept version to go back to."""
+        return ota_boot.state == "trial" or bool(self._kept())
+
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""
         from iot_platform.profile import name_ok
@@ -278,6 +300,7 @@ class Module(Base):
         self.enter("available")
         self.log("version %s is available, %s bytes" % (offer.version, offer.size))
         self.platform.bus.publish("ota/available", offer.version)
+        self.platform.bus.publish("ota/total", offer.size)
 
     def progress(self, done, total):
         """Publish the progress in percent; log every tenth."""
@@ -427,6 +450,7 @@ class Module(Base):
             self._failures = 0
         if error or self._job_name not in _AT_START:
             self.platform.bus.publish("ota/error", error.reason if error else "")
+            self.platform.bus.publish("ota/message", error.message if error else "")
         if self.store:
             self.store.save()
         self._plan(error)
@@ -487,12 +511,14 @@ class Module(Base):
             self._floor = None
             self.enter("confirmed")
             self.platform.bus.publish("ota/error", "")
+            self.platform.bus.publish("ota/message", "")
             self.log("confirmed: version %s stays" % self.local_version())
         elif ota_boot.state == "undone":
             yield from cleanup.after_undo(self)
             self.enter("rolled_back")
             last = self.store.get("last")
             self.platform.bus.publish("ota/error", last["reason"])
+            self.platform.bus.publish("ota/message", last["message"])
             versions_text = "rolled back from %s to %s:" % (last["version"], self.local_version())
             self.warn(versions_text, last["message"], "(%s)" % last["reason"])
         else:
@@ -507,6 +533,12 @@ class Module(Base):
         from . import previous
 
         return previous.kept(self.local_version())
+
+
+def _uploading():
+    """The job of an upload: it does nothing but keep others away."""
+    while True:
+        yield True
 
 
 def _always():
