@@ -54,9 +54,9 @@ def stranger() -> keys.PrivateKey:
 
 
 @cache
-def sources() -> Files:
+def sources(modules: tuple[str, ...] = MODULES) -> Files:
     """The tree of this checkout, compiled, as iotctl makes it; the profile and the version are put in later."""
-    value = {"shortName": SHORT_NAME, "activeModules": [*MODULES]}
+    value = {"shortName": SHORT_NAME, "activeModules": [*modules]}
     return tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0")
 
 
@@ -203,7 +203,7 @@ class World:
     ) -> Release:
         """A signed release of the real sources with some `changes`."""
         profile = self.profile(modules, **ota)
-        files = changed(sources(), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
+        files = changed(sources(self.modules), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
         files = changed(files, changes or {})
         number = bundle.default_sequence(version) if sequence is None else sequence
         made = bundle.make(profile, files, bundle.Options(version, number))
