@@ -13,7 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from iotctl import ROOT
-from modules.ota import bundle, inflate, policy
+from modules.ota import bundle, head, inflate, listing, members, prepare, rules, tar
+
+_LATE = (listing, members, prepare)  # a board imports them for their phase; here at once, so that all see the same loader
 
 
 @cache
@@ -32,10 +34,10 @@ def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> 
 
     The archive must unpack (see bundle.read), for CPython's errors of decompression are not those that a board knows.
     """
-    rules = policy.Rules(name, keys, now=now)
+    accepted = rules.Rules(name, keys, now=now)
     view = memoryview(bytearray(64 * 1024))
-    with tempfile.TemporaryDirectory() as folder, _board_at(folder), inflate.Gzip(str(path)) as stream:
-        steps = bundle.read(stream, rules, view)
+    with tempfile.TemporaryDirectory() as folder, _board_at(folder):
+        steps = bundle.read(lambda: inflate.Gzip(str(path)), accepted, view)
         try:
             while True:
                 next(steps)
@@ -47,15 +49,15 @@ def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> 
 @contextmanager
 def _board_at(folder: str) -> Iterator[None]:
     """The loader's file functions work below `folder`. It imports `os` only when it runs, for the sake of a board's boot."""
-    board: Any = bundle
-    loader = board.ota_boot
-    root, reader, had_os = loader.ROOT, board.tarfile, hasattr(loader, "os")
-    loader.ROOT, board.tarfile = folder, tarfile()
+    reader: Any = tar
+    loader: Any = head.ota_boot
+    root, before, had_os = loader.ROOT, reader.tarfile, hasattr(loader, "os")
+    loader.ROOT, reader.tarfile = folder, tarfile()
     if not had_os:
         loader.os = os
     try:
         yield
     finally:
-        loader.ROOT, board.tarfile = root, reader
+        loader.ROOT, reader.tarfile = root, before
         if not had_os:
             del loader.os

@@ -16,7 +16,7 @@ import json
 
 import ota_boot
 
-from . import bundle, files, paths, release
+from . import files, paths, release, tar
 from .errors import OtaError
 from .kept import LIST, entries
 
@@ -36,15 +36,15 @@ def read(ota, stream, notes, announced):
     version = _Beginning()
     ota_boot.make_parents(notes)
     with open(notes, "wb") as out:
-        tar = bundle.open_tar(stream)
-        for path, member in members(tar):
+        archive = tar.open_tar(stream)
+        for path, member in members(archive):
             total += member.size
             if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
                 raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
             names.append(path)
             offsets.append(out.tell())
             digest = hashlib.sha256()
-            yield from bundle.copy(tar, member, ota.view, digest, version if path == "version" else None)
+            yield from tar.copy(archive, member, ota.view, digest, version if path == "version" else None)
             entry = {"path": path, "size": member.size, "sha256": files.hexdigest(digest)}
             out.write(json.dumps(entry).encode() + b"\n")
     if version.data.strip() != announced.encode():
@@ -56,7 +56,9 @@ def write_list(notes, name, version, names, offsets, total):
     """Make ``/.ota/list`` of the notes. Generator; returns its header, and for each member its place in the list."""
     order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
     yield from _write_list(notes, _header(name, version, len(names), total), order, offsets)
-    header = yield from bundle.check_list()  # duplicates, twins, a file that is also a folder
+    from . import listing
+
+    header = yield from listing.check()  # duplicates, twins, a file that is also a folder
     places = order[:]
     for n, i in enumerate(order):
         places[i] = n
@@ -65,26 +67,25 @@ def write_list(notes, name, version, names, offsets, total):
 
 def unpack(ota, stream, notes, header, places, target):
     """Stage the archive, with what read() and write_list() have found out. Generator."""
+    from .members import read_file
+
     digest = yield from _list_digest(ota.view)
     yield from target.begin(header, digest, None)
     with open(notes, "rb") as found:
-        tar = bundle.open_tar(stream)
+        archive = tar.open_tar(stream)
         for place in places:
             entry = json.loads(found.readline())
-            path, member = next(members(tar), (None, None))
+            path, member = next(members(archive), (None, None))
             if path != entry["path"] or member.size != entry["size"]:
                 raise OtaError("bad_digest", "the archive changed while it was read")
-            yield from bundle.read_file(tar, member, place, entry, ota.view, target)
+            yield from read_file(archive, member, place, entry, ota.view, target)
     target.header = release.parse_header(json.dumps(dict(header, delete=_deletes())))
 
 
-def members(tar):
+def members(archive):
     """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed. Folders need no member of their own."""
     while True:
-        try:
-            member = tar.next()
-        except ValueError as error:  # lib/tarfile's TarError
-            raise OtaError("bad_bundle", str(error))
+        member = tar.following(archive)
         if member is None:
             return
         path = _normal(member)

@@ -1,6 +1,7 @@
-"""Decompressing an archive on flash. Import and open this before anything else of an install.
+"""Decompressing an archive on flash.
 
-The window and the tables take 16 KB of heap in a few large pieces: they are asked for while the heap is not yet in pieces.
+The window of our own bundles and the decompressor's tables take 5.4 KB of heap, the window of any other gzip file up to 32 KB
+more, in one piece: see room.
 """
 
 from .errors import OtaError
@@ -18,15 +19,37 @@ def check_firmware():
 
 
 class Gzip:
-    """A decompressing reader whose only error is OtaError ``bad_bundle``; close it to get its memory back."""
+    """A decompressing reader whose errors are OtaErrors ``bad_bundle`` and ``no_memory``; close it to get its memory back.
 
-    def __init__(self, path):
+    :param path: the archive.
+    :param room: room.Room, the memory that is kept for it; None where memory is no question.
+    """
+
+    def __init__(self, path, room=None):
+        self._room = room
         self._f = open(path, "rb")
+        if room:
+            room.give()
         try:
-            self._stream = _open_stream(self._f)
-            self._first = self._guard(self._stream.read, 1)  # makes it take its memory now
+            self._open()
+        except OtaError as error:
+            if error.reason != "no_memory" or not room:
+                self.close()
+                raise
+            room.give_all()
+            self._reopen()
+
+    def _open(self):
+        self._stream = _open_stream(self._f)
+        self._first = self._guard(self._stream.read, 1)  # makes it take its memory now
+
+    def _reopen(self):
+        self._stream = None
+        self._f.seek(0)
+        try:
+            self._open()
         except OtaError:
-            self._f.close()
+            self.close()
             raise
 
     def readinto(self, view):
@@ -44,6 +67,9 @@ class Gzip:
     def close(self):
         self._f.close()
         self._stream = None
+        if self._room:
+            self._room.take()
+            self._room = None
 
     def __enter__(self):
         return self

@@ -123,17 +123,19 @@ def _verify(ota, rules):
 def _read(ota, rules, make_stage):
     """Read the downloaded bundle: check it, and fill the stage that `make_stage` makes, unless that is None.
 
-    Generator; returns the header and the stage. Nothing but `inflate` is imported before the window has its memory.
+    Generator; returns the header and the stage.
     """
+    from . import bundle
+
+    target = make_stage() if make_stage else None
+    header = yield from bundle.read(lambda: _open_archive(ota), rules, ota.view, target, ota.forget)
+    return header, target
+
+
+def _open_archive(ota):
     from . import inflate
 
-    ota.make_room()
-    with inflate.Gzip(ota.archive) as stream:
-        from . import bundle
-
-        target = make_stage() if make_stage else None
-        header = yield from bundle.read(stream, rules, ota.view, target)
-        return header, target
+    return inflate.Gzip(ota.archive, ota.room)
 
 
 def _unpack(ota, part, make_stage):

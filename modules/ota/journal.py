@@ -13,8 +13,7 @@ import ota_boot
 
 from . import files, paths, sign
 from .errors import OtaError
-from .kept import LIST, RUNNING, entries
-from .stage import target
+from .kept import LIST, RUNNING, entries, target
 
 _MAX_PROFILE = 16 * 1024
 

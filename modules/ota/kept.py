@@ -29,3 +29,8 @@ def read_header(name):
     except (OSError, ValueError):
         return None
     return header if isinstance(header, dict) and isinstance(header.get("sequence"), int) else None
+
+
+def target(n, entry):
+    """Where entry `n` of the list is staged."""
+    return ota_boot.ota("loader") if entry["path"] == "ota_boot.py" else ota_boot.slot("stage", n)

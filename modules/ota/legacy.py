@@ -117,8 +117,8 @@ def _open(ota):
     """The window (32 KB, if the gzip header does not say less) comes first, while there still is a piece of memory that large."""
     from . import inflate
 
-    ota.make_room()
-    return inflate.Gzip(ota.archive)
+    ota.room.give_all()
+    return inflate.Gzip(ota.archive, ota.room)
 
 
 def _notes():

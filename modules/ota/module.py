@@ -26,7 +26,6 @@ _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 _SOON_MS = 2_000
 _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
-_ROOM = 48_000  # bytes of heap that reading a bundle needs at most
 _STAYS = ("module", "errors", "files", "offer", "versions", "store")  # all other parts of the package come and go
 
 
@@ -38,7 +37,7 @@ class Module(Base):
         self.cfg = {}
         self.keys = ()
         self.excluded = ()
-        self.store = None
+        self.store = self.room = None
         self.state = "idle"
         self.error = None  # the OtaError of the last job that failed
         self.notes = ""
@@ -255,8 +254,10 @@ class Module(Base):
             self.state = "failed"
             self.cfg = {}
             return
+        from .room import Room
         from .store import Store
 
+        self.room = Room()
         self.store = Store()
         self.platform.bus.publish("ota/channel", self.channel)
         self._started = time.ticks_ms()
@@ -337,20 +338,11 @@ class Module(Base):
             self.log("short of space: giving up the kept previous version")
             yield from files.remove_tree(ota_boot.ota("previous"))
 
-    def make_room(self):
-        """Give up the log's history before the one large need of memory, if it may be what is missing."""
-        gc.collect()
-        if self.platform.board.mem_free() < _ROOM:
-            from modules.serial_log import SerialLog
-
-            SerialLog.purge()
-            gc.collect()
-
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
 
     def rules(self, force, expect):
-        from .policy import Rules
+        from .rules import Rules
 
         expect = tuple(expect) if expect else None
         return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, self.local_version())

@@ -20,17 +20,18 @@ from tests.unit.scripted_server import ScriptedServer, answer
 
 # What modules/ota's jobs see of their module, with the real store and the real stage behind it.
 _JOB = """
-import gc, os, ota_boot
+import os, ota_boot
 from modules.ota import files
 from modules.ota.module import Module
 from modules.ota.offer import Offer
+from modules.ota.room import Room
 from modules.ota.store import Store
 
 class Job(Module):
     def __init__(self):
         self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
         self.archive, self.view, self.store = "/ota.tmp", files.buffer(), Store()
-        self.name_on_server, self.bytes = "Old-Board", 0
+        self.name_on_server, self.bytes, self.room = "Old-Board", 0, Room()
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
     def log(self, *parts):
@@ -39,8 +40,6 @@ class Job(Module):
         self.bytes += response.wire_in
     def progress(self, done, total):
         self.done = done
-    def make_room(self):
-        gc.collect()
 
 job = Job()
 """

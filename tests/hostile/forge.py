@@ -17,7 +17,8 @@ from typing import Any
 
 from iotctl import board_code, bundle, keys
 from modules.ota import bundle as board_bundle
-from modules.ota import inflate, paths, policy, stage
+from modules.ota import inflate, kept, paths, stage
+from modules.ota.rules import Rules
 
 NAME = "sim-board"
 MISSING = object()
@@ -106,12 +107,12 @@ def header(name: str | bytes, size: int, kind: bytes = b"0", link: bytes = b"", 
 # -- a board's code on this computer
 
 
-def rules(*numbers: int, **changes: Any) -> policy.Rules:
+def rules(*numbers: int, **changes: Any) -> Rules:
     """What a board accepts that pins these keys."""
-    return policy.Rules(NAME, pinned(*numbers), **changes)
+    return Rules(NAME, pinned(*numbers), **changes)
 
 
-def install(data: bytes, accepted: policy.Rules, root: Path) -> dict[str, bytes]:
+def install(data: bytes, accepted: Rules, root: Path) -> dict[str, bytes]:
     """Read and stage a bundle with the board's code below `root`; the staged files by path. OtaError when it is refused.
 
     :param root: an empty folder. Nothing may be written there but below ``.ota``; this is checked.
@@ -121,10 +122,9 @@ def install(data: bytes, accepted: policy.Rules, root: Path) -> dict[str, bytes]
         archive.write_bytes(data)
         target = stage.Stage((), memoryview(bytearray(4096)), lambda *_parts: None)
         try:
-            with inflate.Gzip(str(archive)) as stream:
-                finish(board_bundle.read(stream, accepted, target.view, target))
+            finish(board_bundle.read(lambda: inflate.Gzip(str(archive)), accepted, target.view, target))
             listed = (root / ".ota" / "list").read_bytes().splitlines()[1:]
-            found = {json.loads(line)["path"]: stage.target(n, json.loads(line)) for n, line in enumerate(listed)}
+            found = {json.loads(line)["path"]: kept.target(n, json.loads(line)) for n, line in enumerate(listed)}
             return {path: Path(file).read_bytes() for path, file in found.items() if Path(file).exists()}
         finally:
             archive.unlink()

@@ -257,10 +257,10 @@ def test_a_changed_byte_anywhere_in_the_archive_is_noticed(place: Place) -> None
 
 
 def test_the_boards_reader_leaves_no_trace_on_the_host(place: Place) -> None:
-    from modules.ota import bundle as board_bundle
+    from modules.ota import head as board_head
 
     run("verify", place.built())
-    assert board_bundle.ota_boot.ROOT == ""
+    assert board_head.ota_boot.ROOT == ""
 
 
 def test_check_names_every_error(place: Place) -> None:

@@ -1,0 +1,49 @@
+"""The list of a release: is it for this board, and is it whole?"""
+
+import hashlib
+
+import ota_boot
+
+from . import files, policy, release
+from .errors import OtaError
+from .kept import LIST
+
+_PIECE = 256
+
+
+def check(rules=None):
+    """Check ``/.ota/list``: header, entries, their order, count, sizes and tree digest. Generator; returns the header."""
+    tree = hashlib.sha256()
+    total = count = 0
+    previous = None
+    with open(ota_boot.ota(LIST), "rb") as f:
+        header = release.parse_header(_line(f, release.MAX_HEADER))
+        if rules:
+            policy.check_header(header, rules)
+        line = _line(f, release.MAX_LINE)
+        while line:
+            entry = release.parse_entry(line, previous)
+            if "excluded" in entry:
+                raise OtaError("bad_bundle", "an entry of the release has an unknown key")
+            previous = entry["path"]
+            count += 1
+            total += entry["size"]
+            tree.update(release.tree_line(entry))
+            yield
+            line = _line(f, release.MAX_LINE)
+    if count != header["files"] or total != header["size"]:
+        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    if files.hexdigest(tree) != header["tree"]:
+        raise OtaError("bad_digest", "the list of files does not match its own digest")
+    return header
+
+
+def _line(f, most):
+    """The next line without its end, 1 to `most` bytes; empty at the end of the file."""
+    line = piece = f.readline(_PIECE)  # readline() takes as much memory as it may return: so in pieces
+    while len(piece) == _PIECE and piece[-1] != 10 and len(line) <= most:
+        piece = f.readline(_PIECE)
+        line += piece
+    if line and (line[-1] != 10 or not 1 < len(line) <= most + 1):  # an empty one would look like the end, and hide the rest
+        raise OtaError("bad_bundle", "a line of the release is empty, too long or not ended")
+    return line[:-1]
