@@ -12,15 +12,15 @@ _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _MAX_VALUE = 256
 
 
-async def status(web, _request):
-    platform = web.platform
+async def status(server, _request):
+    platform = server.web.platform
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
     return {
         "ota": ota.status() if ota else None,
         "version": platform.bus.get("version"),
         "name": platform.profile.get("shortName", ""),
         "id": board.unique_id(),
-        "uptime_s": web.uptime_s(),
+        "uptime_s": server.web.seconds(),
         "freeram": board.mem_free(),
         "heap": board.mem_total(),
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
@@ -32,7 +32,7 @@ async def status(web, _request):
     }
 
 
-async def panels(web, _request):
+async def panels(server, _request):
     return [
         {
             "id": panel_id,
@@ -43,15 +43,15 @@ async def panels(web, _request):
                 for action in actions
             ],
         }
-        for panel_id, title, values, actions in web.panels
+        for panel_id, title, values, actions in server.web.panels
     ]
 
 
-async def values(web, _request):
-    return _Pieces(_value_pieces(web.platform.bus)), 200, _JSON_TYPE
+async def values(server, _request):
+    return _Pieces(_value_pieces(server.web.platform.bus)), 200, _JSON_TYPE
 
 
-async def log(_web, request):
+async def log(_server, request):
     """The lines after number `after` that are still remembered."""
     after = request.args.get("after", "-1") if request.args else "-1"
     if not after.lstrip("-").isdigit() or len(after) > 9:
@@ -59,7 +59,7 @@ async def log(_web, request):
     return _Pieces(_line_pieces(int(after) + 1)), 200, _JSON_TYPE
 
 
-async def set_level(_web, request):
+async def set_level(_server, request):
     level = body(request).get("level")
     if not isinstance(level, str) or level not in _LEVELS:
         raise Refused(400, "bad_level", "the level must be debug, info, warning or error")
@@ -67,30 +67,30 @@ async def set_level(_web, request):
     return 204
 
 
-async def purge(_web, request):
+async def purge(_server, request):
     body(request)
     SerialLog.purge()
     return 204
 
 
-async def action(web, request):
+async def action(server, request):
     """A panel's button: only what a panel has declared becomes a command."""
     value = body(request)
     given = value.get("value")
     if given is not None and not isinstance(given, (bool, int, float)) and (not isinstance(given, str) or len(given) > _MAX_VALUE):
         raise Refused(400, "bad_value", "the value must be a short text, a number, true or false")
-    for panel_id, _title, _values, actions in web.panels:
+    for panel_id, _title, _values, actions in server.web.panels:
         for row in actions:
             if panel_id == value.get("panel") and row[0] == value.get("action"):
-                if not web.platform.bus.command("%s/%s" % (panel_id, row[0]), given, "web"):
+                if not server.web.platform.bus.command("%s/%s" % (panel_id, row[0]), given, "web"):
                     raise Refused(503, "busy", "too many commands are waiting", 2)
                 return {"started": True}, 202
     raise Refused(404, "not_found", "no panel has that action")
 
 
-async def restart(web, request):
+async def restart(server, request):
     body(request)
-    web.platform.request_reset("asked for on the page")
+    server.web.platform.request_reset("asked for on the page")
     return {"started": True}, 202
 
 

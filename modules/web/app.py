@@ -14,13 +14,13 @@ import json
 from microdot.microdot import Microdot, Request, Response
 
 from .refused import Refused
+from .sessions import csrf
 
 _JSON = "application/json"
 _FILES = {
     "session": "account", "login": "account", "logout": "account", "password": "account",
     "events": "events", "ota": "updates", "wifi": "settings", "mqtt": "settings",
 }  # fmt: skip
-_WORDS = {404: "not_found", 405: "bad_method", 413: "too_large", 500: "internal"}
 _HEADERS = (
     (
         "Content-Security-Policy",
@@ -39,14 +39,13 @@ Response.send_file_buffer_size = 512
 
 
 class App(Microdot):
-    """:param web: the module, which handlers get beside the request."""
+    """:param server: what handlers get beside the request; ``server.web`` is the module."""
 
     default_options_handler = None  # OPTIONS is refused like any other method
 
-    def __init__(self, web):
+    def __init__(self, server):
         super().__init__()
-        self.web = web
-        self.routes = {}  # of other modules: "GET /path": handler
+        self.server = server
         self.error_handlers[MemoryError] = self._short
         self.error_handlers[Exception] = self._failed
 
@@ -58,8 +57,7 @@ class App(Microdot):
         except Refused as error:
             refused = error
         if refused:
-            answer = Response(*await self.error_response(None, refused.status_code, refused.reason))
-            self.web.note(connection.address, refused.status_code, refused.reason)
+            answer = Response(*self._error(connection.address, refused.status_code, *refused.reason))
         else:
             answer = await self.dispatch_request(request)
         request = None  # an event stream lives for hours
@@ -82,23 +80,23 @@ class App(Microdot):
 
     async def error_response(self, request, status, reason=None):
         """Every error as JSON, with a line in the log."""
-        if isinstance(reason, tuple):
-            word, message, wait = reason
-        else:
-            word, message, wait = _WORDS.get(status, "bad_request"), reason or "", None
-        if request:
-            self.web.note(request.client_addr, status, (word, message))
-        headers = {"Retry-After": str(wait)} if wait else {}
-        return {"error": word, "message": message}, status, headers
+        if not isinstance(reason, tuple):
+            reason = ("bad_request" if status < 500 else "internal", reason or "", None)
+        return self._error(request.client_addr, status, *reason)
+
+    def _error(self, address, status, word, message, wait):
+        self.server.note(address, status, word, message)
+        return {"error": word, "message": message}, status, {"Retry-After": str(wait)} if wait else {}
 
     async def _answer(self, request):
         self._guard(request)
-        return await self._find(request.method, request.path)(self.web, request)
+        handler, owner = self._find(request.method, request.path)
+        return await handler(owner, request)
 
     def _guard(self, request):
         headers, path, post = request.headers, request.path, request.method == "POST"
         host = headers.get("Host", "")
-        if not self.web.knows_host(host):
+        if not self._knows(host):
             raise Refused(403, "bad_host", "this board does not go by that name: see web.hosts")
         if not post and request.method not in ("GET", "HEAD"):
             raise Refused(405, "bad_method", "only GET, HEAD and POST are known here")
@@ -111,7 +109,7 @@ class App(Microdot):
             raise Refused(403, "cross_origin", "another site's page may not do this")
         if post and "Content-Length" not in headers:
             raise Refused(411, "length_required", "a body needs a content length")
-        request.g.csrf = self.web.sessions.csrf(request.cookies.get("sid", ""))
+        request.g.csrf = csrf(self.server.web, request.cookies.get("sid"))
         if path not in ("/api/session", "/api/login"):
             if not request.g.csrf:
                 raise Refused(401, "login_required", "log in first")
@@ -122,31 +120,43 @@ class App(Microdot):
             if (request.content_type or "").partition(";")[0].strip() != wanted:
                 raise Refused(415, "bad_type", "the body must be " + wanted)
 
+    def _knows(self, host):
+        """True when a Host header names this board."""
+        name, colon, port = host.lower().rpartition(":")
+        if not colon or not port.isdigit():
+            name = host.lower()
+        web = self.server.web
+        if name in ("localhost", "127.0.0.1") or name in web.cfg.get("hosts", ()):
+            return True
+        wifi = web.platform.module("wifi")
+        return wifi is not None and name in wifi.addresses()
+
     def _find(self, method, path):
-        """The handler of a request. Names from outside are looked up in dicts only: as an attribute each would stay in memory."""
+        """The handler of a request, and its first argument. Names from outside are looked up in dicts only: as an attribute each would stay in memory."""
         key = ("GET " if method == "HEAD" else method + " ") + path
-        if key in self.routes:
-            return self.routes[key]
+        others = self.server.web.handlers
+        if key in others:
+            return others[key], self.server.web
         if path[:5] != "/api/":
             if method == "POST":
                 raise Refused(405, "bad_method", "this needs GET")
-            return self.web.part("static").serve
+            return self.server.part("static").serve, self.server
         group = path[5:].partition("/")[0]
-        handlers = self.web.part("upload" if path == "/api/ota/upload" else _FILES.get(group, "api")).HANDLERS
+        handlers = self.server.part("upload" if path == "/api/ota/upload" else _FILES.get(group, "api")).HANDLERS
         if key in handlers:
-            return handlers[key]
+            return handlers[key], self.server
         other = ("GET " if method == "POST" else "POST ") + path
-        if other in handlers or other in self.routes:
+        if other in handlers or other in others:
             raise Refused(405, "bad_method", "this needs " + other.partition(" ")[0])
         raise Refused(404, "not_found", "there is nothing at this address")
 
     async def _short(self, request, _error):
         """Too little memory for this request: the next one may find more."""
-        self.web.relax()
+        self.server.relax()
         return await self.error_response(request, 503, ("no_memory", "the board is short of memory, try again", 2))
 
     async def _failed(self, request, error):
-        self.web.platform.log("web:", request.method, request.path, "failed:", repr(error))
+        self.server.web.platform.log("web:", request.method, request.path, "failed:", repr(error))
         return await self.error_response(request, 500, "the board made a mistake: see its log")
 
 

@@ -14,28 +14,29 @@ from modules.serial_log import SerialLog
 
 from .refused import Refused
 
+_STREAMS = const(4)  # at once, unless the profile says otherwise
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
 
-async def events(web, request):
-    if len(web.streams) >= web.max_streams:
+async def events(server, request):
+    if len(server.streams) >= server.web.cfg.get("max_streams", _STREAMS):
         raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
     connection = request.sock[0]
-    stream = Events(web, connection)
+    stream = Events(server, connection)
     if request.method != "HEAD":
         connection.streaming = True
-        web.streams.append(stream)
+        server.streams.append(stream)
     return Response(stream, 200, {"Content-Type": "text/event-stream"})
 
 
 class Events:
     """The body of a response that goes on until the client hangs up."""
 
-    def __init__(self, web, connection):
-        self._web = web
+    def __init__(self, server, connection):
+        self._server = server
         self._connection = connection
-        self._values = dict(web.platform.bus.items())
+        self._values = dict(server.web.platform.bus.items())
         self._next = SerialLog.count - len(SerialLog.history())
         self._news = asyncio.Event()
         self._alive = False
@@ -67,8 +68,8 @@ class Events:
 
     def close(self):
         """The connection has ended."""
-        if self in self._web.streams:
-            self._web.streams.remove(self)
+        if self in self._server.streams:
+            self._server.streams.remove(self)
 
     def _piece(self):
         if self._values:

@@ -40,6 +40,7 @@ async def store(web, password):
     prefs = web.platform.prefs
     prefs.set(_KEY, [rounds, binascii.hexlify(salt).decode(), binascii.hexlify(found).decode()])
     prefs.save()
+    web.logins.clear()
 
 
 async def make(web):
@@ -47,7 +48,6 @@ async def make(web):
     letters = [_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(12)]
     password = "".join(letters[:4]) + "-" + "".join(letters[4:8]) + "-" + "".join(letters[8:])
     await store(web, password)
-    web.sessions.end_all()
     print("web: the password of this board's page is", password, "(change it there)")
 
 

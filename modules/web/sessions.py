@@ -2,7 +2,7 @@
 
 A session is known by the digest of its cookie, so neither a copy of the memory nor prefs.json gives one away. Its CSRF token is
 another digest of the cookie. Sessions are handed over in a restart that the board asked for itself: an update does not log
-anybody out. Times are seconds of the module's own clock.
+anybody out. ``web.logins`` is ``{digest: [idle end, last end]}``, in seconds of the module's clock.
 """
 
 import binascii
@@ -12,70 +12,66 @@ import os
 from micropython import const
 
 _MOST = const(8)
+_IDLE = const(3_600)
 _LONGEST = const(43_200)
 _KEY = "web.sessions"
 
 
-class Sessions:
-    """:param idle: seconds after which an unused session ends."""
-
-    def __init__(self, idle):
-        self.idle = idle
-        self.now = 0  # seconds, advanced by the module
-        self._ends = {}  # digest of the cookie: [idle end, last end]
-
-    def new(self):
-        """A new cookie. When there are too many sessions, the one that was not used for the longest time ends."""
-        self._expire()
-        if len(self._ends) >= _MOST:
-            del self._ends[min(self._ends, key=lambda known: self._ends[known][0])]
-        cookie = binascii.hexlify(os.urandom(16)).decode()
-        self._ends[_digest("sid", cookie)] = [self.now + self.idle, self.now + _LONGEST]
-        return cookie
-
-    def csrf(self, cookie):
-        """The token of a session that has not ended, which counts as a use of it; None for any other cookie."""
-        ends = self._ends.get(_digest("sid", cookie)) if cookie else None
-        if ends is None or min(ends) <= self.now:
-            return None
-        ends[0] = self.now + self.idle
-        return token(cookie)
-
-    def end(self, cookie):
-        self._ends.pop(_digest("sid", cookie), None)
-
-    def end_all(self):
-        """The password has changed."""
-        self._ends = {}
-
-    def hand_over(self, prefs):
-        """Before a restart: keep the sessions for the next boot."""
-        self._expire()
-        if self._ends:
-            prefs.set(_KEY, [[known, ends[0] - self.now, ends[1] - self.now] for known, ends in self._ends.items()])
-            prefs.save()
-
-    def take_over(self, prefs):
-        """After a restart; a list counts once."""
-        rows = prefs.get(_KEY)
-        if rows is None:
-            return
-        prefs.remove(_KEY)
-        prefs.save()
-        try:
-            for known, idle, last in rows[:_MOST]:
-                self._ends[known] = [self.now + min(int(idle), self.idle), self.now + min(int(last), _LONGEST)]
-        except (TypeError, ValueError):  # edited by hand
-            self._ends = {}
-
-    def _expire(self):
-        for known in [known for known, ends in self._ends.items() if min(ends) <= self.now]:
-            del self._ends[known]
+def new(web):
+    """A new cookie. When there are too many sessions, the one that was not used for the longest time ends."""
+    logins, now = web.logins, web.seconds()
+    _expire(logins, now)
+    if len(logins) >= _MOST:
+        del logins[min(logins, key=lambda known: logins[known][0])]
+    cookie = binascii.hexlify(os.urandom(16)).decode()
+    logins[_digest("sid", cookie)] = [now + _idle(web), now + _LONGEST]
+    return cookie
 
 
-def token(cookie):
-    """The CSRF token that belongs to a cookie."""
+def csrf(web, cookie):
+    """The token of a session that has not ended, which counts as a use of it; None for any other cookie."""
+    ends, now = web.logins.get(_digest("sid", cookie)) if cookie else None, web.seconds()
+    if ends is None or min(ends) <= now:
+        return None
+    ends[0] = now + _idle(web)
     return _digest("csrf", cookie)
+
+
+def end(web, cookie):
+    web.logins.pop(_digest("sid", cookie), None)
+
+
+def hand_over(web):
+    """Before a restart: keep the sessions for the next boot."""
+    now, prefs = web.seconds(), web.platform.prefs
+    _expire(web.logins, now)
+    if web.logins:
+        prefs.set(_KEY, [[known, ends[0] - now, ends[1] - now] for known, ends in web.logins.items()])
+        prefs.save()
+
+
+def take_over(web):
+    """After a restart; a list counts once."""
+    prefs = web.platform.prefs
+    rows = prefs.get(_KEY)
+    if rows is None:
+        return
+    prefs.remove(_KEY)
+    prefs.save()
+    try:
+        for known, idle, last in rows[:_MOST]:
+            web.logins[known] = [min(int(idle), _idle(web)), min(int(last), _LONGEST)]
+    except (TypeError, ValueError):  # edited by hand
+        web.logins = {}
+
+
+def _idle(web):
+    return web.cfg.get("session_s", _IDLE)
+
+
+def _expire(logins, now):
+    for known in [known for known, ends in logins.items() if min(ends) <= now]:
+        del logins[known]
 
 
 def _digest(use, cookie):

@@ -4,48 +4,48 @@ from .app import body
 from .refused import Refused
 
 
-async def wifi(web, _request):
-    return _wifi(web).status()
+async def wifi(server, _request):
+    return _wifi(server).status()
 
 
-async def scan(web, request):
+async def scan(server, request):
     body(request)
-    module = _wifi(web)
-    web.platform.board.feed()
+    module = _wifi(server)
+    server.web.platform.board.feed()
     try:
         return {"networks": module.scan()}
     except OSError as error:
         raise Refused(503, "scan_failed", "the radio cannot scan now: %s" % error, 5)
 
 
-async def join(web, request):
+async def join(server, request):
     value = body(request)
     password = value.get("password") or ""
     if not isinstance(password, str):
         raise Refused(400, "bad_value", "the password must be a text")
     try:
-        _wifi(web).join(value.get("ssid"), password)
+        _wifi(server).join(value.get("ssid"), password)
     except ValueError as error:
         raise Refused(400, "bad_value", str(error))
     return {"started": True}, 202
 
 
-async def forget(web, request):
+async def forget(server, request):
     body(request)
-    _wifi(web).forget()
+    _wifi(server).forget()
     return {"started": True}, 202
 
 
-async def mqtt(web, _request):
-    prefs = web.platform.prefs
-    section = web.platform.profile.get("mqtt")
+async def mqtt(server, _request):
+    prefs = server.web.platform.prefs
+    section = server.web.platform.profile.get("mqtt")
     section = section if isinstance(section, dict) else {}
     found = {name: prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
     found["password"] = bool(prefs.get("mqtt.password") or section.get("password"))
     return found
 
 
-async def set_mqtt(web, request):
+async def set_mqtt(server, request):
     """Keys that are not given stay as they are; an empty host switches MQTT off."""
     value = body(request)
     for name in value:
@@ -53,18 +53,18 @@ async def set_mqtt(web, request):
             raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
         if not _CHECKS[name](value[name]):
             raise Refused(400, "bad_value", "%s has no value that it can have" % name)
-    prefs = web.platform.prefs
+    prefs = server.web.platform.prefs
     for name in value:
         prefs.set("mqtt." + name, value[name])
     prefs.save()
-    module = web.platform.module("mqtt")
+    module = server.web.platform.module("mqtt")
     if hasattr(module, "settings_changed"):
         module.settings_changed()
     return 204
 
 
-def _wifi(web):
-    module = web.platform.module("wifi")
+def _wifi(server):
+    module = server.web.platform.module("wifi")
     if module is None:
         raise Refused(409, "not_configured", "this board has no wifi module")
     return module

@@ -12,7 +12,7 @@ _TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=ut
 _TYPES["svg"] = "image/svg+xml"
 
 
-async def serve(_web, request):
+async def serve(_server, request):
     """``/`` is index.html. With a query (its digest) a file is kept for ever, without one it is asked for each time."""
     name = request.path[1:] or "index.html"
     path = _FOLDER + name + ".gz"

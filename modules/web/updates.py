@@ -4,9 +4,9 @@ from .app import body
 from .refused import Refused
 
 
-def ota_of(web):
+def ota_of(server):
     """The ota module, when it can work; Refused otherwise."""
-    ota = web.platform.module("ota")
+    ota = server.web.platform.module("ota")
     if ota is None or not ota.cfg:
         raise Refused(409, "not_configured", "updates are switched off: see the log")
     return ota
@@ -18,52 +18,52 @@ def started(done):
     return {"started": True}, 202
 
 
-async def check(web, request):
+async def check(server, request):
     body(request)
-    return started(ota_of(web).request_check())
+    return started(ota_of(server).request_check())
 
 
-async def update(web, request):
+async def update(server, request):
     force = _force(request)
-    return started(ota_of(web).request_update(force))
+    return started(ota_of(server).request_update(force))
 
 
-async def install(web, request):
-    force, ota = _force(request), ota_of(web)
+async def install(server, request):
+    force, ota = _force(request), ota_of(server)
     if not ota.has_archive():
         raise Refused(409, "no_update", "no update has been downloaded")
     return started(ota.request_install(force))
 
 
-async def rollback(web, request):
+async def rollback(server, request):
     body(request)
-    ota = ota_of(web)
+    ota = ota_of(server)
     if not ota.can_roll_back():
         raise Refused(409, "no_update", "no previous version is kept")
     return started(ota.rollback())
 
 
-async def confirm(web, request):
+async def confirm(server, request):
     body(request)
-    if not ota_of(web).confirm():
+    if not ota_of(server).confirm():
         raise Refused(409, "not_allowed", "no new version is on trial")
     return {"started": True}, 202
 
 
-async def cancel(web, request):
+async def cancel(server, request):
     body(request)
-    if not ota_of(web).cancel():
+    if not ota_of(server).cancel():
         raise Refused(409, "not_allowed", "there is nothing that could be stopped now")
     return {"started": True}, 202
 
 
-async def channel(web, request):
+async def channel(server, request):
     from iot_platform.profile import name_ok
 
     name = body(request).get("channel")
     if not name_ok(name):
         raise Refused(400, "bad_value", "a channel's name is made of letters, digits, _ . and -")
-    ota_of(web).set_channel(name)
+    ota_of(server).set_channel(name)
     return 204
 
 

@@ -15,9 +15,9 @@ _SLOWEST = 1024  # bytes a second
 _FIRST_S = 60
 
 
-async def upload(web, request):
+async def upload(server, request):
     connection, size = request.sock[0], request.content_length
-    ota = ota_of(web)
+    ota = ota_of(server)
     force = (request.query_string or "") == "force=1"
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large", "a bundle has at most %d bytes, and at least one" % _MOST)
@@ -26,9 +26,9 @@ async def upload(web, request):
     done = False
     try:
         ota.discard()
-        if size + _SPARE > web.platform.board.disk_free():
+        if size + _SPARE > server.web.platform.board.disk_free():
             raise Refused(507, "no_space", "the disk has too little room for %d bytes" % size)
-        web.platform.log("web: an upload of %d bytes from" % size, connection.address)
+        server.web.platform.log("web: an upload of %d bytes from" % size, connection.address)
         connection.limit((_FIRST_S + size // _SLOWEST) * 1000)
         await _receive(ota, connection, request)
         done = True

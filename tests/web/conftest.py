@@ -156,12 +156,13 @@ class EventStream:
 class WebWorld(World):
     """A world whose board has the web module and a port of its own."""
 
-    def __init__(self, folder: Path, *, web: dict[str, Any] | None = None, key: keys.PrivateKey | None = None, **ota: Any) -> None:
+    def __init__(self, folder: Path, *, web: dict[str, Any] | None = None, key: keys.PrivateKey | None = None, heap: str = "160k", **ota: Any) -> None:
         self.web = {"password": PASSWORD} if web is None else web
         self.wifi: dict[str, Any] | None = {"ssid": "sim-network", "password": "simulated"}
         super().__init__(folder, key or worlds.owner(), ota, MODULES)
         self.port = free_port()
         self.board.env["SIM_WEB_PORT"] = str(self.port)
+        self.board.heap = heap
 
     def profile(self, modules: tuple[str, ...] | None = None, **ota: Any) -> Profile:
         value = {**super().profile(modules, **ota).value, "web": self.web, "wifi": self.wifi}
