@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, mpy, slim, webfiles
+from iotctl import ROOT, mpy, names, slim, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota import versions
@@ -37,6 +37,7 @@ def collect(
     if not versions.valid(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
+    code: dict[str, str] = {}
     unused = _requires(profile, source)
     for path, found in sorted(sources(profile, source).items()):
         if seen:
@@ -48,9 +49,11 @@ def collect(
         if _is_web(path):
             files[path + ".gz"] = webfiles.packed(found)
         elif path.endswith(".py") and not py and path not in STARTERS:
-            files[path[:-3] + ".mpy"] = mpy.compile_source(data, path)
+            code[path] = data.decode()
         else:
             files[path] = data
+    for path, text in names.shorten(code).items():
+        files[path[:-3] + ".mpy"] = mpy.compile_source(text.encode(), path)
     files["profile.json"] = profile.raw
     files["version"] = version.encode() + b"\n"
     return files
