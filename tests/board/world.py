@@ -22,7 +22,7 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from iotctl import bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
@@ -158,7 +158,7 @@ class World:
         self.board = Board(self.folder / "board.img")
         self._published = int(time.time())
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.server.start()
         return self
 
@@ -199,6 +199,7 @@ class World:
         *,
         sequence: int | None = None,
         modules: tuple[str, ...] | None = None,
+        notes: str = "",
         **ota: Any,
     ) -> Release:
         """A signed release of the real sources with some `changes`."""
@@ -206,7 +207,7 @@ class World:
         files = changed(sources(self.modules), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
         files = changed(files, changes or {})
         number = bundle.default_sequence(version) if sequence is None else sequence
-        made = bundle.make(profile, files, bundle.Options(version, number))
+        made = bundle.make(profile, files, bundle.Options(version, number, notes))
         if self.key:
             made = bundle.sign(made, self.key)
         return Release(version, number, files, made, bundle.pack(made))

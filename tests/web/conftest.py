@@ -18,6 +18,9 @@ from iotctl import keys
 from iotctl.profile import Profile
 from tests.board import world as worlds
 from tests.board.world import World
+from tests.web.browser import browser, chromium
+
+__all__ = ("browser", "chromium")  # fixtures
 
 PASSWORD = "open-sesame"
 MODULES = ("serial_log", "wifi", "ota", "web")
@@ -52,13 +55,13 @@ class Client:
         return f"http://{self.host}:{self.port}"
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = PATIENCE_S
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One request on a connection of its own. A header of "" is left out."""
         given = {"Host": f"{self.host}:{self.port}", "Connection": "close", **self.headers, **(headers or {})}
         if self.cookie and "Cookie" not in given:
             given["Cookie"] = f"sid={self.cookie}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             if body is not None:
@@ -156,7 +159,15 @@ class EventStream:
 class WebWorld(World):
     """A world whose board has the web module and a port of its own."""
 
-    def __init__(self, folder: Path, *, web: dict[str, Any] | None = None, key: keys.PrivateKey | None = None, heap: str = "160k", **ota: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        web: dict[str, Any] | None = None,
+        key: keys.PrivateKey | None = None,
+        heap: str = "160k",
+        **ota: Any,
+    ) -> None:
         self.web = {"password": PASSWORD} if web is None else web
         self.wifi: dict[str, Any] | None = {"ssid": "sim-network", "password": "simulated"}
         super().__init__(folder, key or worlds.owner(), ota, MODULES)
