@@ -102,7 +102,7 @@ async function failure(response) {
 }
 
 /** GET, or POST when there is a body; resolves to the answer's JSON. */
-async function api(path, body, ms = 15000) {
+async function api(path, body, ms = 15000, tries = 3) {
   const options = { cache: "no-store", signal: AbortSignal.timeout(ms) };
   if (body) {
     options.method = "POST";
@@ -117,6 +117,10 @@ async function api(path, body, ms = 15000) {
   }
   if (!response.ok) {
     const error = await failure(response);
+    if (error.status === 503 && !body && tries > 1) {
+      await sleep((error.retry || 1) * 1000);
+      return api(path, body, ms, tries - 1);
+    }
     if (error.status === 401 && path !== "login") showLogin("The session has ended. Please log in again.");
     throw error;
   }
@@ -132,15 +136,16 @@ let startedAt = null; // when the board started, by this computer's clock
 let uptime = 0;
 let statusTimer;
 
-function apply(changes) {
-  const phase = values["ota/status"];
-  Object.assign(values, changes);
-  for (const node of document.querySelectorAll("[data-key]")) if (node.dataset.key in changes) show(node);
-  if ("ota/status" in changes && phase !== changes["ota/status"]) newPhase();
-  if ("ota/progress" in changes) percent = changes["ota/progress"];
-  if (["ota/status", "ota/error", "ota/available", "ota/channel"].some((key) => key in changes)) askStatusSoon();
-  if ("rssi" in changes || "wifi/state" in changes) showSignal();
-  if ("wifi/state" in changes || "ip" in changes) showWifi();
+function apply(given) {
+  const news = Object.keys(given).filter((key) => values[key] !== given[key]); // the board's own changes, or all values
+  const changed = (...keys) => keys.some((key) => news.includes(key));
+  Object.assign(values, given);
+  for (const node of document.querySelectorAll("[data-key]")) if (changed(node.dataset.key)) show(node);
+  if (changed("ota/status")) newPhase();
+  if (changed("ota/progress")) percent = values["ota/progress"];
+  if (changed("ota/status", "ota/error", "ota/available", "ota/channel")) askStatusSoon();
+  if (changed("rssi", "wifi/state")) showSignal();
+  if (changed("wifi/state", "ip", "ssid")) showWifi();
   showFirmware();
   showNotices();
 }
@@ -170,11 +175,9 @@ async function loadStatus() {
     lastLine = -1;
     addLine({ level: "", line: "the board has restarted" });
   }
-  if (!("ota/status" in values)) values["ota/status"] = board.ota.state;
-  if (board.ota.progress) percent = board.ota.progress;
   noteLast(board.ota);
-  showFirmware();
-  showNotices();
+  apply({ "ota/status": board.ota.state });
+  if (board.ota.progress) percent = board.ota.progress;
 }
 
 // -- the link to the board: events, or polling where all streams are taken; and again after every loss
@@ -182,6 +185,7 @@ async function loadStatus() {
 let run = 0;
 let stream = null;
 let expected = ""; // why the board is away, when we know
+const RESTARTING = "The board is restarting";
 let lossTimer;
 
 function setLink(state) {
@@ -193,6 +197,9 @@ function setLink(state) {
     $("banner").hidden = true;
     expected = "";
   } else {
+    // A board that restarts has no time to say so
+    if (values["ota/status"] === "installing") apply({ "ota/status": "rebooting" });
+    if (values["ota/status"] === "trial") expected = RESTARTING;
     lossTimer = setTimeout(showLoss, expected ? 0 : 1500);
   }
 }
@@ -310,6 +317,7 @@ document.addEventListener("visibilitychange", () => {
 
 function leave() {
   run++;
+  clearTimeout(statusTimer);
   stream?.abort();
   stream = null;
 }
@@ -350,8 +358,8 @@ async function locked(seconds) {
 
 $("logout").onclick = () =>
   working($("logout"), async () => {
-    await api("logout", {});
-    showLogin("");
+    leave();
+    await api("logout", {}).finally(() => showLogin(""));
   });
 
 // -- sections
@@ -505,20 +513,20 @@ const find = (table, reason) => Object.entries(table).find(([reasons]) => reason
 
 let percent = 0;
 let phaseAt = Date.now();
-let knownLast; // the result that was there before: only a newer one is news
-let news = false;
+let knownLast; // the result that was there before: only a newer one is shown
+let fresh = false;
 let uploading = null; // {done, total} while a file is on its way
 
 function newPhase() {
   percent = 0;
   phaseAt = Date.now();
-  if (values["ota/status"] === "rebooting") expected = "The board is restarting";
+  if (values["ota/status"] === "rebooting") expected = RESTARTING;
 }
 
 function noteLast(ota) {
   const last = JSON.stringify(ota.last || null);
-  if (knownLast !== undefined && last !== knownLast) news = true;
-  if (ota.state === "confirmed") news = true;
+  if (knownLast !== undefined && last !== knownLast) fresh = true;
+  if (ota.state === "confirmed") fresh = true;
   knownLast = last;
 }
 
@@ -536,7 +544,7 @@ function phase() {
   const words = {
     checking: "Asking the server",
     installing: "Installing beside the running version",
-    rebooting: waiting ? `Waiting for ${waiting}` : "The board is restarting",
+    rebooting: waiting ? `Waiting for ${waiting}` : RESTARTING,
     trial: "The new version is on trial. It stays if everything works.",
   };
   return [BUSY[state], words[state]];
@@ -616,14 +624,14 @@ let resultKey = "";
 function showResult(state, busy) {
   const { ota } = board;
   const last = ota.last || {};
-  const key = JSON.stringify([state === "failed" && [ota.error, ota.message], busy, last, news]);
+  const key = JSON.stringify([state === "failed" && [ota.error, ota.message], busy, last, fresh]);
   if (key === resultKey) return;
   resultKey = key;
   const found = [];
   const again = last.result === "rolled_back" && ota.error === "failed_before";
   if (!busy && state === "failed" && ota.error && !again) found.push(failedNotice(ota.error, ota.message));
   if (!busy && last.result === "rolled_back") found.push(rolledBackNotice(last));
-  if (!busy && last.result === "confirmed" && news) found.push(confirmedNotice(last));
+  if (!busy && last.result === "confirmed" && fresh) found.push(confirmedNotice(last));
   $("result").replaceChildren(...found);
   if (found.length && shown === "firmware") scrollTo(0, 0);
 }
@@ -644,7 +652,7 @@ function rolledBackNotice(last) {
 function confirmedNotice(last) {
   const close = h("button", {}, "Good");
   close.onclick = () => {
-    news = false;
+    fresh = false;
     showFirmware();
   };
   return notice("good", `Version ${last.version} is installed, works and stays.`, last.from ? `It replaced ${last.from}.` : "", h("div", { className: "buttons" }, close));
@@ -661,7 +669,7 @@ function forceButton() {
 async function command(name, button, body = {}) {
   await working(button, async () => {
     await api(`ota/${name}`, body);
-    news = false;
+    fresh = false;
     askStatusSoon();
   });
 }
@@ -694,7 +702,7 @@ onSubmit($("upload-form"), async () => {
   scrollTo(0, 0);
   try {
     await upload(chosen, $("force").checked);
-    news = false;
+    fresh = false;
     askStatusSoon();
     $("upload-form").reset();
     file.onchange();
@@ -899,6 +907,7 @@ function showWifi() {
   };
   setText($("wifi-state"), words[values["wifi/state"] || wifi.state] || "–");
   $("forget").hidden = !wifi.ssid;
+  if (values["wifi/state"] === "connected") $("welcome").hidden = true;
 }
 
 $("scan").onclick = () =>
@@ -967,7 +976,7 @@ $("restart").onclick = async () => {
   if (!(await ask("Restart the board now?", "Restart"))) return;
   await working($("restart"), async () => {
     await api("restart", {});
-    expected = "The board is restarting";
+    expected = RESTARTING;
   });
 };
 
