@@ -10,7 +10,6 @@ that the test has not named in ``visitor.allowed``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePayload, Page, Response, expect, sync_playwright
+
+from tools import get_chromium
 
 if TYPE_CHECKING:
     from tests.web.conftest import WebWorld
@@ -42,11 +43,6 @@ addEventListener("DOMContentLoaded", () => {
   new MutationObserver(note).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
 });
 """
-
-
-def chromium_path() -> str | None:
-    """The browser that `make setup` has looked for."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass
@@ -140,8 +136,8 @@ class Browsers:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """One browser process for all tests of this worker."""
-    path = chromium_path()
-    assert path, "there is no chromium: run `make setup`"
+    path = get_chromium.find()
+    assert path, "there is no Chromium: run tools/get_chromium.py"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=ARGS)
         yield started
