@@ -1,16 +1,16 @@
 """Who may do what: session, login, logout, and another password.
 
-A wrong password counts for its address and for all together. From the fourth on the address waits: 5 s, then twice as long each time,
-up to 15 minutes; from the twentieth of all on, everybody waits, up to a minute. A quarter of an hour without another one, and it is
-forgotten. Who is logged in is not touched by that.
+A wrong password counts for its address and for all together. After the third one the address waits: 5 s, then twice as long each
+time, up to 15 minutes; after the twentieth of all everybody waits, up to a minute. A quarter of an hour without another one, and
+it is forgotten. Who is logged in is not touched by that.
 """
 
 import asyncio
 
-import modules.web.sessions as sessions
 from .app import body
 from .config import MAX_PASSWORD, password_ok
 from .refused import Refused
+from .sessions import csrf, end, new
 
 _FREE = 3
 _FREE_FOR_ALL = 20
@@ -54,14 +54,14 @@ async def login(server, request):
 
 
 async def logout(server, request):
-    sessions.end(server.web, request.cookies.get("sid", ""))
+    end(server.web, request.cookies.get("sid", ""))
     return b"", 204, {"Set-Cookie": _COOKIE % "" + "; Max-Age=0"}
 
 
 async def change(server, request):
     web, value = server.web, body(request)
-    old, new = value.get("old"), value.get("new")
-    if not isinstance(old, str) or not password_ok(new):
+    old, wanted = value.get("old"), value.get("new")
+    if not isinstance(old, str) or not password_ok(wanted):
         raise Refused(400, "bad_value", "a password has at least 8 characters and at most 64 bytes")
     await _turn(web)
     try:
@@ -69,7 +69,7 @@ async def change(server, request):
         if not await server.part("password").verify(web, old):
             _count(web, request.client_addr)
             raise Refused(403, "bad_password", "the old password is wrong")
-        await server.part("password").store(web, new)
+        await server.part("password").store(web, wanted)
     finally:
         web.stretching = False
     web.platform.log("web: the password was changed from", request.client_addr)
@@ -77,8 +77,8 @@ async def change(server, request):
 
 
 def _logged_in(web):
-    cookie = sessions.new(web)
-    return {"csrf": sessions.csrf(web, cookie)}, 200, {"Set-Cookie": _COOKIE % cookie}
+    cookie = new(web)
+    return {"csrf": csrf(web, cookie)}, 200, {"Set-Cookie": _COOKIE % cookie}
 
 
 async def _turn(web):

@@ -53,8 +53,8 @@ async def values(server, _request):
 
 async def log(_server, request):
     """The lines after number `after` that are still remembered."""
-    after = request.args.get("after", "-1") if request.args else "-1"
-    if not after.lstrip("-").isdigit() or len(after) > 9:
+    name, _, after = (request.sock[0].query or "after=-1").partition("=")
+    if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
         raise Refused(400, "bad_request", "after must be the number of a line")
     return _Pieces(_line_pieces(int(after) + 1)), 200, _JSON_TYPE
 
@@ -77,12 +77,13 @@ async def action(server, request):
     """A panel's button: only what a panel has declared becomes a command."""
     value = body(request)
     given = value.get("value")
-    if given is not None and not isinstance(given, (bool, int, float)) and (not isinstance(given, str) or len(given) > _MAX_VALUE):
+    good = len(given) <= _MAX_VALUE if isinstance(given, str) else given is None or isinstance(given, (bool, int, float))
+    if not good:
         raise Refused(400, "bad_value", "the value must be a short text, a number, true or false")
     for panel_id, _title, _values, actions in server.web.panels:
-        for row in actions:
-            if panel_id == value.get("panel") and row[0] == value.get("action"):
-                if not server.web.platform.bus.command("%s/%s" % (panel_id, row[0]), given, "web"):
+        for known in actions:
+            if panel_id == value.get("panel") and known[0] == value.get("action"):
+                if not server.web.platform.bus.command("%s/%s" % (panel_id, known[0]), given, "web"):
                     raise Refused(503, "busy", "too many commands are waiting", 2)
                 return {"started": True}, 202
     raise Refused(404, "not_found", "no panel has that action")

@@ -1,4 +1,4 @@
-"""Microdot's application, made for a small heap: handlers are found by name in files that are imported when they are needed.
+"""From a request to its answer: microdot's Request and Response, and handlers found in files that are imported when needed.
 
 A request passes the guard before any handler sees it. It must
 
@@ -11,12 +11,15 @@ A request passes the guard before any handler sees it. It must
 
 import json
 
-from microdot.microdot import Microdot, Request, Response
+from microdot.microdot import Request, Response
+from micropython import const
+
+from modules.serial_log import SerialLog
 
 from .refused import Refused
 from .sessions import csrf
 
-_JSON = "application/json"
+_MAX_BODY = const(1024)  # of all but uploads
 _FILES = {
     "session": "account", "login": "account", "logout": "account", "password": "account",
     "events": "events", "ota": "updates", "wifi": "settings", "mqtt": "settings",
@@ -33,34 +36,19 @@ _HEADERS = (
     ("Connection", "close"),
 )
 
-Request.max_content_length = 0x3FFFFFFF  # each handler says what it takes
-Request.max_body_length = 1024
+Request.max_body_length = _MAX_BODY  # microdot reads no more than this before the guard has looked
 Response.send_file_buffer_size = 512
 
 
-class App(Microdot):
+class App:
     """:param server: what handlers get beside the request; ``server.web`` is the module."""
 
-    default_options_handler = None  # OPTIONS is refused like any other method
-
     def __init__(self, server):
-        super().__init__()
         self.server = server
-        self.error_handlers[MemoryError] = self._short
-        self.error_handlers[Exception] = self._failed
 
-    async def handle_request(self, connection, _writer=None):
+    async def handle_request(self, connection):
         """Read one request, answer it. EOFError or OSError when the client hangs up."""
-        refused = None
-        try:
-            request = await Request.create(self, connection, connection, connection.address)
-        except Refused as error:
-            refused = error
-        if refused:
-            answer = Response(*self._error(connection.address, refused.status_code, *refused.reason))
-        else:
-            answer = await self.dispatch_request(request)
-        request = None  # an event stream lives for hours
+        answer = await self._answered(connection)  # the request itself is free now: an event stream lives for hours
         headers = answer.headers
         for name, value in _HEADERS:
             headers[name] = value
@@ -73,25 +61,36 @@ class App(Microdot):
             if hasattr(answer.body, "close"):
                 answer.body.close()
 
-    def find_route(self, request):
-        """Always the same handler: what it raises is then answered by dispatch_request."""
-        request.url_args = {}
-        return self._answer, "", None
+    async def _answered(self, connection):
+        """The Response, whatever happens."""
+        request = None
+        try:
+            request = await Request.create(self, connection, connection, connection.address)
+            self._guard(request)
+            handler, owner = self._find(request.method, request.path)
+            found = await handler(owner, request)
+            if isinstance(found, int):
+                found = (b"", found)
+            answer = found if isinstance(found, Response) else Response(*found) if isinstance(found, tuple) else Response(found)
+            answer.is_head = request.method == "HEAD"
+            return answer
+        except Refused as error:
+            return self._error(connection, *error.args)
+        except MemoryError:
+            self.server.relax()
+            return self._error(connection, 503, "no_memory", "the board is short of memory, try again", 2)
+        except (EOFError, OSError):
+            if request is None:
+                raise
+            return self._error(connection, 400, "incomplete", "the request was not whole", None)
+        except Exception as error:
+            SerialLog.exception(error, "web: a request failed:")
+            return self._error(connection, 500, "internal", "the board made a mistake: see its log", None)
 
-    async def error_response(self, request, status, reason=None):
-        """Every error as JSON, with a line in the log."""
-        if not isinstance(reason, tuple):
-            reason = ("bad_request" if status < 500 else "internal", reason or "", None)
-        return self._error(request.client_addr, status, *reason)
-
-    def _error(self, address, status, word, message, wait):
-        self.server.note(address, status, word, message)
-        return {"error": word, "message": message}, status, {"Retry-After": str(wait)} if wait else {}
-
-    async def _answer(self, request):
-        self._guard(request)
-        handler, owner = self._find(request.method, request.path)
-        return await handler(owner, request)
+    def _error(self, connection, status, reason, message, wait):
+        """Every error is JSON, and a line in the log."""
+        self.server.note(connection.address, status, reason, message)
+        return Response({"error": reason, "message": message}, status, {"Retry-After": str(wait)} if wait else {})
 
     def _guard(self, request):
         headers, path, post = request.headers, request.path, request.method == "POST"
@@ -116,7 +115,7 @@ class App(Microdot):
             if post and headers.get("X-CSRF") != request.g.csrf:
                 raise Refused(403, "csrf", "the token of this session is missing or wrong")
         if post:
-            wanted = "application/octet-stream" if path == "/api/ota/upload" else _JSON
+            wanted = "application/octet-stream" if path == "/api/ota/upload" else "application/json"
             if (request.content_type or "").partition(";")[0].strip() != wanted:
                 raise Refused(415, "bad_type", "the body must be " + wanted)
 
@@ -132,7 +131,10 @@ class App(Microdot):
         return wifi is not None and name in wifi.addresses()
 
     def _find(self, method, path):
-        """The handler of a request, and its first argument. Names from outside are looked up in dicts only: as an attribute each would stay in memory."""
+        """The handler of a request, and its first argument.
+
+        Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever.
+        """
         key = ("GET " if method == "HEAD" else method + " ") + path
         others = self.server.web.handlers
         if key in others:
@@ -150,20 +152,11 @@ class App(Microdot):
             raise Refused(405, "bad_method", "this needs " + other.partition(" ")[0])
         raise Refused(404, "not_found", "there is nothing at this address")
 
-    async def _short(self, request, _error):
-        """Too little memory for this request: the next one may find more."""
-        self.server.relax()
-        return await self.error_response(request, 503, ("no_memory", "the board is short of memory, try again", 2))
-
-    async def _failed(self, request, error):
-        self.server.web.platform.log("web:", request.method, request.path, "failed:", repr(error))
-        return await self.error_response(request, 500, "the board made a mistake: see its log")
-
 
 def body(request):
     """The JSON object that came with a request."""
     if request.content_length > len(request.body):
-        raise Refused(413, "too_large", "the body is larger than %d bytes" % Request.max_body_length)
+        raise Refused(413, "too_large", "the body is larger than %d bytes" % _MAX_BODY)
     try:
         value = json.loads(request.body or b"{}")
     except (ValueError, RuntimeError):

@@ -26,7 +26,7 @@ def unknown(web):
 
 def password_ok(value):
     """True for what may become a password."""
-    return isinstance(value, str) and MIN_PASSWORD <= len(value) and len(value.encode()) <= MAX_PASSWORD
+    return isinstance(value, str) and len(value) >= MIN_PASSWORD and len(value.encode()) <= MAX_PASSWORD
 
 
 def host_ok(value):

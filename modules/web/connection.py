@@ -36,6 +36,7 @@ class Connection:
     waiting = True  # its request is not there yet
     streaming = False  # it stays open without a deadline between two writes
     left = 0  # bytes of the body that have not been read
+    query = ""  # what follows the ? of the address
 
     def __init__(self, sock, address):
         self.stream = asyncio.StreamReader(sock)
@@ -65,8 +66,7 @@ class Connection:
             line = await self._line()
             self._lines += 1
             if self._lines == 1:
-                _check_request(line)
-                return line
+                return self._request(line)
             if line == b"\r\n" or line == b"\n":
                 self.waiting = False
                 self.limit(_TOTAL_MS)
@@ -168,6 +168,17 @@ class Connection:
             raise EOFError
         return data
 
+    def _request(self, line):
+        """The request line, if it is one, without the query."""
+        parts = line.split()
+        if len(parts) != 3 or not parts[0].isalpha() or parts[2][:7] != b"HTTP/1." or not _is_text(line.strip()):
+            raise Refused(400, "bad_request", "this is no HTTP request")
+        path, _, query = parts[1].partition(b"?")
+        if path[:1] != b"/" or b"%" in path:
+            raise Refused(404, "not_found", "there is nothing at this address")
+        self.query = query.decode()
+        return b" ".join((parts[0], path, parts[2]))
+
     def _keeps(self, line):
         """True for a header field that somebody reads."""
         name, colon, value = line.partition(b":")
@@ -188,14 +199,6 @@ class Connection:
         elif bit == 4:
             raise Refused(411, "length_required", "a body needs a content length")
         return True
-
-
-def _check_request(line):
-    parts = line.split()
-    if len(parts) != 3 or not parts[0].isalpha() or parts[2][:7] != b"HTTP/1." or not _is_text(line.strip()):
-        raise Refused(400, "bad_request", "this is no HTTP request")
-    if parts[1][:1] != b"/" or b"%" in parts[1].partition(b"?")[0]:
-        raise Refused(404, "not_found", "there is nothing at this address")
 
 
 def _is_text(data):

@@ -1,7 +1,7 @@
 """Event streams: the bus's changes, and the log's lines. A bounded number of them; a slow reader loses lines, never memory.
 
-A stream holds no lines: it is a place in the log's own history. What has left the history before it was sent is counted, and told as
-``event: dropped``. Of the bus it holds what has changed since it was sent last: the latest value of each key, at most.
+A stream holds no lines: it is a place in the log's own history. What has left the history before it was sent is counted, and
+told as ``event: dropped``. Of the bus it holds what has changed since it was sent last: the latest value of each key, at most.
 """
 
 import asyncio

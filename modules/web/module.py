@@ -1,7 +1,7 @@
 """What is always there of the web server: the listening socket, who is logged in, and what other modules have declared.
 
-All the rest (server, app, connection, microdot, the handlers) is imported when a browser connects, and forgotten when none has been
-there for a while: an update that comes by itself has that memory.
+All the rest (server, app, connection, microdot, the handlers) is imported when a browser connects, and forgotten when none has
+been there for a while: an update that comes by itself has that memory.
 """
 
 import select

@@ -19,7 +19,7 @@ async def serve(_server, request):
     if "/" in name or name[:1] == "." or not _exists(path):
         raise Refused(404, "not_found", "there is nothing at this address")
     headers = {"Content-Type": _TYPES.get(name.rpartition(".")[2], "application/octet-stream"), "Content-Encoding": "gzip"}
-    headers["Cache-Control"] = "max-age=31536000, immutable" if request.query_string else "no-cache"
+    headers["Cache-Control"] = "max-age=31536000, immutable" if request.sock[0].query else "no-cache"
     f = open(path, "rb")
     f.seek(-8, 2)
     etag = '"%s"' % binascii.hexlify(f.read(8)).decode()  # gzip ends with the content's checksum and length

@@ -1,7 +1,7 @@
 """A bundle from the browser: through one buffer into ``ota.archive``, then verified and installed like any other.
 
-Nothing of the upload is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and a job
-of the updater exclude each other. One that fails leaves no file.
+Nothing of the upload is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and
+a job of the updater exclude each other. One that fails leaves no file.
 """
 
 import os
@@ -18,7 +18,7 @@ _FIRST_S = 60
 async def upload(server, request):
     connection, size = request.sock[0], request.content_length
     ota = ota_of(server)
-    force = (request.query_string or "") == "force=1"
+    force = connection.query == "force=1"
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large", "a bundle has at most %d bytes, and at least one" % _MOST)
     if not ota.begin_upload():
