@@ -117,7 +117,7 @@ async function api(path, body, ms = 15000, tries = 3) {
   }
   if (!response.ok) {
     const error = await failure(response);
-    if (error.status === 503 && !body && tries > 1) {
+    if (error.status === 503 && path !== "action" && tries > 1) {
       await sleep((error.retry || 1) * 1000);
       return api(path, body, ms, tries - 1);
     }
