@@ -24,7 +24,8 @@ lint: setup ## ruff and mypy
 	$(VENV)/ruff check .
 	$(VENV)/mypy $(CODE)
 
-test: lint ## lint, then every test, with CPython coverage
+test: lint ## lint, then every test, with CPython coverage; needs a Chromium, and installs it as root
+	@$(VENV)/python tools/get_chromium.py
 	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: fuzz

@@ -295,6 +295,23 @@ def sim(
 
 
 @app.command()
+def dev(
+    path: ProfileArgument = Path("profile.json"),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where the page is served; 0 for any.")] = 8080,
+    board: Annotated[str | None, typer.Option("--board", metavar="URL", help="A real board instead of a simulated one.")] = None,
+) -> None:
+    """Serve the web page from this checkout against a board, and reload it in the browser whenever one of its files changes.
+
+    Example: iotctl dev profile.json
+
+    Without --board it is a simulated one, made anew each time; its console is on this terminal.
+    """
+    from iotctl.dev import run_dev
+
+    raise typer.Exit(run_dev(path, port, ROOT / ".build" / "dev.img", board))
+
+
+@app.command()
 def demo(once: Annotated[bool, typer.Option("--once", help="End when the board has confirmed the update.")] = False) -> None:
     """The whole story: build, sign, flash, serve, boot, publish 1.1.0, and watch the board update itself.
 

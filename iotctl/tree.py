@@ -2,9 +2,11 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
+    modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
 
-A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`.
+A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
+also name a single file, `package/file.py`, and lines `- name name` after it leave definitions of that file out (see slim).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, mpy
+from iotctl import ROOT, mpy, names, slim, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota import versions
@@ -35,14 +37,23 @@ def collect(
     if not versions.valid(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
+    code: dict[str, str] = {}
+    unused = _requires(profile, source)
     for path, found in sorted(sources(profile, source).items()):
         if seen:
             seen(path)
         data = found.read_bytes()
-        if path.endswith(".py") and not py and path not in STARTERS:
-            files[path[:-3] + ".mpy"] = mpy.compile_source(data, path)
+        without = unused.get(path.removeprefix("lib/"))
+        if without:
+            data = slim.leave_out(data, sorted(without), path)
+        if _is_web(path):
+            files[path + ".gz"] = webfiles.packed(found)
+        elif path.endswith(".py") and not py and path not in STARTERS:
+            code[path] = data.decode()
         else:
             files[path] = data
+    for path, text in names.shorten(code).items():
+        files[path[:-3] + ".mpy"] = mpy.compile_source(text.encode(), path)
     files["profile.json"] = profile.raw
     files["version"] = version.encode() + b"\n"
     return files
@@ -54,7 +65,7 @@ def sources(profile: Profile, source: Path = ROOT) -> dict[str, Path]:
     found.update(_below(source / "platform" / "iot_platform", "iot_platform"))
     for name in profile.modules:
         found.update(_below(source / "modules" / name, f"modules/{name}"))
-    for package in _packages(profile, source):
+    for package in _requires(profile, source):
         found.update(_package(package, source))
     return found
 
@@ -75,6 +86,11 @@ def _below(folder: Path, board: str) -> dict[str, Path]:
     return {f"{board}/{path.relative_to(folder).as_posix()}": path for path in _walk(folder)}
 
 
+def _is_web(path: str) -> bool:
+    parts = path.split("/")
+    return parts[0] == "modules" and parts[2:3] == [webfiles.FOLDER]
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name in _SKIPPED or path.name.startswith(".") or path.name == REQUIRES:
@@ -85,21 +101,30 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _packages(profile: Profile, source: Path) -> list[str]:
-    """What goes to /lib: OTA's tar reader, and what the active modules name."""
-    names = {"tarfile"} if "ota" in profile.modules else set()
+def _requires(profile: Profile, source: Path) -> dict[str, set[str]]:
+    """What goes to /lib: OTA's tar reader, and what the active modules name; for each, the definitions that none of them uses."""
+    needed: dict[str, set[str]] = {"tarfile": set()} if "ota" in profile.modules else {}
     for module in profile.modules:
         requires = source / "modules" / module / REQUIRES
-        if requires.is_file():
-            lines = (line.partition("#")[0].strip() for line in requires.read_text().splitlines())
-            names.update(line for line in lines if line)
-    return sorted(names)
+        own: dict[str, set[str]] = {}
+        unused: set[str] = set()
+        for line in requires.read_text().splitlines() if requires.is_file() else []:
+            words = line.partition("#")[0].split()
+            if words[:1] == ["-"]:
+                unused.update(words[1:])
+            elif words:
+                unused = own.setdefault(words[0], set())
+        for name, without in own.items():
+            needed[name] = needed[name] & without if name in needed else without
+    return needed
 
 
 def _package(name: str, source: Path) -> dict[str, Path]:
     for place in (source / ".packages", source / "lib", ROOT / ".packages", ROOT / "lib"):
         if (place / name).is_dir():
             return _below(place / name, f"lib/{name}")
+        if (place / name).is_file():
+            return {f"lib/{name}": place / name}
         if (place / f"{name}.py").is_file():
             return {f"lib/{name}.py": place / f"{name}.py"}
     raise IotctlError(f"the package {name} is neither in .packages/ nor in lib/: run `make setup`")

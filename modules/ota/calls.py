@@ -15,7 +15,7 @@ def load_ota_cfg(ota):
     except (OSError, ValueError) as error:
         ota.warn("off: profile.json cannot be read:", error)
         return False
-    errors = profiles.check(profile)
+    errors = profiles.check(profile, ("ota",))
     if errors:
         ota.warn("off: profile.json: %s %s; expected: %s" % errors[0])
         return False

@@ -99,6 +99,7 @@ class Job:
             module.failures = 0
         if error or self.name not in _AT_START:
             self.platform.bus.publish("ota/error", error.reason if error else "")
+            self.platform.bus.publish("ota/message", error.message if error else "")
         self.store.save()
         self._plan(error)
 
@@ -187,6 +188,7 @@ class Job:
         self.enter("available")
         self.log("version %s is available, %s bytes" % (offer.version, offer.size))
         self.platform.bus.publish("ota/available", offer.version)
+        self.platform.bus.publish("ota/total", offer.size)
 
     def progress(self, done, total):
         """Publish the progress in percent; log every tenth."""

@@ -38,7 +38,7 @@ class Module(Base):
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self.started = 0
-        self.job = None
+        self.job = None  # job.Job, while one runs
         self._version = UNKNOWN
 
     # -- configuration
@@ -122,6 +122,26 @@ class Module(Base):
         self.enter("idle")
         self.platform.log("ota: cancelled")
         return True
+
+    def begin_upload(self):
+        """Claim ``archive`` for an upload: a job.Job with a buffer `view`; None when OTA is off or busy.
+
+        No other job runs until end_upload(), or until somebody cancels it: then it is no longer `job`.
+        """
+        return self.job if self.begin("upload") else None
+
+    def end_upload(self, upload):
+        """The upload is over; what lies in ``archive`` is the caller's affair."""
+        if self.job is upload:
+            self._stop_job()
+
+    def has_archive(self):
+        """True when something lies in ``archive`` that could be installed."""
+        return ota_boot.exists(self.archive)
+
+    def can_roll_back(self):
+        """True when there is a trial to end, or a kept version to go back to."""
+        return ota_boot.state == "trial" or bool(self.previous)
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""

@@ -42,12 +42,14 @@ def _finish(ota):
         yield from cleanup.after_confirm(ota)
         ota.enter("confirmed")
         ota.platform.bus.publish("ota/error", "")
+        ota.platform.bus.publish("ota/message", "")
         ota.log("confirmed: version %s stays" % ota.local_version())
     elif ota_boot.state == "undone":
         yield from cleanup.after_undo(ota)
         ota.enter("rolled_back")
         last = ota.store.get("last")
         ota.platform.bus.publish("ota/error", last["reason"])
+        ota.platform.bus.publish("ota/message", last["message"])
         versions_text = "rolled back from %s to %s:" % (last["version"], ota.local_version())
         ota.warn(versions_text, last["message"], "(%s)" % last["reason"])
     else:

@@ -22,6 +22,7 @@ class SerialLog:
     """One log for the whole board; usable before anything else runs."""
 
     level = INFO
+    count = 0  # lines since the start: the newest one in the history has the number count - 1
     _history = []
     _bytes = 0
     _subscribers = []
@@ -57,8 +58,8 @@ class SerialLog:
 
     @classmethod
     def history(cls):
-        """The lines that are still remembered, oldest first; an iterator, not a copy."""
-        return iter(cls._history)
+        """The lines that are still remembered, oldest first: the list itself, not a copy."""
+        return cls._history
 
     @classmethod
     def purge(cls):
@@ -94,6 +95,7 @@ class SerialLog:
     def _remember(cls, line):
         history = cls._history
         history.append(line)
+        cls.count += 1
         cls._bytes += len(line)
         while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
             cls._bytes -= len(history.pop(0))

@@ -114,6 +114,15 @@ class Module(Base):
         self.platform.prefs.save()
         self.start()
 
+    def addresses(self):
+        """All that this board may be called in a URL, in lower case: its addresses and names."""
+        name = self._host_name().lower()
+        found = [name, name + ".local"]
+        for interface in self._station, self._access_point:
+            if interface and interface.active():
+                found.append(interface.ifconfig()[0])
+        return found
+
     def status(self):
         ap = self._access_point
         return {"state": self.state, "ssid": self._ssid(), "access_point": bool(ap and ap.active())}

@@ -27,6 +27,10 @@ class Board:
         """Free bytes of the heap."""
         return gc.mem_free()
 
+    def mem_total(self):
+        """Bytes of the heap, free or not."""
+        return gc.mem_free() + gc.mem_alloc()
+
     def disk_free(self):
         """Free bytes of the disk."""
         status = os.statvfs("/")
@@ -50,6 +54,10 @@ class Board:
             if getattr(machine, constant, -1) == cause:
                 return name
         return "unknown"
+
+    def tcp_port(self, port):
+        """The port to listen on for `port`: the simulated board, which shares its computer's ports, has another one."""
+        return getattr(machine, "TCP_PORTS", {}).get(port, port)
 
     def reset(self):
         machine.reset()

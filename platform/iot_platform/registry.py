@@ -1,5 +1,7 @@
 """Loads the modules that the profile names. Adding a module is adding a folder: there is no table anywhere."""
 
+import gc
+
 SAFE = ("serial_log", "wifi", "ota", "web")  # all that runs in safe mode
 
 
@@ -7,6 +9,7 @@ def load(platform, names):
     """Import and make every module, in the order of `names`; returns {name: instance}. What fails is reported, not raised."""
     modules = {}
     for name in names:
+        gc.collect()  # what stays should not lie between pieces of garbage
         try:
             modules[name] = _load_one(platform, name)
         except Exception as error:  # whatever a module's import can raise: the others run on

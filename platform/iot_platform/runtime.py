@@ -17,7 +17,7 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
-_COLLECT_AFTER = 2_048  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
@@ -107,6 +107,7 @@ class Platform:
     def _start(self):
         from . import registry
 
+        gc.threshold(_COLLECT_AFTER)
         if self.prefs.warning:
             self._log.warning(self.prefs.warning)
         names = self.profile.get("activeModules", registry.SAFE)
@@ -118,12 +119,12 @@ class Platform:
         self.modules = {}
         self.modules.update(registry.load(self, names))
         for name in list(self.modules):
+            gc.collect()
             try:
                 self.modules[name].start()
             except Exception as error:
                 self.switch_off(name, "start", error)
         parts.forget("iot_platform", _STAYS)
-        gc.threshold(_COLLECT_AFTER)
         self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
         if self.profile.get("watchdog_s"):
             self.board.start_watchdog(self.profile["watchdog_s"] * 1000)

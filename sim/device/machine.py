@@ -15,6 +15,7 @@ DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
 
 _CAUSES = {"power": PWRON_RESET, "hard": HARD_RESET, "watchdog": WDT_RESET, "deepsleep": DEEPSLEEP_RESET, "soft": SOFT_RESET}
+TCP_PORTS = {80: int(os.getenv("SIM_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
 _RESET = 3  # the process's exit codes; the host starts it again
 _DEEPSLEEP = 5
 _libc = ffi.open(None)

@@ -22,7 +22,7 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from iotctl import bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
@@ -54,9 +54,9 @@ def stranger() -> keys.PrivateKey:
 
 
 @cache
-def sources() -> Files:
+def sources(modules: tuple[str, ...] = MODULES) -> Files:
     """The tree of this checkout, compiled, as iotctl makes it; the profile and the version are put in later."""
-    value = {"shortName": SHORT_NAME, "activeModules": [*MODULES]}
+    value = {"shortName": SHORT_NAME, "activeModules": [*modules]}
     return tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0")
 
 
@@ -158,7 +158,7 @@ class World:
         self.board = Board(self.folder / "board.img")
         self._published = int(time.time())
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.server.start()
         return self
 
@@ -199,14 +199,15 @@ class World:
         *,
         sequence: int | None = None,
         modules: tuple[str, ...] | None = None,
+        notes: str = "",
         **ota: Any,
     ) -> Release:
         """A signed release of the real sources with some `changes`."""
         profile = self.profile(modules, **ota)
-        files = changed(sources(), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
+        files = changed(sources(self.modules), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
         files = changed(files, changes or {})
         number = bundle.default_sequence(version) if sequence is None else sequence
-        made = bundle.make(profile, files, bundle.Options(version, number))
+        made = bundle.make(profile, files, bundle.Options(version, number, notes))
         if self.key:
             made = bundle.sign(made, self.key)
         return Release(version, number, files, made, bundle.pack(made))

@@ -19,7 +19,7 @@ from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 TREE = [
     "boot.py", "iot_platform/__init__.mpy", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy", "lib/tarfile.mpy", "main.py",
-    "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html", "modules/ota/__init__.mpy",
+    "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz", "modules/ota/__init__.mpy",
     "ota_boot.py", "profile.json", "version",
 ]  # fmt: skip
 
@@ -204,9 +204,9 @@ def test_sign_refuses_a_key_that_the_bundles_profile_does_not_pin(place: Place) 
 
 
 DAMAGE = {
-    "bad_digest": {"modules/door/www/index.html": b"<p>DOOR</p>\n"},
-    "bad_size": {"modules/door/www/index.html": b"<p>a door</p>\n"},
-    "bad_member": {"modules/door/www/index.html": None},
+    "bad_digest": {"modules/door/www/index.html.gz": bytes(len(gzip.compress(b"<p>door</p>\n")))},
+    "bad_size": {"modules/door/www/index.html.gz": gzip.compress(b"<p>another door</p>\n")},
+    "bad_member": {"modules/door/www/index.html.gz": None},
     "no_signature": {".release.sig": None},
     "bad_signature": {".release.sig": b"\1" * 384},
     "bad_bundle": {".release": None},

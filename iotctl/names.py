@@ -1,0 +1,116 @@
+"""Private names of device code, made few: a board keeps every name of every file that it has ever imported, for ever.
+
+MicroPython interns names in tables that are never freed and double in size when they are full: with some 1,260 names in them
+the next one costs 9 KB of heap in one piece. Names that a file keeps to itself, such as ``_check_header``, need not differ from
+those of another file: each file's become ``_0``, ``_1``, ... Lines stay, so tracebacks name the same file and line as before.
+
+Renamed are, in a file, its own top-level names, and the attributes and methods that no other file mentions; nothing that
+stands in a string. A class that inherits from another file's class keeps its attributes, and so does that file.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+
+def shorten(sources: Mapping[str, str]) -> dict[str, str]:
+    """The same sources by path, each with its own private names shortened."""
+    trees = {path: _parsed(source) for path, source in sources.items()}
+    taken = {name for tree in trees.values() for name in _strings_and_imports(tree)}
+    attributes = {path: dict.fromkeys(_attributes(tree)) for path, tree in trees.items()}
+    users = Counter(name for names in attributes.values() for name in names)
+    kin = _kin(trees)
+    shortened = {}
+    for path, source in sources.items():
+        own = [name for name in _defined(trees[path]) if name not in users]
+        own += [name for name in attributes[path] if _is_private(name) and users[name] == 1 and path not in kin]
+        names = [name for name in own if name not in taken]
+        shortened[path] = _renamed(source, {name: f"_{number}" for number, name in enumerate(names)})
+    return shortened
+
+
+def _parsed(source: str) -> ast.Module:
+    """Empty for what is no Python: the compiler will say so, with the line."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.Module([], [])
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _defined(tree: ast.Module) -> list[str]:
+    """The private names that a file defines at its top level, in their order."""
+    names: dict[str, None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = None
+        elif isinstance(node, ast.Assign) and not _is_const(node.value):  # a const() has no name on a board
+            names.update((target.id, None) for target in node.targets if isinstance(target, ast.Name))
+    return [name for name in names if _is_private(name)]
+
+
+def _is_const(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "const"
+
+
+def _attributes(tree: ast.Module) -> Iterator[str]:
+    """Every name that is, or may be, looked up in an object: attributes, methods, keywords."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword | ast.arg) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield inner.name
+                elif isinstance(inner, ast.Assign) and not _is_const(inner.value):
+                    yield from (target.id for target in inner.targets if isinstance(target, ast.Name))
+
+
+def _strings_and_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.JoinedStr):  # its parts are tokens since Python 3.12 only
+            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+
+
+def _kin(trees: Mapping[str, ast.Module]) -> set[str]:
+    """The files with a class that inherits from another file's class, and those others, if they have private attributes."""
+    kin: set[str] = set()
+    for path, tree in trees.items():
+        homes = dict(_imported(tree, path))
+        bases = [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+        for home in (homes.get(base.id, "") for base in bases if isinstance(base, ast.Name)):
+            found = [other for other in trees if home and other.endswith(home)]
+            if any(_is_private(name) for other in found for name in _attributes(trees[other])):
+                kin.update(found, [path])
+    return kin
+
+
+def _imported(tree: ast.Module, path: str) -> Iterator[tuple[str, str]]:
+    """Each name that a file imports from another one, and the end of that one's path."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            folder = path.rpartition("/")[0] + "/" if node.level else ""
+            for alias in node.names:
+                yield alias.asname or alias.name, folder + node.module.replace(".", "/") + ".py"
+
+
+def _renamed(source: str, names: Mapping[str, str]) -> str:
+    lines = source.splitlines(keepends=True)
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):
+        if token.type == tokenize.NAME and token.string in names:
+            row, begin, end = token.start[0] - 1, token.start[1], token.end[1]
+            lines[row] = lines[row][:begin] + names[token.string] + lines[row][end:]
+    return "".join(lines)

@@ -1,0 +1,94 @@
+"""What iotctl does to device code before it compiles it: unused definitions left out, private names shared by all files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iotctl import ROOT, names, slim, tree
+from iotctl.errors import IotctlError
+from iotctl.profile import Profile
+
+_LIBRARY = b"""import os
+
+def used():
+    return 1
+
+@staticmethod
+def unused():
+    return 2
+
+class Thing:
+    size = 3
+
+    def kept(self):
+        pass
+
+    def dropped(self):
+        pass
+"""
+
+
+def test_what_is_left_out_becomes_empty_lines_and_the_rest_keeps_its_line_numbers() -> None:
+    made = slim.leave_out(_LIBRARY, ["unused", "Thing.dropped", "Thing.size"], "x.py")
+    assert made.count(b"\n") == _LIBRARY.count(b"\n")
+    assert made.splitlines()[13] == _LIBRARY.splitlines()[13]
+    assert b"unused" not in made and b"dropped" not in made and b"size" not in made and b"@" not in made
+    compile(made, "x.py", "exec")
+
+
+def test_a_definition_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(IotctlError, match="has no Thing.other"):
+        slim.leave_out(_LIBRARY, ["Thing.other"], "x.py")
+
+
+def test_names_that_a_file_keeps_to_itself_are_shortened() -> None:
+    source = "_LIMIT = 3\ndef _check(n):\n    return n < _LIMIT\nclass A:\n    def __init__(self):\n        self._n = _check(1)\n"
+    short = names.shorten({"a.py": source})["a.py"]
+    space: dict[str, object] = {}
+    exec(short, space)
+    assert "_check" not in short and "_LIMIT" not in short and "_n " not in short
+    assert space["A"].__init__.__code__.co_firstlineno == 5  # type: ignore[attr-defined]
+    assert len({name for name in space if name.startswith("_") and not name.startswith("__")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("class A:\n    def _x(self):\n        pass\n", "def f(a):\n    return a._x()\n"),
+        ("def _x():\n    pass\n", "from a import _x\n"),
+        ("def _x():\n    pass\n", "print(getattr(object, '_x', None))\n"),
+        ("class A:\n    def _x(self):\n        pass\n", "from a import A\nclass B(A):\n    def _y(self):\n        pass\n"),
+    ],
+)
+def test_names_that_another_file_sees_stay(a: str, b: str) -> None:
+    assert names.shorten({"a.py": a, "b.py": b}) == {"a.py": a, "b.py": b}
+
+
+def test_two_names_of_one_file_never_become_one() -> None:
+    """For every file of the whole tree: as many different names after as before."""
+    value = {"shortName": "x", "activeModules": ["serial_log", "wifi", "ota", "web"]}
+    paths = tree.sources(Profile(Path("profile.json"), json.dumps(value).encode(), value))
+    sources = {path: found.read_text() for path, found in paths.items() if path.endswith(".py")}
+    for path, short in names.shorten(sources).items():
+        before, after = _words(sources[path], path), _words(short, path)
+        assert len(before) == len(after)
+        assert len(set(zip(before, after, strict=True))) == len(set(before)) == len(set(after)), path
+
+
+def _words(source: str, path: str) -> list[str]:
+    import io
+    import tokenize
+
+    return [token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.NAME]
+
+
+def test_microdot_goes_to_the_board_without_what_nobody_uses() -> None:
+    value = {"shortName": "x", "activeModules": ["web"]}
+    files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0", py=True)
+    assert sorted(path for path in files if path.startswith("lib/")) == ["lib/microdot/microdot.py"]
+    whole = (ROOT / ".packages" / "microdot" / "microdot.py").read_bytes()
+    text = files["lib/microdot/microdot.py"]
+    assert b"def start_server" in whole and b"def start_server" not in text and b"class Request" in text

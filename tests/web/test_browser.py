@@ -1,0 +1,422 @@
+"""The page in a real browser, on a simulated board: what an owner sees and does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.board import world as worlds
+from tests.web.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
+from tests.web.conftest import MODULES, PASSWORD, WebWorld
+
+MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
+PANEL = b"""
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "lamp"
+    panels = {"title": "Lamp <i>one</i>", "values": (("lamp/seconds", "On for", "s"), ("lamp/word", "Word", "")),
+              "actions": (("switch", "Switch"), ("off", "Off", "Really off?"))}
+
+    def start(self):
+        self.seconds = 0
+
+    def telemetry(self):
+        self.seconds += 1
+        return {"lamp/seconds": self.seconds, "lamp/word": "<img src=x onerror=alert(1)>"}
+
+    def on_command(self, command):
+        if command.path[:5] == "lamp/":
+            self.platform.log("lamp: told", command.path, "<script>alert(2)</script>")
+"""
+LAMP: worlds.Changes = {"modules/lamp/__init__.py": PANEL}
+WITH_LAMP = (*MODULES, "lamp")
+
+
+@pytest.fixture(scope="module")
+def lamp_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
+    """A board with a module that has a panel, for tests that leave it as it was."""
+    with WebWorld(tmp_path_factory.mktemp("lamp")) as made:
+        made.start(made.release("1.0.0", LAMP, modules=WITH_LAMP))
+        yield made
+
+
+@dataclass
+class Slowly:
+    """The update server sends archives in pieces, so that there is some progress to be seen."""
+
+    seconds: float
+
+    def __call__(self, handler: worlds.Handler) -> bool:
+        data = handler._find()
+        if data is None or not handler.path.endswith(".tar.gz"):
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        size = len(data) // 12 + 1
+        for at in range(0, len(data), size):
+            handler.wfile.write(data[at : at + size])
+            handler.wfile.flush()
+            time.sleep(self.seconds / 12)
+        return True
+
+
+def visit(browser: Browsers, world: WebWorld, section: str = "dashboard") -> Visitor:
+    """A new window, logged in, on one of the page's sections."""
+    visitor = browser.visit(world)
+    visitor.log_in()
+    visitor.go(section)
+    return visitor
+
+
+def test_the_first_load_is_light_and_the_second_comes_from_the_cache(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = browser.visit(lamp_world)
+    visitor.see("#login")
+    weigh = "() => performance.getEntries().filter((e) => e.transferSize !== undefined).map((e) => [e.name, e.transferSize])"
+    sizes = dict(visitor.page.evaluate(weigh))
+    print("first load:", sum(sizes.values()), "bytes", sizes)
+    parts = {name.rpartition("/")[2].partition("?")[0]: size for name, size in sizes.items()}
+    assert all(parts[name] > 0 for name in ("", "app.js", "style.css", "session"))  # the icon was there already, for the tab
+    icon = len(lamp_world.client(False).get("/icon.svg").body) + 600
+    assert sum(sizes.values()) + icon <= MAX_WEIGHT
+    visitor.page.reload()
+    visitor.see("#login")
+    again = dict(visitor.page.evaluate(weigh))
+    assert sum(size for name, size in again.items() if "?" in name) <= 600  # asked for again at most, not sent again
+
+
+def test_logs_in_and_sees_live_values(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = browser.visit(lamp_world)
+    visitor.allowed = {(401, "/api/login")}
+    expect(visitor.page.locator("nav")).to_be_hidden()
+    visitor.page.fill("#password", "not the password")
+    visitor.page.press("#password", "Enter")
+    visitor.see("#login-error", "not the password")
+    visitor.log_in()
+    page = visitor.page
+    expect(page.locator("#name")).to_have_text("sim-board")
+    expect(page.locator('[data-key="version"]')).to_have_text("1.0.0")
+    expect(page.locator('[data-key="ssid"]')).to_have_text("sim-network")
+    expect(page.locator("#signal")).to_have_attribute("aria-label", "Signal 4 of 4")
+    seconds = page.locator('[data-key="lamp/seconds"]')
+    expect(seconds).to_contain_text("s", timeout=PATIENCE_MS)
+    before = seconds.inner_text()
+    expect(seconds).not_to_have_text(before, timeout=PATIENCE_MS)
+    visitor.go("settings")
+    page.click("#logout")
+    visitor.see("#login")
+    page.reload()
+    visitor.see("#login")
+
+
+def test_a_reload_keeps_the_session_and_the_section(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world, "console")
+    visitor.page.reload()
+    visitor.wait_linked()
+    expect(visitor.page.locator("#console")).to_be_visible()
+    expect(visitor.page.locator("nav a[aria-current]")).to_have_text("Console")
+    assert visitor.page.title() == "Console · sim-board"
+
+
+def test_a_panels_action_reaches_its_module_and_a_question_is_asked_first(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world)
+    page, since = visitor.page, lamp_world.now()
+    page.get_by_role("button", name="Switch").click()
+    lamp_world.board.expect("lamp: told lamp/switch", 30, since)
+    page.get_by_role("button", name="Off", exact=True).click()
+    visitor.see("dialog", "Really off?")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_be_hidden()
+    page.get_by_role("button", name="Off", exact=True).click()
+    page.locator("#ask-yes").click()
+    lamp_world.board.expect("lamp: told lamp/off", 30, since)
+    assert lamp_world.lines_since(since).count("lamp: told") == 2  # not when the question was left without a yes
+
+
+def test_what_others_wrote_is_text(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world)
+    page = visitor.page
+    page.on("dialog", lambda dialog: visitor.problems.append("a script of a stranger ran"))
+    expect(page.locator(".panel h3")).to_have_text("Lamp <i>one</i>")
+    expect(page.locator('[data-key="lamp/word"]')).to_have_text("<img src=x onerror=alert(1)>", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Switch").click()
+    visitor.go("console")
+    expect(page.locator("#log", has_text="<script>alert(2)</script>")).to_be_visible(timeout=PATIENCE_MS)
+    lamp_world.type("<b>bold</b> ota </div><svg onload=alert(3)>")
+    assert page.locator("main img, main i:not(.signal i), #log svg, #log script, #log b b").count() == 0
+
+
+def test_the_console_shows_filters_pauses_copies_and_downloads(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world, "console")
+    page, log = visitor.page, visitor.page.locator("#log")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lamp_world.type("ota channel bad/name")
+    expect(log).to_contain_text("a channel's name is made of letters", timeout=PATIENCE_MS)
+    lamp_world.type("status")
+    expect(log).to_contain_text("running: ", timeout=PATIENCE_MS)
+
+    page.select_option("#level", "W")
+    expect(log).to_contain_text("a channel's name is made of letters")
+    expect(log).not_to_contain_text("running: ")
+    page.select_option("#level", "I")
+    page.fill("#filter", "FAILED: NONE")
+    expect(log.locator("div").first).to_contain_text("failed: none")
+    expect(log).not_to_contain_text("a channel's name")
+    page.click("#copy")
+    visitor.see("#toast", "Copied")
+    assert "failed: none" in page.evaluate("() => navigator.clipboard.readText()")
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "sim-board-log.txt"
+    assert "failed: none" in download.value.path().read_text()
+    page.fill("#filter", "")
+
+    page.click("#pause")
+    count = log.locator("div").count()
+    lamp_world.type("ota channel worse/name")
+    visitor.see("#log-note", "Paused. 1 new line.")
+    assert log.locator("div").count() == count
+    page.click("#pause")
+    expect(log.locator("div")).to_have_count(count + 1)
+
+    page.select_option("#level", "D")
+    lamp_world.type("ota cancel")
+    page.click("#clear")
+    expect(log.locator("div")).to_have_count(0)
+    page.select_option("#level", "I")
+
+
+def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.start()
+    visitor = visit(browser, web_world, "settings")
+    visitor.allowed = {(403, "/api/password"), (401, "/api/login")}
+    page = visitor.page
+    visitor.see("#wifi-state", "Connected to sim-network as 127.0.0.1")
+    page.click("#scan")
+    page.get_by_role("button", name="neighbour, signal 1 of 4, with a password").click()
+    expect(page.locator("#ssid")).to_have_value("neighbour")
+    page.fill("#wifi-password", "short")
+    visitor.allowed.add((400, "/api/wifi/join"))
+    page.locator("#join-form button").click()
+    visitor.see("#wifi-error", "8 to 63 characters")
+    page.fill("#ssid", "sim-network")
+    page.fill("#wifi-password", "simulated")
+    page.locator("#join-form button").click()
+    visitor.see("#toast", "The board joins sim-network")
+    visitor.see("#wifi-state", "Connected to sim-network")
+
+    mqtt = page.locator("#mqtt-form")
+    mqtt.get_by_label("Broker").fill("broker.example.org")
+    mqtt.get_by_label("Port").fill("8883")
+    mqtt.get_by_label("Password").fill("mqtt-secret")
+    mqtt.get_by_label("Encrypted").check()
+    mqtt.get_by_role("button").click()
+    visitor.see("#toast", "Saved")
+
+    form = page.locator("#password-form")
+    for old, new, again, said in [
+        (PASSWORD, "another-secret", "another-one", "not the same"),
+        ("wrong-password", "another-secret", "another-secret", "wrong"),
+        (PASSWORD, "another-secret", "another-secret", ""),
+    ]:
+        page.fill("#old", old)
+        page.fill("#new", new)
+        page.fill("#again", again)
+        form.get_by_role("button").click()
+        if said:
+            expect(form.locator(".error")).to_contain_text(said, timeout=PATIENCE_MS)
+    visitor.see("#toast", "The password has been changed")
+
+    since = web_world.now()
+    page.click("#restart")
+    page.locator("#ask-yes").click()
+    web_world.board.expect("web: listening on port", 60, since)
+    expect(page.locator("#uptime")).to_have_text("0 s", timeout=PATIENCE_MS)
+    visitor.wait_linked()
+    assert any("restarting" in text for text in visitor.seen()["banner"])
+    page.reload()
+    visitor.wait_linked()
+    expect(mqtt.get_by_label("Broker")).to_have_value("broker.example.org", timeout=PATIENCE_MS)
+    expect(mqtt.get_by_label("Port")).to_have_value("8883")
+    expect(mqtt.get_by_label("Password")).to_have_value("")
+    page.click("#logout")
+    visitor.log_in("another-secret")
+    assert "another-secret" not in web_world.board.console() and "mqtt-secret" not in web_world.board.console()
+
+
+def test_the_first_start_asks_for_a_network(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.wifi = None
+    web_world.flash(web_world.release("1.0.0"))
+    web_world.boot("web: listening on port")
+    visitor = browser.visit(web_world, 390, 844)
+    visitor.log_in()
+    visitor.see("#welcome", "Choose the network")
+    visitor.see("#wifi-state", "No network is chosen")
+    visitor.page.click("#scan")
+    visitor.page.get_by_role("button", name="sim-network, signal 4 of 4").click()
+    visitor.page.fill("#wifi-password", "simulated")
+    since = web_world.now()
+    visitor.page.press("#wifi-password", "Enter")
+    web_world.board.expect("wifi: connected to sim-network", 30, since)
+    visitor.see("#wifi-state", "Connected to sim-network")
+    expect(visitor.page.locator("#welcome")).to_be_hidden(timeout=PATIENCE_MS)
+
+
+def test_too_many_wrong_passwords_lock_the_login_for_a_while(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.start()
+    visitor = browser.visit(web_world)
+    visitor.allowed = {(401, "/api/login"), (429, "/api/login")}
+    page = visitor.page
+    button = page.locator("#login button")
+    for _attempt in range(8):
+        expect(button).to_be_enabled(timeout=PATIENCE_MS)
+        page.fill("#password", "guess number one")
+        page.press("#password", "Enter")
+        expect(page.locator("#login-error")).not_to_be_empty(timeout=PATIENCE_MS)
+        expect(page.locator("#login-error")).to_contain_text("password", timeout=PATIENCE_MS)
+        if "Too many" in page.locator("#login-error").inner_text():
+            break
+    visitor.see("#login-error", "Too many wrong passwords. Try again in")
+    expect(button).to_be_disabled()
+    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    visitor.log_in()
+    visitor.see("#dashboard")
+
+
+def test_two_browsers_at_once_and_the_one_without_a_stream_polls(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.web = {"password": PASSWORD, "max_streams": 1}
+    old, new = web_world.release("1.0.0", auto_install=False), web_world.release("1.1.0")
+    web_world.start(old)
+    web_world.offer(new)
+    first, second = visit(browser, web_world), visit(browser, web_world, "firmware")
+    second.allowed = {(503, "/api/events")}
+    expect(first.page.locator("#link")).to_have_text("Live")
+    expect(second.page.locator("#link")).to_have_text("Live, every 2 s")
+    second.page.click("#check")
+    second.see("#new-version", "Version 1.1.0 is available")
+    first.see("#offer", "Version 1.1.0 is available")
+    second.go("console")
+    web_world.type("status")
+    expect(second.page.locator("#log")).to_contain_text("failed: none", timeout=PATIENCE_MS)
+
+
+def test_updates_by_the_button_across_the_restart_and_rolls_back(browser: Browsers, web_world: WebWorld) -> None:
+    notes = "Closes at <b>dusk</b>."
+    old = web_world.release("1.0.0", keep_previous=True, auto_install=False)
+    new = web_world.release("1.1.0", keep_previous=True, auto_install=False, notes=notes)
+    web_world.start(old)
+    visitor, other = visit(browser, web_world, "firmware"), visit(browser, web_world)
+    page = visitor.page
+    expect(page.locator("#version")).to_have_text("1.0.0")
+    expect(page.locator("#rollback")).to_be_hidden()
+    expect(page.locator("#state")).to_have_text("Up to date")
+
+    web_world.offer(new)
+    page.click("#check")
+    visitor.see("#new-version", "Version 1.1.0 is available")
+    expect(page.locator("#notes")).to_have_text(notes)
+    expect(page.locator("#new-size")).to_contain_text("KB")
+    other.see("#offer", "Version 1.1.0 is available")
+    web_world.server.trick = Slowly(3.0)
+    page.get_by_role("button", name="Update to 1.1.0").click()
+    visitor.see("#result", "Version 1.1.0 is installed, works and stays.")
+    expect(page.locator("#version")).to_have_text("1.1.0")
+    expect(other.page.locator('[data-key="version"]')).to_have_text("1.1.0", timeout=PATIENCE_MS)
+    seen = visitor.seen()
+    print(seen)
+    wanted = ["Installing", "trial"]
+    assert [word for word in wanted if not any(word in text for text in seen["phase"])] == []
+    assert any("The board is restarting" in text for text in seen["banner"])
+    web_world.board.expect("confirmed: version 1.1.0 stays")
+    assert web_world.board.console().count("web: login") == 2  # nobody had to log in again
+
+    page.get_by_role("button", name="Roll back to 1.0.0").click()
+    visitor.see("dialog", "Go back to version 1.0.0?")
+    page.locator("#ask-yes").click()
+    visitor.see("#result", "Version 1.0.0 is installed, works and stays.")
+    expect(page.locator("#version")).to_have_text("1.0.0")
+
+
+def test_a_long_download_shows_how_far_it_is_and_can_be_cancelled(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.start()
+    web_world.offer(web_world.release("1.1.0"))
+    web_world.server.trick = Slowly(6.0)
+    visitor = visit(browser, web_world, "firmware")
+    page = visitor.page
+    page.click("#update")
+    visitor.see("#phase", "Downloading version 1.1.0")
+    visitor.see("#detail", "left")
+    visitor.see("#detail", " KB of ")
+    page.click("#cancel")
+    expect(page.locator("#progress")).to_be_hidden(timeout=PATIENCE_MS)
+    percents = [int(text) for text in visitor.seen()["meter"]]
+    assert percents == sorted(percents) and any(0 < percent < 100 for percent in percents)
+    expect(page.locator("#version")).to_have_text("1.0.0")
+
+
+def test_a_failing_release_is_shown_as_rolled_back_with_its_reason(browser: Browsers, web_world: WebWorld) -> None:
+    good = web_world.release("1.0.0", LAMP, modules=WITH_LAMP)
+    bad = web_world.release("1.1.0", {"modules/lamp/__init__.py": b"raise ValueError('no <b>bulb</b>')\n"}, modules=WITH_LAMP)
+    web_world.start(good)
+    web_world.offer(bad)
+    visitor = visit(browser, web_world, "firmware")
+    visitor.page.click("#update")
+    visitor.see("#result", "Version 1.1.0 was rolled back: the board runs 1.0.0 again.")
+    visitor.see("#result", "no <b>bulb</b>")
+    visitor.see("#result", "(module_failed)")
+    visitor.see("#result", "A module that ran before fails in the new version.")
+    expect(visitor.page.locator("#version")).to_have_text("1.0.0")
+    visitor.page.reload()
+    visitor.see("#result", "Version 1.1.0 was rolled back")
+    expect(visitor.page.get_by_role("button", name="Try again by force")).to_be_visible()
+
+
+def test_an_upload_is_refused_or_installed(browser: Browsers, web_world: WebWorld) -> None:
+    old = web_world.release("1.0.0")
+    web_world.start(old)
+    new = web_world.release("1.1.0", {"modules/extra.txt": b"hello"})
+    visitor = visit(browser, web_world, "firmware")
+    page = visitor.page
+    torn = new.archive[:-300] + bytes(300)
+    for name, data in [("holiday.tar.gz", b"\xff\xd8 a photo" * 4000), ("torn.tar.gz", torn)]:
+        since = web_world.now()
+        visitor.upload(name, data)
+        web_world.board.expect(r"install failed: .*\(bad_", 60, since)
+        visitor.see("#result", "Not updated.")
+        visitor.see("#result", "The file is damaged, or no release at all.")
+    expect(page.locator("#version")).to_have_text("1.0.0")
+    worlds.assert_tree(web_world.peek(), old.tree)
+
+    visitor.upload("1.1.0.tar.gz", new.archive)
+    visitor.see("#result", "Version 1.1.0 is installed, works and stays.")
+    expect(page.locator("#version")).to_have_text("1.1.0")
+    web_world.board.expect("confirmed: version 1.1.0 stays")
+    worlds.assert_tree(web_world.peek(), new.tree)
+
+
+def test_everything_can_be_done_with_the_keyboard(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = browser.visit(lamp_world)
+    page = visitor.page
+    visitor.see("#login")
+    expect(page.locator("#password")).to_be_focused()
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    visitor.wait_linked()
+    for name in (*SECTIONS[1:], SECTIONS[0]):
+        page.locator(f'nav a[href="#/{name}"]').focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(f"#{name}")).to_be_visible()
+        expect(page.locator(f"#{name}-h")).to_be_focused()
+        if name == "settings":
+            visitor.see("#mqtt-form")  # the last that is there
+        inside = page.locator(f"#{name} :is(a[href], button, input, select, [tabindex='0']):visible:not([disabled])").count()
+        reached = set()
+        for _press in range(inside + 1):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("() => document.activeElement.closest('section') && document.activeElement.outerHTML"))
+        assert len(reached - {None}) == inside, name
