@@ -68,7 +68,7 @@ class Module(Base):
         except (OSError, ValueError) as error:
             self.warn("off: profile.json cannot be read:", error)
             return False
-        errors = profiles.check(profile)
+        errors = profiles.check(profile, ("ota",))
         if errors:
             self.warn("off: profile.json: %s %s; expected: %s" % errors[0])
             return False
@@ -83,6 +83,11 @@ class Module(Base):
     @property
     def channel(self):
         return self.platform.prefs.get("ota.channel") or self.cfg.get("channel", "stable")
+
+    @property
+    def job(self):
+        """The name of the job that runs now, or None."""
+        return self._job_name if self._job else None
 
     @property
     def floor(self):
@@ -219,7 +224,7 @@ class Module(Base):
             "message": self.error.message if self.error else None,
             "last": last,
             "previous": self._kept(),
-            "job": self._job_name if self._job else None,
+            "job": self.job,
         }
 
     # -- lifecycle
@@ -356,6 +361,7 @@ class Module(Base):
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
         """
         sys.modules.pop("tarfile", None)
+        parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
 
     # -- the engine

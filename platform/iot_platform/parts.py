@@ -3,6 +3,8 @@
 import gc
 import sys
 
+PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # what stays of iot_platform; the rest comes and goes
+
 
 def forget(package, stays):
     """Forget the imported parts of `package` but for those named in `stays`: what nobody holds any more is free memory again."""

@@ -23,14 +23,26 @@ def load(path="/profile.json"):
     return value
 
 
-def check(profile):
-    """Every error: a list of ``(key, problem, expected form)``, empty for a good profile."""
-    errors = check_platform(profile)
-    if not errors and "ota" in profile["activeModules"]:
-        from modules.ota import config
+def check(profile, names=None):
+    """Every error: a list of ``(key, problem, expected form)``, empty for a good profile.
 
-        errors.extend(config.check(profile.get("ota")))
+    :param names: the modules whose sections are looked at; None for all active ones.
+    """
+    errors = check_platform(profile)
+    if not errors:
+        for name in profile["activeModules"]:
+            config = rules(name) if names is None or name in names else None
+            if config:
+                errors.extend(config.check(profile.get(name)))
     return errors
+
+
+def rules(name):
+    """The module's own ``config`` with ``check(section)``, or None where it has nothing to check."""
+    try:
+        return __import__("modules.%s.config" % name, None, None, ("check",))
+    except ImportError:
+        return None
 
 
 def check_platform(profile):

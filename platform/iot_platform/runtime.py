@@ -21,7 +21,6 @@ _COLLECT_AFTER = 8_192  # bytes of allocation: early, so that what stays does no
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
-_STAYS = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # the rest has done its work after the start
 _SAFE_AFTER = 3  # bad boots, one after the other
 
 
@@ -122,7 +121,7 @@ class Platform:
                 self.modules[name].start()
             except Exception as error:
                 self.switch_off(name, "start", error)
-        parts.forget("iot_platform", _STAYS)
+        parts.forget("iot_platform", parts.PLATFORM)
         gc.threshold(_COLLECT_AFTER)
         self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
         if self.profile.get("watchdog_s"):
