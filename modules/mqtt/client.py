@@ -1,205 +1,199 @@
-"""umqtt's robust client over a wire that never waits: a packet is read when it is there whole, and written when it can be.
+"""umqtt's robust client, made so that it never waits: a packet is read when all of it is there, and written when it can be.
 
-Reconnecting is a state of the module, not a loop in here: what umqtt would wait for, or try again for ever, is an OSError.
+Reconnecting is a state of the module, not a loop in here: where umqtt would try for ever there is an OSError. What umqtt takes
+for its socket is the client itself: writes go to a bounded queue, reads come out of one packet that has arrived.
 """
 
 import errno
 import time
 
+from micropython import const
 from umqtt import robust, simple
 
-_IN = 512  # bytes of the longest packet that is read; longer ones are thrown away
-_OUT = 2048  # bytes that may wait to be sent
-_ENDLESS = ("connect", "subscribe")  # of umqtt.simple: they wait for the broker, so they are replaced, and their memory is used
+_IN = const(384)  # bytes of the longest packet that is read; longer ones are thrown away
+_OUT = const(2048)  # bytes that may wait to be sent
+_HEAD = const(5)
 
-for _name in _ENDLESS:
-    if hasattr(simple.MQTTClient, _name):
-        delattr(simple.MQTTClient, _name)
+# What is replaced here, or not needed, gives its memory back (del would keep the value in the class's table). What stays of
+# umqtt builds and parses messages.
+for _name in ("__init__", "connect", "subscribe", "check_msg", "disconnect", "set_last_will"):
+    setattr(simple.MQTTClient, _name, None)
+robust.MQTTClient.delay = None
 
 
 class MqttError(Exception):
-    """Why there is no connection.
-
-    :param reason: one word: dns connect timeout tls connection_lost refused protocol.
-    :param message: a sentence for a person.
-    """
+    """Why there is no connection: `reason` is one of dns connect timeout tls connection_lost refused protocol."""
 
     def __init__(self, reason, message):
         super().__init__(message)
         self.reason = reason
 
 
-class Wire:
-    """What umqtt takes for its socket: writes go to a bounded queue, reads come out of one packet that is there already."""
+class Client(robust.MQTTClient):
+    """One connection, on a socket on which the broker has said yes already.
 
-    def __init__(self, sock):
-        self._sock = sock
-        self._view = memoryview(bytearray(_IN))
+    :param timeout_ms: how long the broker has for an answer.
+    :param callback: called with topic and message, both bytes; `retained` tells of what kind the message is.
+    """
+
+    def __init__(self, raw, keepalive_s, timeout_ms, callback):
+        self.sock = self
+        self.cb = callback
+        self.pid = 0
+        self.acked = True  # False while a message of QoS 1 is on its way
+        self.oversized = False  # True once a packet was too long
+        self._raw = raw
+        self._ping_ms = keepalive_s * 500
+        self._timeout_ms = timeout_ms
         self._out = bytearray()
         self._sending = b""  # TLS wants the same bytes again after a write that would have blocked
-        self._skip = 0
-        self.oversized = False  # True once a packet was too long
-        self.next()
+        self._view = memoryview(bytearray(_IN))
+        self._owed = 0  # answers that the broker owes
+        self._heard = self._asked = time.ticks_ms()
+        self._next()
 
-    @property
-    def idle(self):
-        """True when all has been sent."""
-        return not self._out and not self._sending
+    def work(self):
+        """Send and receive what can be now. True when there may be more; a message goes to the callback.
 
-    def setblocking(self, _on):
-        """It never blocks."""
-
-    def write(self, data, n=None):
-        if len(self._out) + len(data) > _OUT:
-            raise OSError(errno.ENOBUFS, "too much to send")
-        self._out.extend(data if n is None else data[:n])
-
-    def flush(self):
-        """Send what can be sent now."""
-        if not self._sending:
-            if not self._out:
-                return
-            self._sending, self._out = self._out, bytearray()
-        n = self._sock.write(self._sending)
-        if n:
-            self._sending = self._sending[n:]
-
-    def read(self, n):
-        """`n` bytes of the packet; OSError where it has no more."""
-        end = self._at + n
-        if n < 0 or end > self._need:
-            raise OSError(errno.EINVAL, "a malformed packet")
-        part = bytes(self._view[self._at : end])
-        self._at = end
-        return part
-
-    def packet(self):
-        """The first byte of the packet that has arrived whole, or None. next() makes room for the following one."""
-        if self._skip:
-            self._throw_away()
-            return None
-        while self._have < self._need:
-            n = self._sock.readinto(self._view[self._have : self._need])
-            if n is None:
-                return None
-            if not n:
-                raise OSError(errno.ECONNRESET, "closed by the broker")
-            self._have += n
-            if self._have == self._need and not self._known:
-                self._measure()
-        return None if self._skip else self._view[0]
-
-    def next(self):
-        self._have = self._at = 0
-        self._need = 2
-        self._known = False
-
-    def close(self):
-        self._sock.close()
-
-    def _measure(self):
-        """The packet's length follows its first byte: seven bits a byte, the last one below 128."""
-        last = self._need - 1
-        if self._view[last] & 0x80:
-            if last == 4:
-                raise OSError(errno.EINVAL, "a malformed packet")
-            self._need += 1
-            return
-        size = 0
-        for i in range(last, 0, -1):
-            size = size << 7 | self._view[i] & 0x7F
-        self._known = True
-        self._need += size
-        if self._need > _IN:
-            self._skip = size
-            self._have = self._need = 0
-
-    def _throw_away(self):
-        n = self._sock.readinto(self._view[: min(self._skip, _IN)])
-        if n is not None:
-            if not n:
-                raise OSError(errno.ECONNRESET, "closed by the broker")
-            self._skip -= n
-            if not self._skip:
-                self.oversized = True
-                self.next()
-
-
-class Client(robust.MQTTClient):
-    """One connection: as many of these as the board has connections, one after the other."""
-
-    def open(self, sock):
-        """Take over a connection on which the broker has said yes."""
-        self.sock = Wire(sock)
-        self.acked = True  # False while a message of QoS 1 is on its way
-        self.owed = 0  # answers that the broker owes
-        self.heard = self.asked = time.ticks_ms()
+        OSError or MqttError: the connection is of no use any more.
+        """
+        self.flush()
+        now = time.ticks_ms()
+        if not self._arrived():
+            if self._owed and time.ticks_diff(now, self._asked) > self._timeout_ms:
+                raise MqttError("timeout", "the broker has not answered for %d s" % (self._timeout_ms // 1000))
+            if not self._owed and time.ticks_diff(now, self._heard) > self._ping_ms:
+                self._owe()
+                self.ping()
+            return False
+        first = self._view[0]
+        self._heard = now
+        if first & 0xF0 == 0x30:
+            self.retained = first & 1
+            if not first & 6:  # nothing was asked for with more than QoS 0
+                self.wait_msg()
+        else:
+            self._answered(first, now)
+        self._next()
+        return True
 
     def reconnect(self):
-        """umqtt would try for ever here."""
-        raise OSError(errno.ENOTCONN, "not connected")
+        raise OSError(errno.ENOTCONN)
 
-    def subscribe(self, topic, qos=0):
-        """Ask for a topic; the broker's answer comes later."""
+    def subscribe(self, topic):
+        """Ask for a topic with QoS 0; the broker's answer comes later."""
         self._owe()
-        self.sock.write(bytes((0x82, 5 + len(topic), self.pid >> 8, self.pid & 0xFF)))
+        self.write(bytes((0x82, 5 + len(topic), self.pid >> 8, self.pid & 0xFF)))
         self._send_str(topic)
-        self.sock.write(bytes((qos,)))
-
-    def ping(self):
-        self._owe()
-        super().ping()
+        self.write(b"\0")
 
     def publish_surely(self, topic, data):
         """Publish with QoS 1; `acked` is True again when the broker has it."""
         self._owe()
         self.acked = False
         size = 4 + len(topic) + len(data)
-        self.sock.write(bytes((0x32, size) if size < 128 else (0x32, size & 0x7F | 0x80, size >> 7)))
+        self.write(bytes((0x32, size) if size < 128 else (0x32, size & 0x7F | 0x80, size >> 7)))
         self._send_str(topic)
-        self.sock.write(bytes((self.pid >> 8, self.pid & 0xFF)))
-        self.sock.write(data)
+        self.write(bytes((self.pid >> 8, self.pid & 0xFF)))
+        self.write(data)
 
-    def work(self, timeout_ms):
-        """Send and receive what can be now. True when there may be more; what arrives goes to the callback.
+    def idle(self):
+        """True when all has been sent."""
+        return not self._out and not self._sending
 
-        OSError or MqttError: the connection is of no use any more.
-        """
-        self.sock.flush()
-        first = self.sock.packet()
-        now = time.ticks_ms()
-        if first is None:
-            if self.owed and time.ticks_diff(now, self.asked) > timeout_ms:
-                raise MqttError("timeout", "the broker has not answered for %d s" % (timeout_ms // 1000))
-            if not self.owed and time.ticks_diff(now, self.heard) > self.keepalive * 500:
-                self.ping()
-            return False
-        self.heard = now
-        kind = first & 0xF0
-        if kind == 0x30:
-            self.retained = first & 1
-            if not first & 6:  # nothing else was asked for
-                self.wait_msg()
-        else:
-            self._answered(kind, now)
-        self.sock.next()
+    def flush(self):
+        """Send what can be sent now."""
+        if not self._sending:
+            self._sending, self._out = self._out, bytearray()
+        if self._sending:
+            n = self._raw.write(self._sending)
+            if n:
+                self._sending = self._sending[n:]
+
+    def farewell(self):
+        """Leave in good order: without the last will."""
+        try:
+            self.write(b"\xe0\0")
+            self.flush()
+        except OSError as error:
+            self.log(False, error)
+
+    def close(self):
+        self._raw.close()
+
+    # -- what umqtt does to its socket
+
+    def setblocking(self, _on):
+        """It never blocks."""
+
+    def write(self, data, n=None):
+        if len(self._out) + len(data) > _OUT:
+            raise OSError(errno.ENOBUFS)
+        self._out.extend(data if n is None else data[:n])
+
+    def read(self, n):
+        """`n` bytes of the packet; OSError where it has no more."""
+        end = self._at + n
+        if n < 0 or end > self._need:
+            raise OSError(errno.EINVAL)
+        part = bytes(self._view[self._at : end])
+        self._at = end
+        return part
+
+    # -- inside
+
+    def _arrived(self):
+        """True when a packet has arrived whole. One that is too long runs through the buffer, a bit at a time."""
+        while self._have < self._need:
+            at = self._have if self._need <= _IN else _HEAD
+            n = self._raw.readinto(self._view[at : min(self._need, _IN, at + self._need - self._have)])
+            if n is None:
+                return False
+            if not n:
+                raise OSError(errno.ECONNRESET)
+            self._have += n
+            if not self._body and self._have == self._need:
+                self._measure()
+            if self._need > _IN:
+                if self._have == self._need:
+                    self.oversized = True
+                    self._next()
+                return False
         return True
 
+    def _measure(self):
+        """The packet's length follows its first byte: seven bits a byte, the last one below 128."""
+        last = self._need - 1
+        if self._view[last] & 0x80:
+            if self._need == _HEAD:
+                raise OSError(errno.EINVAL)
+            self._need += 1
+            return
+        size = 0
+        for i in range(last, 0, -1):
+            size = size << 7 | self._view[i] & 0x7F
+        self._body = True
+        self._need += size
+
+    def _next(self):
+        self._have = self._at = 0
+        self._need = 2
+        self._body = False  # True once the packet's length is known
+
     def _owe(self):
-        if not self.owed:
-            self.asked = time.ticks_ms()
-        self.owed += 1
+        if not self._owed:
+            self._asked = time.ticks_ms()
+        self._owed += 1
         self.pid = self.pid % 65535 + 1
 
-    def _answered(self, kind, now):
-        self.owed = max(self.owed - 1, 0)
-        self.asked = now
-        self.sock.read(1 + 1)
-        if kind == 0x40:
+    def _answered(self, first, now):
+        """SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here."""
+        self._owed = max(self._owed - 1, 0)
+        self._asked = now
+        if first == 0x40:
             self.acked = True
-        elif kind == 0x90:
-            self.sock.read(2)
-            if self.sock.read(1)[0] & 0x80:
+        elif first == 0x90:
+            if self._view[self._need - 1] & 0x80:
                 raise MqttError("refused", "the broker does not let this board subscribe to its commands")
-        elif kind != 0xD0:
+        elif first != 0xD0:
             raise MqttError("protocol", "the broker sends what it must not")

@@ -4,22 +4,30 @@ import json
 import random
 import time
 
+_MAX = 256  # bytes
 _MAX_VERSION = 32
-BIRTH_MS = 5_000
+_BIRTH_MS = 5_000
 
 
-def received(mqtt, topic, data, retained):
-    """Deal with one message; garbage is a ValueError that says what it is."""
-    topic, text = topic.decode(), data.decode()  # MicroPython: UnicodeError is a ValueError
-    if topic == mqtt.BROADCAST:
+def received(mqtt, topic, data):
+    """Deal with one message; garbage is logged once."""
+    try:
+        if len(data) > _MAX:
+            raise ValueError("a message that is too long")
+        _received(mqtt, topic.decode(), data.decode())
+    except ValueError as error:  # what is no text is one in MicroPython
+        mqtt.once("ignored: %s" % error)
+
+
+def _received(mqtt, topic, text):
+    if topic == "iot-platform/version":
         _broadcast(mqtt, text)
     elif topic.startswith(mqtt.base + "/command/"):
-        if retained:
-            mqtt.once("a retained command is ignored: " + topic)
-        else:
-            _command(mqtt, topic[len(mqtt.base) + 9 :], text)
-    elif text == "online" and not retained:  # Home Assistant has started: all boards at once would be too much for it
-        mqtt.announce(random.getrandbits(10) * BIRTH_MS // 1024)
+        if mqtt.client.retained:
+            raise ValueError("a retained command, " + topic)
+        _command(mqtt, topic[len(mqtt.base) + 9 :], text)
+    elif text == "online" and not mqtt.client.retained:  # Home Assistant has started; all boards at once would be too much for it
+        mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
 
 
 def _broadcast(mqtt, version):
@@ -79,8 +87,17 @@ def _ota(mqtt, ota, path, text):
     return mqtt.reply(path, encode(False, "busy", "another job runs: %s" % (ota.job or ota.state)))
 
 
-def result(ota, path, restarted):
-    """How the job that `path` has started has ended, as the reply's text."""
+def settle(mqtt, ota):
+    """Reply with the result of the job that a command has started: it has ended."""
+    mqtt.reply(mqtt.pending, _result(ota, mqtt.pending, mqtt.restarted))
+    mqtt.pending = None
+    if mqtt.restarted:
+        mqtt.restarted = False
+        mqtt.platform.prefs.remove("mqtt.pending")
+        mqtt.platform.prefs.save()
+
+
+def _result(ota, path, restarted):
     if ota is None:
         return encode(False, "not_configured", "OTA does not run on this board")
     state = ota.state

@@ -23,7 +23,7 @@ _BUTTONS = (
 
 
 def messages(mqtt):
-    """Every discovery message: (topic, JSON). Generator."""
+    """Every discovery message: (topic, JSON), as bytes. Generator."""
     name = mqtt.platform.profile["shortName"]
     board = mqtt.platform.board.unique_id()
     common = _common(mqtt, name, board)
@@ -75,4 +75,4 @@ def _message(mqtt, component, name, value, common):
     """The topic and the text of one entity."""
     value["unique_id"] = "%s-%s" % (mqtt.base.replace("/", "-"), name)
     topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, mqtt.base.replace("/", "-"), name)
-    return topic, json.dumps(value)[:-1] + ", " + common
+    return topic.encode(), (json.dumps(value)[:-1] + ", " + common).encode()

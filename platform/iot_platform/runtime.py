@@ -61,6 +61,12 @@ class Platform:
         if self._restart is None:
             self._restart = (reason, time.ticks_add(time.ticks_ms(), BUSY_LIMIT_S * 1000))
 
+    def relax(self):
+        """Ask every module for the memory that it can do without for a while."""
+        for name in list(self.modules):
+            self._call(name, "relax")
+        gc.collect()
+
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
         self._log.exception(error, "module", name, "is switched off: it failed in", where)
