@@ -45,6 +45,8 @@ class Module(Base):
         self.view = None  # the buffer of the running job
         self._job = None
         self._job_name = ""
+        self._make = None  # makes the running job anew
+        self._relaxed = False  # True when it has been, for want of memory
         self._result = None
         self.lowest = 0  # bytes of free memory, the least that was seen during the job
         self._bytes = 0
@@ -374,6 +376,7 @@ class Module(Base):
         if self._job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
             self.debug("busy with", self._job_name, "so not:", name)
             return False
+        self._make, self._relaxed = job, False
         self._job_name, self._result, self.error = name, None, None
         self.lowest = self.platform.board.mem_free()
         self.view = files.buffer()
@@ -415,6 +418,9 @@ class Module(Base):
         """A job is over: free its memory, say how it ended, plan the next check."""
         self._job = self.view = None
         self.forget()
+        if error and error.reason == "no_memory" and not self._relaxed and self._job_name not in _AT_START:
+            self._again()
+            return
         self.error = error
         if error:
             self.enter("failed")
@@ -428,6 +434,14 @@ class Module(Base):
         if self.store:
             self.store.save()
         self._plan(error)
+
+    def _again(self):
+        """The job once more, after other modules have given back what they can do without meanwhile."""
+        self.log("short of memory: the other modules give back what they can, and once more")
+        self._relaxed = True
+        self.platform.relax()
+        self.view = files.buffer()
+        self._job = self._make()
 
     def _complete(self, name, job):
         """Run a job to its end here and now; its result, or None when it failed (see `error`)."""
