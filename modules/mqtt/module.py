@@ -48,11 +48,14 @@ class Module(Base):
         from .config import configure
 
         self._drop()
-        if configure(self):
+        wanted = configure(self)
+        self._forget()
+        if wanted:
+            from .client import Client  # noqa: F401 (what stays is loaded while the heap is whole)
+
             self.wait(0)
         else:
             self.enter("off")
-        self._forget()
 
     # -- for the other files of this one
 
