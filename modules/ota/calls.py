@@ -80,10 +80,10 @@ def set_channel(ota, channel):
 
 def _complete(ota, name, flag):
     """Run a job to its end here and now; its result, or None when it failed (see `error`)."""
-    if not ota.begin(name, flag):
+    job = ota.begin(name, flag)
+    if not job:
         ota.error = OtaError("busy" if ota.cfg else "not_configured", "OTA is busy" if ota.cfg else "OTA is off")
         return None
-    job = ota.job
     while job.running():
         job.step()
         ota.platform.board.feed()

@@ -40,6 +40,8 @@ class Job:
         self.name_on_server = module.name_on_server
         self.view = files.buffer()  # the one buffer of the job
         self.result = None
+        self._force = force
+        self._relaxed = False  # True once it had to start again for want of memory
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
         self._steps = 0
         self._job = jobs.start(self, name, force)
@@ -87,7 +89,11 @@ class Job:
     def _ended(self, error):
         """Free the job's memory, say how it ended, plan the next check."""
         module = self.module
-        self._job = self.view = None
+        self._job = None
+        if error and error.reason == "no_memory" and not self._relaxed and self.name not in _AT_START:
+            self._again()
+            return
+        self.view = None
         module.ended()
         module.error = error
         if error:
@@ -102,6 +108,16 @@ class Job:
             self.platform.bus.publish("ota/message", error.message if error else "")
         self.store.save()
         self._plan(error)
+
+    def _again(self):
+        """From the beginning, after other modules have given back what they can do without meanwhile."""
+        from . import jobs
+
+        self._relaxed = True
+        self.log("short of memory: the other modules give back what they can, and once more")
+        self.forget()
+        self.platform.relax()
+        self._job = jobs.start(self, self.name, self._force)
 
     def _plan(self, error):
         """The next check: after the interval, jittered; after a failure sooner, with a growing pause."""
@@ -229,6 +245,7 @@ class Job:
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
         """
         sys.modules.pop("tarfile", None)
+        parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
 
 

@@ -38,7 +38,7 @@ class Module(Base):
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self.started = 0
-        self.job = None  # job.Job, while one runs
+        self._job = None  # job.Job, while one runs
         self._version = UNKNOWN
 
     # -- configuration
@@ -50,6 +50,11 @@ class Module(Base):
     @property
     def channel(self):
         return self.platform.prefs.get("ota.channel") or self.cfg.get("channel", "stable")
+
+    @property
+    def job(self):
+        """The name of the job that runs now, or None."""
+        return self._job.name if self._job else None
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -85,18 +90,18 @@ class Module(Base):
 
     def request_check(self):
         """Check soon, and install if the profile lets it. False when OTA is off or busy with another update."""
-        if self.job and self.job.name in _AT_START:
+        if self._job and self._job.name in _AT_START:
             self.check_soon = True  # wifi is faster than the clean-up
             return True
-        return self.begin("check")
+        return bool(self.begin("check"))
 
     def request_update(self, force=False):
         """Check and install, whatever `auto_install` and `window` say. False when OTA is off or busy."""
-        return self.begin("update", bool(force))
+        return bool(self.begin("update", bool(force)))
 
     def request_install(self, force=False):
         """Install the bundle that lies in ``archive`` (an upload). False when OTA is off or busy."""
-        return self.begin("install", bool(force))
+        return bool(self.begin("install", bool(force)))
 
     def rollback(self):
         """Go back to the kept version, or end the trial of a new one. False when OTA is off or busy."""
@@ -104,7 +109,7 @@ class Module(Base):
             ota_boot.undo("by_hand", "the rollback was asked for")
             self.platform.request_reset("rolling back")
             return True
-        return self.begin("rollback")
+        return bool(self.begin("rollback"))
 
     def confirm(self):
         """Confirm the version on trial by hand. False when none is on trial."""
@@ -112,11 +117,11 @@ class Module(Base):
             return False
         self._stop_job()
         ota_boot.confirm()
-        return self.begin("trial")
+        return bool(self.begin("trial"))
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was downloaded stays for resuming."""
-        if not self.job or self.job.name in _AT_START or self.state == "rebooting":
+        if not self._job or self._job.name in _AT_START or self.state == "rebooting":
             return False
         self._stop_job()
         self.enter("idle")
@@ -126,14 +131,18 @@ class Module(Base):
     def begin_upload(self):
         """Claim ``archive`` for an upload: a job.Job with a buffer `view`; None when OTA is off or busy.
 
-        No other job runs until end_upload(), or until somebody cancels it: then it is no longer `job`.
+        No other job runs until end_upload(), or until somebody cancels it.
         """
-        return self.job if self.begin("upload") else None
+        return self.begin("upload")
 
     def end_upload(self, upload):
         """The upload is over; what lies in ``archive`` is the caller's affair."""
-        if self.job is upload:
+        if self._job is upload:
             self._stop_job()
+
+    def uploading(self, upload):
+        """False once the upload was cancelled."""
+        return self._job is upload
 
     def has_archive(self):
         """True when something lies in ``archive`` that could be installed."""
@@ -160,7 +169,7 @@ class Module(Base):
             "message": self.error.message if self.error else None,
             "last": self.store.get("last") if self.store else None,
             "previous": self.previous,
-            "job": self.job.name if self.job else None,
+            "job": self.job,
         }
 
     # -- lifecycle
@@ -183,8 +192,8 @@ class Module(Base):
         self.begin("trial" if ota_boot.state == "trial" else "clean_up")
 
     def tick(self):
-        if self.job:
-            self.job.advance()
+        if self._job:
+            self._job.advance()
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.request_check()
 
@@ -197,22 +206,22 @@ class Module(Base):
     # -- what jobs use
 
     def begin(self, name, force=False):
-        """Start a job for tick() to advance; False when OTA is off or another job runs."""
+        """Start a job for tick() to advance: a job.Job, or None when OTA is off or another job runs."""
         if not self.cfg:
             self.warn("off: see the profile")
-            return False
-        if self.job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
-            self.debug("busy with", self.job.name if self.job else self.state, "so not:", name)
-            return False
+            return None
+        if self._job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
+            self.debug("busy with", self.job or self.state, "so not:", name)
+            return None
         from .job import Job
 
         self.error = None
-        self.job = Job(self, name, force)
-        return True
+        self._job = Job(self, name, force)
+        return self._job
 
     def ended(self):
         """The job is over: its memory is free again."""
-        self.job = None
+        self._job = None
         self.forget()
 
     def enter(self, state):
@@ -233,6 +242,7 @@ class Module(Base):
 
     def forget(self):
         """Give back the memory of the parts that work only now and then; they are imported again when needed."""
+        parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
 
     def _calls(self):
@@ -241,6 +251,6 @@ class Module(Base):
         return calls
 
     def _stop_job(self):
-        if self.job:
-            self.job.close()
+        if self._job:
+            self._job.close()
             self.ended()

@@ -53,7 +53,7 @@ async def _receive(ota, claim, connection, request):
         view = claim.view
         while connection.left > 0:
             n = await connection.readinto(view)
-            if ota.job is not claim:
+            if not ota.uploading(claim):
                 raise Refused(409, "cancelled", "the upload was cancelled")
             f.write(view if n == len(view) else view[:n])
     if os.stat(ota.archive)[6] != request.content_length:
