@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.lab import Failed, Lab, Release
 from sim.board import BoardError
 
-_FLOOR_K, _CEILING_K = 48, 256
+_FLOOR_K, _CEILING_K = 40, 232
 _STORY = b"What one line more or less of a page costs, on the way to a board that goes on with its work.\n" * 49
 
 

@@ -1,19 +1,22 @@
 """A board, its server behind a link, and an owner with a key: what every measurement starts from.
 
-    with Lab(folder, modules=("serial_log", "wifi", "ota")) as lab:
-        old, new = lab.release("1.0.0", files), lab.release("1.1.0", files)
-        lab.flash(old, beside=lab.platform())
-        lab.power_on()
-        lab.offer(new)
-        update = lab.update("ota check", new)
+with Lab(folder, modules=("serial_log", "wifi", "ota")) as lab:
+    old, new = lab.release("1.0.0", files), lab.release("1.1.0", files)
+    lab.flash(old, beside=lab.platform())
+    lab.power_on()
+    lab.offer(new)
+    update = lab.update("ota check", new)
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import io
 import json
 import re
+import tarfile
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +32,7 @@ from sim.board import Board, BoardError, Counters
 
 NAME = "bench"
 DEVICE = Path(__file__).resolve().parent / "device"
-PATIENCE_S = 120
+PATIENCE_S = 400
 _ORDER = ("serial_log", "wifi", "ota", "web", "mqtt")
 _BROKEN = r"MemoryError|memory allocation failed|\(no_memory\)|is switched off|board is dead|^Traceback|^boot: "
 
@@ -131,9 +134,11 @@ class Lab:
         heap: str = "128k",
         size: int = 2 * 1024 * 1024,
         weather: Weather | None = None,
+        key: bool = True,
     ) -> None:
         self.folder = folder
         self.modules = modules
+        self.key = owner() if key else None
         self.site = folder / "site"
         (self.site / NAME).mkdir(parents=True)
         self.server = serve.Server(self.site)
@@ -153,7 +158,8 @@ class Lab:
     # -- the owner's side
 
     def profile(self) -> Profile:
-        """The profile of the boards here, with the owner's key pinned."""
+        """The profile of the boards here, with the owner's key pinned if there is one."""
+        pinned = {"public_keys": [keys.jwk(self.key)]} if self.key else {}
         value = {
             "shortName": NAME,
             "activeModules": list(self.modules),
@@ -165,28 +171,38 @@ class Lab:
                 "delete": [],
                 "check_interval_s": 86400,
                 "confirm_timeout_s": 20,
-                "public_keys": [keys.jwk(owner())],
+                **pinned,
             },
         }
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
 
-    def platform(self) -> Files:
-        """This checkout's tree with the modules of this lab, the bench's own among them."""
-        return platform_files(self.modules)
+    def platform(self, *without: str) -> Files:
+        """This checkout's tree with the modules of this lab, the bench's own among them, but for some modules."""
+        return platform_files(tuple(name for name in self.modules if name not in without))
 
     def release(self, version: str, files: Files) -> Release:
-        """A signed release of some files, and of profile.json and version."""
+        """A release of some files, and of profile.json and version; signed if there is a key."""
         profile = self.profile()
         whole = {**files, "profile.json": profile.raw, "version": version.encode() + b"\n"}
         made = bundle.make(profile, whole, bundle.Options(version, bundle.default_sequence(version)))
-        made = bundle.sign(made, owner())
+        if self.key:
+            made = bundle.sign(made, self.key)
         return Release(version, whole, made, bundle.pack(made))
 
     def offer(self, release: Release, deltas: int = 0) -> None:
         """Publish it with iotctl, with delta bundles from the last `deltas` releases."""
         path = self.folder / f"{release.version}.tar.gz"
         path.write_bytes(release.archive)
-        publish.publish(path, self.site, _options(deltas), owner())
+        publish.publish(path, self.site, _options(deltas), self.key)
+
+    def offer_latest(self, release: Release) -> None:
+        """Publish it as public-micropython-iot-platform does: one line, and a tar.gz as the usual tools make it."""
+        archive = _usual_archive(release.files)
+        name = f"firmware-{release.version}.tar.gz"
+        (self.site / NAME / name).write_bytes(archive)
+        needed_kb = -(-(len(archive) + sum(map(len, release.files.values()))) // 1024)
+        digest = hashlib.sha256(archive).hexdigest()
+        (self.site / NAME / "latest").write_text(f"{release.version};{name};{needed_kb};{len(archive)};{digest};\n")
 
     # -- the board's side
 
@@ -302,6 +318,21 @@ def can_publish_deltas() -> bool:
 def _options(deltas: int) -> publish.Options:
     more: dict[str, Any] = {"deltas": deltas} if deltas else {}
     return publish.Options(**more)
+
+
+def _usual_archive(files: Files) -> bytes:
+    out = io.BytesIO()
+    folders = {"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)}
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=9, format=tarfile.USTAR_FORMAT) as archive:
+        for folder in sorted(folders):
+            member = tarfile.TarInfo(folder)
+            member.type = tarfile.DIRTYPE
+            archive.addfile(member)
+        for path, data in sorted(files.items()):
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
 
 
 def _bytes(connections: list[Connection]) -> tuple[int, int, int]:

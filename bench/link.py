@@ -1,8 +1,8 @@
 """The link between a board and its server: a TCP relay on 127.0.0.1 that counts bytes, and can be slow, or break.
 
-    with Link(server.port, Weather(bytes_per_s=65536, request_ms=80)) as link:
-        ...                                  # the board talks to link.url
-        sum(c.wire_in for c in link.connections)
+with Link(server.port, Weather(bytes_per_s=65536, request_ms=80)) as link:
+    ...                                  # the board talks to link.url
+    sum(c.wire_in for c in link.connections)
 """
 
 from __future__ import annotations
