@@ -2,7 +2,6 @@
 
 import gc
 import os
-import random
 import sys
 import time
 
@@ -13,8 +12,6 @@ from . import files
 from .errors import OtaError, from_system
 
 _DAY = 86_400
-_FIRST_RETRY_S = 30
-_SOON_MS = 2_000
 _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
 _AT_START = ("trial", "clean_up")
@@ -40,6 +37,7 @@ class Job:
         self.name_on_server = module.name_on_server
         self.view = files.buffer()  # the one buffer of the job
         self.result = None
+        self.asked = False  # True when a trial has asked the server
         self._force = force
         self._relaxed = False  # True once it had to start again for want of memory
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
@@ -98,16 +96,16 @@ class Job:
         module.error = error
         if error:
             module.enter("failed")
-            module.failures += 1
             module.warn("%s failed: %s (%s)" % (self.name, error.message, error.reason))
             self.report_space()
-        elif self.name in ("check", "fetch", "update"):
-            module.failures = 0
         if error or self.name not in _AT_START:
             self.platform.bus.publish("ota/error", error.reason if error else "")
             self.platform.bus.publish("ota/message", error.message if error else "")
+        from . import plan
+
+        plan.after_job(self, error)
         self.store.save()
-        self._plan(error)
+        module.forget()
 
     def _again(self):
         """From the beginning, after other modules have given back what they can do without meanwhile."""
@@ -118,23 +116,6 @@ class Job:
         self.forget()
         self.platform.relax()
         self._job = jobs.start(self, self.name, self._force)
-
-    def _plan(self, error):
-        """The next check: after the interval, jittered; after a failure sooner, with a growing pause."""
-        module = self.module
-        if module.state == "rebooting":
-            return
-        if module.check_soon or (self.name == "clean_up" and self.platform.module("wifi") is None):
-            module.check_soon = False  # without wifi nobody says when there is a network: it may be there already
-            module.next_check = time.ticks_add(time.ticks_ms(), _SOON_MS)
-            return
-        pause = self.cfg.get("check_interval_s", _DAY)
-        if error and (error.kind == "transport" or error.reason == "no_memory"):
-            pause = min(pause, _FIRST_RETRY_S * 2 ** min(module.failures - 1, 10))
-            pause = max(pause, error.retry or 0)
-            self.log("next try in about %d s" % pause)
-        pause = min(pause, _DAY * 5)  # ticks_ms cannot look further ahead
-        module.next_check = time.ticks_add(time.ticks_ms(), pause * 1000 - random.getrandbits(10) * pause // 8)
 
     # -- what the board knows
 
@@ -155,9 +136,7 @@ class Job:
 
     def now(self):
         """Seconds since 1970, or None while the board does not know the time."""
-        if not self.platform.board.time_known():
-            return None
-        return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
+        return now(self.platform)
 
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
@@ -201,6 +180,7 @@ class Job:
 
     def available(self, offer):
         self.module.offered = offer.version
+        self.store.set("next", None)  # an update that is interrupted goes on soon
         self.enter("available")
         self.log("version %s is available, %s bytes" % (offer.version, offer.size))
         self.platform.bus.publish("ota/available", offer.version)
@@ -247,6 +227,13 @@ class Job:
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
+
+
+def now(platform):
+    """Seconds since 1970, or None while the board does not know the time."""
+    if not platform.board.time_known():
+        return None
+    return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
 
 
 def report_space(platform):

@@ -14,6 +14,7 @@ from iot_platform import parts
 from iot_platform.module import Module as Base
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
+_LATER_MS = 60_000  # a check that was due, but could not begin or was cancelled, comes so much later
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
@@ -33,8 +34,8 @@ class Module(Base):
         self.offered = None
         self.previous = None  # the kept version, once the clean-up after the start has looked
         self.percent = -1
-        self.failures = 0  # jobs that failed, one after the other
         self.bytes = 0  # that went over the wire since the start
+        self.online = False  # wifi has said that there is a network
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self.started = 0
@@ -90,10 +91,19 @@ class Module(Base):
 
     def request_check(self):
         """Check soon, and install if the profile lets it. False when OTA is off or busy with another update."""
-        if self._job and self._job.name in _AT_START:
-            self.check_soon = True  # wifi is faster than the clean-up
+        if self.job in _AT_START:
+            self.check_soon = True
             return True
         return bool(self.begin("check"))
+
+    def check_when_due(self):
+        """There is a network (again): plan the next check, if none is planned. When that comes is said in schedule."""
+        self.online = True
+        if not self._job and self.cfg and (self.next_check is None or (self.error and self.error.reason == "no_network")):
+            from . import plan
+
+            plan.at_start(self)
+            self.forget()
 
     def request_update(self, force=False):
         """Check and install, whatever `auto_install` and `window` say. False when OTA is off or busy."""
@@ -195,6 +205,7 @@ class Module(Base):
         if self._job:
             self._job.advance()
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
+            self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
             self.request_check()
 
     def telemetry(self):

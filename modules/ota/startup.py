@@ -27,6 +27,7 @@ def _trial(ota):
     ota.enter("trial")
     ota.log("version %s is on trial, boot %d" % (ota.local_version(), ota_boot.attempt))
     confirmed = yield from trial.watch(ota)
+    ota.asked = bool(ota_boot.header.get("checked"))
     if confirmed is False:
         ota.enter("rebooting")
         ota.warn("version %s is taken back: %s" % (ota.local_version(), ota_boot.reason()[1]))
