@@ -68,7 +68,7 @@ class Job:
         except (MemoryError, OSError) as error:
             self._ended(from_system(error))
         except Exception as error:  # a mistake of ours must not look like a job that ended well
-            self.platform.log("ota:", repr(error))
+            self.module.trace(error)
             self._ended(OtaError("internal", "the updater failed: %r" % error))
         return True
 

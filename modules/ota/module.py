@@ -251,6 +251,11 @@ class Module(Base):
 
         SerialLog.warning("ota:", *parts)
 
+    def trace(self, error):
+        from modules.serial_log import SerialLog
+
+        SerialLog.exception(error, "ota:")
+
     def forget(self):
         """Give back the memory of the parts that work only now and then; they are imported again when needed."""
         parts.forget("iot_platform", parts.PLATFORM)
