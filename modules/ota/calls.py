@@ -29,17 +29,17 @@ def load_ota_cfg(ota):
 
 
 def check_for_updates(ota, version_check):
-    return bool(_complete(ota, "fetch", not version_check))
+    return bool(complete(ota, "fetch", not version_check))
 
 
 def force_update(ota):
-    if _complete(ota, "update", True):
+    if complete(ota, "update", True):
         return "restarting to install version %s" % ota.offered
     return "not updated: %s" % ota.error if ota.error else "not updated: nothing to install"
 
 
 def install_new_firmware(ota, quiet):
-    _complete(ota, "stage", bool(quiet))
+    complete(ota, "stage", bool(quiet))
     return ota.state == "rebooting"
 
 
@@ -78,7 +78,7 @@ def set_channel(ota, channel):
     ota.platform.bus.publish("ota/channel", channel)
 
 
-def _complete(ota, name, flag):
+def complete(ota, name, flag):
     """Run a job to its end here and now; its result, or None when it failed (see `error`)."""
     job = ota.begin(name, flag)
     if not job:

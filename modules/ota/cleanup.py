@@ -20,6 +20,7 @@ def after_confirm(ota):
         ota.store.set("bundled", True)
     ota.store.set("wakes", None)
     ota.store.set("refused", None)
+    ota.store.set("no_delta", None)
     ota.store.set("last", {"version": header.get("new"), "from": header.get("old"), "result": "confirmed"})
     ota.store.save()
     yield from _replace_loader(ota)

@@ -75,6 +75,11 @@ class Connection:
                 return line[:-1]
             yield from self._fill()
 
+    def detach(self):
+        """``(socket, bytes that were read and not taken, wire_in, wire_out)``: the connection belongs to the caller now."""
+        sock, self._sock = self._sock, None
+        return sock, bytes(self._view[self._start : self._end]), self.wire_in, self.wire_out
+
     def close(self):
         if self._sock:
             self._sock.close()

@@ -34,8 +34,22 @@ def _decide(ota, value, source, force):
         return None
     else:
         check_refused(ota, version, source)
-    bundle = value["bundle"]
-    return Offer(version, sequence, bundle["file"], bundle["size"], bundle["sha256"], bundle.get("unpacked"), source=source)
+    full = _offer(value, value["bundle"], source)
+    delta = value.get("deltas", {}).get(ota.local_version())
+    return _offer(value, delta, source, full) if delta and _usable(ota, source) else full
+
+
+def _offer(value, found, source, full=None):
+    version, sequence, unpacked = value["version"], value["sequence"], found.get("unpacked")
+    return Offer(version, sequence, found["file"], found["size"], found["sha256"], unpacked, source=source, full=full)
+
+
+def _usable(ota, source):
+    """A delta is for boards that keep the list of what they run; and one that failed here is not tried again."""
+    from . import kept
+
+    running = kept.read_header(kept.RUNNING)
+    return bool(running) and running.get("version") == ota.local_version() and ota.store.get("no_delta") != source
 
 
 def _wanted(ota, value):

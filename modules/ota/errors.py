@@ -14,7 +14,7 @@ _TRANSPORT = (
 )
 _VERIFICATION = (
     "bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
-    "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer".split()
+    "bad_path protected_path bad_patch bad_digest bad_size expired bad_key version_mismatch not_newer".split()
 )
 _STORAGE = "no_space flash_error no_memory".split()
 

@@ -59,7 +59,6 @@ def download(ota, offer, path, view):
         ota.discard()
         raise
     ota.store.set("part", dict(part, done=True))
-    ota.store.save()
 
 
 def _transfer(ota, offer, path, view, held):
@@ -111,7 +110,6 @@ def _receive(ota, offer, path, view, held, running):
         elif held:
             ota.log("resuming the download at", held, "of", offer.size)
         part["etag"] = response.etag
-        ota.store.save()
         held = yield from _write(ota, offer, response, path, view, held, running)
     finally:
         ota.count(response)
@@ -135,5 +133,6 @@ def _write(ota, offer, response, path, view, held, running):
             held += n
             if held - synced >= _SYNC:
                 f.flush()
+                ota.store.save()  # only now is there something that a power cut leaves
                 synced = held
             ota.progress(held, offer.size)

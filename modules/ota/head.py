@@ -1,33 +1,48 @@
 """The head of a bundle: the list of its files, and the signature of that list."""
 
 import hashlib
+import os
 
 import ota_boot
 
-from . import files, sign, tar
+from . import files, tar
 from .errors import OtaError
-from .kept import LIST
+from .kept import LIST, SIGNATURE
 
 _MAX_LIST = 1024 * 1024
+_SIGNATURE = 384  # bytes
 
 
-def read(stream, keys, view):
-    """Copy ``.release`` to ``/.ota/list`` and check its signature. Generator; returns its SHA-256 and the signature or None.
+def read(stream, view):
+    """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256 and its signature, not checked yet, or None.
 
-    :param keys: the pinned keys; with none, any signature will do, and none at all.
+    A list that lies there already is not written again. If it turns out to be another one of the same size, it is deleted, and
+    None returned: read again from the beginning.
     """
     archive = tar.open_tar(stream)
     digest = yield from _save_list(archive, view)
-    return digest, _signature(archive, tar.following(archive), keys, digest)
+    return digest and (digest, _signature(archive, tar.following(archive)))
+
+
+def again(view):
+    """The same for the list and the signature of a stage. Generator."""
+    digest = yield from _digest(view)
+    signature = None
+    if ota_boot.exists(ota_boot.ota(SIGNATURE)):
+        with open(ota_boot.ota(SIGNATURE), "rb") as f:
+            signature = f.read(_SIGNATURE)
+    return digest, signature
 
 
 def _save_list(archive, view):
-    """Copy ``.release`` to flash and return its SHA-256, a hash object. Generator."""
+    """Copy ``.release`` to flash and return its SHA-256; None when another list of its size was there. Generator."""
     member = tar.following(archive)
     if member is None or member.name != ".release" or not tar.regular(member):
         raise OtaError("bad_bundle", "the archive does not begin with .release")
     if member.size > _MAX_LIST:
         raise OtaError("too_large", "the list of files has %d bytes" % member.size)
+    if files.file_size(ota_boot.ota(LIST)) == member.size:
+        return (yield from _same_list(archive, member, view))
     if files.blocks(member.size) * files.block_size() > files.free_bytes():
         raise OtaError("no_space", "no space for the list of files")
     digest = hashlib.sha256()
@@ -37,15 +52,31 @@ def _save_list(archive, view):
     return digest.digest()
 
 
-def _signature(archive, member, keys, digest):
-    """The raw signature if the archive carries one; refused unless a pinned key made it."""
+def _same_list(archive, member, view):
+    digest = hashlib.sha256()
+    yield from tar.copy(archive, member, view, digest, None)
+    digest = digest.digest()
+    if (yield from _digest(view)) == digest:
+        return digest
+    os.remove(ota_boot.ota(LIST))
+    return None
+
+
+def _digest(view):
+    running = hashlib.sha256()
+    with open(ota_boot.ota(LIST), "rb") as f:
+        n = f.readinto(view)
+        while n:
+            running.update(view[:n])
+            yield
+            n = f.readinto(view)
+    return running.digest()
+
+
+def _signature(archive, member):
+    """The raw signature if the archive carries one, else None."""
     if member is None or member.name != ".release.sig":
-        if keys:
-            raise OtaError("no_signature", "the release is not signed, but this board has a key")
         return None
-    if not tar.regular(member) or member.size != sign.KEY_BYTES:
-        raise OtaError("bad_signature", "the signature has not %d bytes" % sign.KEY_BYTES)
-    signature = tar.step(archive.extractfile(member).read, sign.KEY_BYTES)
-    if keys and not sign.verify_any(digest, signature, keys):
-        raise OtaError("bad_signature", "no pinned key signed this release")
-    return signature
+    if not tar.regular(member) or member.size != _SIGNATURE:
+        raise OtaError("bad_signature", "the signature has not %d bytes" % _SIGNATURE)
+    return tar.step(archive.extractfile(member).read, _SIGNATURE)

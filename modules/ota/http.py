@@ -115,6 +115,15 @@ class Response:
     def close(self):
         self._connection.close()
 
+    def detach(self):
+        """The socket, what has arrived of the body, and ``wire_in``, ``wire_out``: from now on the caller reads and closes it.
+
+        OtaError where the length of the body is not plain: then only read_into() knows where it ends.
+        """
+        if self._chunked or self.content_length is None:
+            raise bad("it does not say how long it is")
+        return self._connection.detach()
+
     def read_into(self, view):
         """Read the next bytes of the body into a memoryview; their number, 0 at the end. Generator."""
         if self._chunked and self._left == 0:

@@ -21,13 +21,13 @@ def check_firmware():
 class Gzip:
     """A decompressing reader whose errors are OtaErrors ``bad_bundle`` and ``no_memory``; close it to get its memory back.
 
-    :param path: the archive.
+    :param source: the archive's path, or a stream that can go back to its beginning: see stream.
     :param room: room.Room, the memory that is kept for it; None where memory is no question.
     """
 
-    def __init__(self, path, room=None):
+    def __init__(self, source, room=None):
         self._room = room
-        self._f = open(path, "rb")
+        self._f = open(source, "rb") if isinstance(source, str) else source
         if room:
             room.give()
         try:
@@ -63,6 +63,11 @@ class Gzip:
     def read(self, n):
         first, self._first = self._first or b"", None
         return first + self._guard(self._stream.read, n - len(first))
+
+    def finish(self):
+        """At the end of the archive: a stream checks that it was what was announced. A file on flash was checked before."""
+        if hasattr(self._f, "finish"):
+            self._f.finish()
 
     def close(self):
         self._f.close()

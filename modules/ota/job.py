@@ -145,7 +145,8 @@ class Job:
         from .rules import Rules
 
         expect = tuple(expect) if expect else None
-        return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, self.local_version())
+        version = self.local_version()
+        return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, version, self.excluded)
 
     def require_network(self):
         if self.platform.bus.get("wifi/connected") is False:

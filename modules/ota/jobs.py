@@ -14,7 +14,7 @@ from .errors import OtaError, from_system
 def start(ota, name, flag):
     """The generator of the job called `name`.
 
-    :param flag: force; quiet for `stage`, which has nothing to force.
+    :param flag: force; quiet for `stage`, which has nothing to force; repair for `verify`.
     """
     if name == "check":
         return update(ota, False, lambda: may_install(ota))
@@ -30,43 +30,66 @@ def start(ota, name, flag):
         return roll_back(ota)
     if name == "upload":
         return _upload()
+    if name in ("verify", "plan"):
+        return _care(ota, name, flag)
     return _after_start(ota)
 
 
 def update(ota, force, install):
     """Ask, download and verify; then install, if that is wanted and allowed now. Returns True when an update is ready."""
     ota.enter("checking")
-    offer = yield from _look(ota, force)
+    offer = yield from look(ota, force)
     ota.forget()
     if offer is None:
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
-    ota.available(offer)
-    try:
-        yield from _fetch(ota, offer, force)
-        ota.forget()
-        ota.enter("ready")
-        ota.log("version %s is ready to install" % offer.version)
-        if install():
-            yield from install_ready(ota, force)
-    except OtaError as error:
-        if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
-            ota.store.set("refused", [offer.source, error.reason, error.message])
-        raise
+    yield from bring(ota, offer, force, install)
     return True
+
+
+def bring(ota, offer, force, install):
+    """Take what is offered, or where that does not work, what can be taken in its place. Generator."""
+    ota.available(offer)
+    while offer:
+        try:
+            yield from take(ota, offer, force, install)
+            return
+        except OtaError as error:
+            offer = _other_way(ota, offer, error)
+
+
+def take(ota, offer, force, install):
+    """Download, verify and perhaps install what is offered. Generator."""
+    yield from _fetch(ota, offer, force)
+    ota.forget()
+    ota.enter("ready")
+    ota.log("version %s is ready to install" % offer.version)
+    if install():
+        yield from install_ready(ota, force)
+    else:
+        ota.store.save()
+
+
+def _other_way(ota, offer, error):
+    """What to try after a failure: another Offer. The error itself where there is none."""
+    from . import ways
+
+    return ways.other(ota, offer, error)
 
 
 def install_ready(ota, force=False, quiet=False):
     """Stage and commit what was downloaded, then ask the runtime for a restart."""
     part = ota.store.get("part") or {}
-    if not part.get("done") or files.file_size(ota.archive) is None:
+    staged = part.get("staged")
+    if not part.get("done") or files.file_size(ota_boot.ota("list") if staged else ota.archive) is None:
         raise OtaError("no_update", "no update has been downloaded")
     if part.get("legacy"):
         yield from _install(ota, lambda stage: _unpack(ota, part, stage), quiet)
     else:
+        read = _again if staged else _read
         rules = ota.rules(force or part.get("forced"), part.get("expect"))
-        yield from _install(ota, lambda stage: _read(ota, rules, stage), quiet)
+        yield from _install(ota, lambda stage: read(ota, rules, stage), quiet)
 
 
 def install_file(ota, force=False):
@@ -87,13 +110,19 @@ def roll_back(ota):
     _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
 
 
+def _care(ota, name, flag):
+    from . import care
+
+    return care.verify(ota, flag) if name == "verify" else care.plan(ota)
+
+
 def _after_start(ota):
     from . import startup
 
     return startup.after_start(ota)
 
 
-def _look(ota, force):
+def look(ota, force):
     """The server's answer, and for the trial of an update: whether there was one at all."""
     from . import check
 
@@ -121,13 +150,23 @@ def _fetch(ota, offer, force):
 
         yield from legacy.download(ota, offer)
         return
-    yield from _download(ota, offer)
-    ota.forget()
     expect = [offer.version, offer.sequence]
-    yield from _verify(ota, ota.rules(force, expect))
+    rules = ota.rules(force, expect)
+    if offer.streamed or (ota.store.get("part") or {}).get("staged") == offer.sha256:
+        offer.streamed = True
+        yield from _translated(_stream(ota, offer, rules))
+    else:
+        yield from _download(ota, offer)
+        ota.forget()
+        yield from _verify(ota, rules)
     part = ota.store.get("part")
     part["expect"], part["forced"] = expect, force
-    ota.store.save()
+
+
+def _stream(ota, offer, rules):
+    from . import direct
+
+    yield from direct.stream(ota, offer, rules)
 
 
 def _download(ota, offer):
@@ -142,8 +181,12 @@ def _verify(ota, rules):
     try:
         header, _none = yield from _translated(_read(ota, rules, None))
     except OtaError:
-        yield from _discard(ota)
+        yield from discard(ota)
         raise
+    verified(ota, header)
+
+
+def verified(ota, header):
     ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
 
@@ -166,6 +209,14 @@ def _open_archive(ota):
     return inflate.Gzip(ota.archive, ota.room)
 
 
+def _again(ota, rules, make_stage):
+    """The same with what lies in the stage already."""
+    from . import direct
+
+    target = make_stage()
+    return (yield from direct.again(ota, rules, target)), target
+
+
 def _unpack(ota, part, make_stage):
     """The same with an archive of the `latest` protocol."""
     from . import legacy
@@ -183,9 +234,11 @@ def _install(ota, unpack, quiet):
         ota.forget()
         header, target = yield from _translated(unpack(lambda: _stage(ota, quiet)))
         ota.forget()
+        yield from _translated(_recheck(ota, target))
+        ota.forget()
         yield from _translated(_commit(ota, target))
     except OtaError:
-        yield from _discard(ota)
+        yield from discard(ota)
         raise
     ota.discard()
     ota.store.save()
@@ -198,10 +251,16 @@ def _stage(ota, quiet):
     return Stage(ota.excluded, ota.view, _silent if quiet else ota.log, ota.give_up_previous)
 
 
+def _recheck(ota, target):
+    from . import recheck
+
+    yield from recheck.check(target, ota.keys)
+
+
 def _commit(ota, target):
     from . import journal
 
-    yield from journal.commit(target, ota.keys, ota.local_version(), ota.journal_header())
+    yield from journal.commit(target, ota.local_version(), ota.journal_header())
 
 
 def _clean_up(ota):
@@ -217,7 +276,7 @@ def _restart(ota, why):
     ota.platform.request_reset(why)
 
 
-def _discard(ota):
+def discard(ota):
     """What is refused leaves nothing behind."""
     ota.forget()
     ota.discard()

@@ -1,8 +1,6 @@
 """The commit: the journal of everything staged, sealed and renamed into force.
 
     /.ota/journal.new              the journal until it is committed; its format is ota_boot's
-
-What is committed is the stage: every staged file is hashed once more first.
 """
 
 import hashlib
@@ -11,31 +9,26 @@ import os
 
 import ota_boot
 
-from . import files, paths, sign
+from . import files, paths
 from .errors import OtaError
-from .kept import LIST, RUNNING, entries, target
-
-_MAX_PROFILE = 16 * 1024
+from .kept import CHANGES, LIST, RUNNING, entries
 
 
-def commit(stage, keys, old, header):
-    """Write the journal of a filled stage.Stage and commit it. Generator.
+def commit(stage, old, header):
+    """Write the journal of a filled stage.Stage, which recheck has checked, and commit it. Generator.
 
-    :param keys: the pinned keys of the running version.
     :param old: the running version, for the journal's header.
     :param header: more of that header: attempts, timeout_s, ran, checked (see ota_boot).
     """
-    if keys:
-        _check_profile(stage)
-    yield from _stage_list(stage)
-    yield from _check_stage(stage)
     journal = Journal(dict(header, old=old, new=stage.header["version"], sequence=stage.header["sequence"]))
     try:
         yield from _write(journal, stage)
     finally:
         journal.close()
-    if not journal.count:
+    if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
+    if stage.header["base"] is None:
+        yield from _stage_list(stage)
     yield from seal()
 
 
@@ -44,50 +37,26 @@ def _write(journal, stage):
         if ota_boot.exists(ota_boot.slot("stage", n)):
             yield from journal.put(n, entry["path"], stage.excluded)
         yield
-    yield from journal.put(stage.header["files"], ".ota/" + RUNNING, ())
+    yield from journal.put(stage.header["files"], stage.list_path, ())
     journal.next = stage.header["files"] + 1
-    yield from journal.removals(stage.excluded)
+    if stage.list_path != ".ota/" + CHANGES:
+        journal.delete(".ota/" + CHANGES)
+    yield from journal.removals(stage.complete(), stage.excluded)
     yield from journal.twins(stage.excluded)
     for name in stage.header["delete"]:
         yield from journal.delete_tree(name, stage.excluded)
 
 
-def _check_profile(stage):
-    """Where keys are pinned, the new profile must pin one that verifies this very release: no lock-out, no take-over."""
-    if paths.excluded("profile.json", stage.excluded):
-        return
-    keys = _new_profile().get("ota", {}).get("public_keys") or []
-    if not isinstance(keys, list) or not 0 < len(keys) <= sign.MAX_KEYS:
-        raise OtaError("bad_key", "the new profile pins no key")
-    if not sign.verify_any(stage.digest, stage.signature, keys):
-        raise OtaError("bad_key", "the new profile's keys do not verify this release")
-
-
-def _new_profile():
-    for n, entry in entries():
-        if entry["path"] == "profile.json":
-            staged = ota_boot.slot("stage", n)
-            return _load_profile(staged if ota_boot.exists(staged) else ota_boot.live("profile.json"), entry["size"])
-    raise OtaError("bad_key", "the release has no profile.json, so it pins no key")
-
-
-def _load_profile(path, size):
-    if size > _MAX_PROFILE:
-        raise OtaError("bad_key", "the new profile is larger than %d bytes" % _MAX_PROFILE)
-    with open(path) as f:
-        try:
-            profile = json.load(f)
-        except ValueError:
-            profile = None
-    if not isinstance(profile, dict) or not isinstance(profile.get("ota", {}), dict):
-        raise OtaError("bad_key", "the new profile is not a profile, so it pins no key")
-    return profile
-
-
 def _stage_list(stage):
-    """The list that will be kept, with the excluded entries marked, staged like a file of the tree. Generator."""
+    """The list that will be kept, with the excluded entries marked, staged like a file of the tree. Generator.
+
+    Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
+    """
     path = ota_boot.slot("stage", stage.header["files"])
     ota_boot.make_parents(path)
+    if not any(paths.excluded(entry["path"], stage.excluded) for _n, entry in entries()):
+        os.rename(ota_boot.ota(LIST), path)
+        return
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
         out.write(source.readline())
         for line in source:
@@ -97,16 +66,6 @@ def _stage_list(stage):
                 line = json.dumps(entry).encode() + b"\n"
             out.write(line)
             yield
-
-
-def _check_stage(stage):
-    """Hash every staged file once more. Generator."""
-    for n, entry in entries():
-        staged = target(n, entry)
-        if stage.wants(n) or ota_boot.exists(staged):
-            if not (yield from files.same(staged, entry["size"], entry["sha256"], stage.view)):
-                raise OtaError("flash_error", "%s changed on flash after it had been staged" % entry["path"])
-        yield
 
 
 class Journal:
@@ -125,23 +84,24 @@ class Journal:
         yield from self._clear_parents(path)
         self._entry(n, "+", files.exact(ota_boot.live(path)), path)
 
-    def removals(self, excluded):
+    def removals(self, new, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
-        new = entries()
         mine = next(new, None)
         for _n, old in entries(RUNNING):
-            while mine and paths.key(mine[1]["path"]) < paths.key(old["path"]):
+            while mine and paths.key(mine["path"]) < paths.key(old["path"]):
                 mine = next(new, None)
                 yield
-            listed = mine and mine[1]["path"] == old["path"]
+            listed = mine and mine["path"] == old["path"]
             if not listed and not old.get("excluded") and not _keep(old["path"], excluded):
-                self._delete(old["path"])
+                self.delete(old["path"])
             yield
 
     def twins(self, excluded):
         """An unlisted ``m.py`` or folder ``m/`` would be imported in place of the listed ``m.mpy``. Generator."""
         for _n, entry in entries():
             stem, _dot, suffix = entry["path"].rpartition(".")
+            if entry["size"] is None:  # a delta's word for a file that goes
+                continue
             if suffix == "mpy":
                 yield from self.delete_tree(stem + ".py", excluded)
             if suffix in ("py", "mpy") and files.is_folder(ota_boot.live(stem)):
@@ -166,7 +126,8 @@ class Journal:
         self._f.write("%d %s%d %s\n" % (n, kind, had, path))
         self.count += path[:5] != ".ota/"
 
-    def _delete(self, path):
+    def delete(self, path):
+        """A file goes, if it is there."""
         if files.exact(ota_boot.live(path)):
             self._entry(self.next, "-", True, path)
             self.next += 1
@@ -177,7 +138,7 @@ class Journal:
             return
         self._f.flush()
         if not any(path.lower() == other.lower() for _n, _put, _had, other in ota_boot.entries("journal.new")):
-            self._delete(path)
+            self.delete(path)
 
     def _clear_folder(self, path, excluded):
         """The files of a folder that becomes a file."""

@@ -12,7 +12,10 @@ _PIECE = 256
 
 
 def check(rules=None):
-    """Check ``/.ota/list``: header, entries, their order, count, sizes and tree digest. Generator; returns the header."""
+    """Check ``/.ota/list``: header, entries, their order, count, sizes and tree digest. Generator; returns the header.
+
+    The tree digest of a delta is that of the complete list, which only the board with the base can make: see merge.
+    """
     tree = hashlib.sha256()
     total = count = 0
     previous = None
@@ -20,20 +23,22 @@ def check(rules=None):
         header = release.parse_header(_line(f, release.MAX_HEADER))
         if rules:
             policy.check_header(header, rules)
+        delta = header["base"] is not None
         line = _line(f, release.MAX_LINE)
         while line:
-            entry = release.parse_entry(line, previous)
+            entry = release.parse_entry(line, previous, delta)
             if "excluded" in entry:
                 raise OtaError("bad_bundle", "an entry of the release has an unknown key")
             previous = entry["path"]
             count += 1
-            total += entry["size"]
-            tree.update(release.tree_line(entry))
+            total += entry["size"] or 0
+            if not delta:
+                tree.update(release.tree_line(entry))
             yield
             line = _line(f, release.MAX_LINE)
     if count != header["files"] or total != header["size"]:
         raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
-    if files.hexdigest(tree) != header["tree"]:
+    if not delta and files.hexdigest(tree) != header["tree"]:
         raise OtaError("bad_digest", "the list of files does not match its own digest")
     return header
 

@@ -3,8 +3,8 @@
 Every job is a generator, one at a time (see job). The methods of the first group run it to its end; those of the second leave
 it to tick(), one step a loop, so that everything else goes on.
 
-    check_for_updates() force_update() install_new_firmware()              blocking
-    request_check() request_update() rollback() confirm() cancel()         advanced by tick()
+    check_for_updates() force_update() install_new_firmware() verify() plan()          blocking
+    request_check() request_update() request_verify() request_plan() rollback()       advanced by tick()
 """
 
 import time
@@ -83,6 +83,22 @@ class Module(Base):
         """True when `min_free_space` bytes are free; logs and publishes free disk and free memory."""
         return self._calls().check_free_space(self, min_free_space)
 
+    def verify(self, repair=True):
+        """Compare every file with the list of the running version; a list of the damaged ones' paths, at most 32.
+
+        With `repair` the full bundle is fetched, and a restart asked for, as with any update. None when it failed: see `error`.
+        """
+        return self._calls().complete(self, "verify", bool(repair))
+
+    def plan(self):
+        """What an update would do now: a dict, or None when the server cannot be asked (see `error`).
+
+        ``from``, ``to`` (None when there is nothing to do), ``kind`` (full or delta), ``fetch`` and ``free`` in bytes; unless it
+        is an archive without a list, ``files`` and ``write`` (number and bytes of the files to be written), ``delete`` (files).
+        Only the list is fetched, and nothing is kept of it.
+        """
+        return self._calls().complete(self, "plan", False)
+
     def recursive_delete(self, path):
         """Delete a file or tree. OtaError for the root, for critical files, and for whatever escapes; True if it existed."""
         return self._calls().recursive_delete(self, path)
@@ -112,6 +128,14 @@ class Module(Base):
     def request_install(self, force=False):
         """Install the bundle that lies in ``archive`` (an upload). False when OTA is off or busy."""
         return bool(self.begin("install", bool(force)))
+
+    def request_verify(self, repair=True):
+        """verify() as a job: its result is logged, and on the bus as ``ota/damaged``. False when OTA is off or busy."""
+        return bool(self.begin("verify", bool(repair)))
+
+    def request_plan(self):
+        """plan() as a job: its result is logged. False when OTA is off or busy."""
+        return bool(self.begin("plan"))
 
     def rollback(self):
         """Go back to the kept version, or end the trial of a new one. False when OTA is off or busy."""

@@ -14,6 +14,7 @@ True
 """
 
 from .errors import OtaError
+from .excluded import excluded, inside, skips  # noqa: F401 - as much a part of this, in a file that may stay in memory
 
 MAX_PATH = 100
 LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
@@ -74,8 +75,10 @@ def key(path):
     return path.lower().replace("/", "\x00")
 
 
-def check_order(previous, path):
+def check_order(previous, path, whole=True):
     """Raise OtaError ``bad_member`` unless `path` may follow `previous` (None at the start).
+
+    :param whole: False for the list of a delta, where a file that goes may stand beside the folder that takes its name.
 
     Strictly ascending keys leave no room for a duplicate or a twin in another case, and put everything below a name
     right behind it: one look at the neighbour finds a name that is both file and folder.
@@ -85,19 +88,8 @@ def check_order(previous, path):
     before, now = key(previous), key(path)
     if now <= before:
         raise OtaError("bad_member", "%s is out of order or listed twice" % path)
-    if now.startswith(before + "\x00"):
+    if whole and now.startswith(before + "\x00"):
         raise OtaError("bad_member", "%s is listed as a file and as a folder" % previous)
-
-
-def inside(path, folder):
-    """True when `path` is `folder` or lies below it, compared without case."""
-    path, folder = path.lower(), folder.lower().rstrip("/")
-    return path == folder or path.startswith(folder + "/")
-
-
-def excluded(path, names):
-    """True when the profile's ``excluded_files`` keep an update away from `path`: a file or a whole folder."""
-    return any(inside(path, name.lstrip("/")) for name in names)
 
 
 def _allowed(c):

@@ -19,7 +19,7 @@ def check_header(header, rules):
     check_sequence(header["sequence"], rules.floor, rules.force)
     if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
         raise OtaError("expired", "the release has expired")
-    if header["base"] is not None:
+    if header["base"] is not None and header["base"] != rules.running:
         raise OtaError("wrong_base", "the bundle starts from version %s, not from what runs here" % header["base"])
     _check_firmware(header)
 

@@ -7,7 +7,7 @@ import ota_boot
 
 from . import files, paths
 from .errors import OtaError
-from .kept import LIST, entries, target
+from .kept import LIST, RUNNING, SIGNATURE, entries, target
 
 _METADATA = 16  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
 
@@ -20,6 +20,11 @@ def prepare(stage):
     yield from _claim(binascii.hexlify(stage.digest).decode())
     wanted, need = yield from _plan(stage)
     yield from _check_space(stage, need)
+    if stage.header["base"] is not None:
+        yield from _stage_list(stage)
+    if stage.keep and stage.signature:
+        with open(ota_boot.ota(SIGNATURE), "wb") as f:
+            f.write(stage.signature)
     return wanted
 
 
@@ -34,10 +39,13 @@ def _claim(digest):
 def _plan(stage):
     """Mark the entries that must be written; returns them and the blocks that they take. Generator."""
     wanted = bytearray(stage.header["files"] // 8 + 1)
-    need = _METADATA + files.blocks(os.stat(ota_boot.ota(LIST))[6])
+    size = os.stat(ota_boot.ota(LIST))[6]
+    if stage.header["base"] is not None:
+        size += os.stat(ota_boot.ota(RUNNING))[6]
+    need = _METADATA + files.blocks(size)
     folder = -1
     for n, entry in entries():
-        if not _skips(stage, entry["path"]):
+        if entry["size"] is not None and not paths.skips(entry["path"], stage.excluded):
             if not (yield from _have(stage, n, entry)):
                 wanted[n // 8] |= 1 << n % 8
                 need += files.blocks(entry["size"])
@@ -67,5 +75,7 @@ def _check_space(stage, need):
         raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
 
 
-def _skips(stage, path):
-    return path == "boot.py" or paths.excluded(path, stage.excluded)
+def _stage_list(stage):
+    from . import changes
+
+    yield from changes.stage_list(stage)

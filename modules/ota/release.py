@@ -1,10 +1,15 @@
 """The `.release` member: one JSON header line, then one JSON line a file, in the order in which the files follow.
 
+The list of a delta has only what is not the same in its base: ``patch`` in an entry says that a patch follows instead of the
+file, and an entry whose size is null, without a digest, that the file goes.
+
 This file decides what is valid; it opens nothing and writes nothing. Host and board use the same code.
 
 >>> parse_entry('{"path":"main.py","size":3,"sha256":"' + "0" * 64 + '"}', None)["size"]
 3
 """
+
+import json
 
 from iot_platform.profile import name_ok
 
@@ -20,6 +25,8 @@ MAX_NOTES = 2048
 
 _HEADER = "format name version sequence base tree micropython mpy created expires notes files size delete".split()
 _ENTRY = ("path", "size", "sha256")
+_GONE = ("path", "size")
+_NO_PATCH = ("0" * 64, 0)
 
 
 def parse_header(line):
@@ -45,18 +52,35 @@ def parse_header(line):
     return header
 
 
-def parse_entry(line, previous):
+def parse_entry(line, previous, delta=False):
     """One file's entry as a dict; `previous` is the path before it, or None. OtaError otherwise."""
     entry = _object(line, MAX_LINE, "bad_bundle", "an entry of the release")
-    _keys(entry, _ENTRY, ("excluded",), "an entry of the release")
+    gone = delta and "size" in entry and entry["size"] is None
+    _keys(entry, _GONE if gone else _ENTRY, () if gone else ("patch",) if delta else ("excluded",), "an entry of the release")
     path = entry["path"]
     paths.check_member(path)
-    paths.check_order(previous, path)
-    if not is_whole(entry["size"], MAX_FILE):
-        raise OtaError("bad_bundle", "the size of %s is not a size" % path)
-    if not is_digest(entry["sha256"]):
-        raise OtaError("bad_bundle", "the sha256 of %s is not a digest" % path)
+    paths.check_order(previous, path, not delta)
+    if not gone:
+        if not is_whole(entry["size"], MAX_FILE):
+            raise OtaError("bad_bundle", "the size of %s is not a size" % path)
+        if not is_digest(entry["sha256"]):
+            raise OtaError("bad_bundle", "the sha256 of %s is not a digest" % path)
+        _check_patch(path, entry.get("patch", _NO_PATCH))
     return entry
+
+
+def line(entry, excluded=False):
+    """An entry as `iotctl` writes it, and as a board keeps it: bytes with their line feed."""
+    if entry["size"] is None:
+        return ('{"path":"%s","size":null}\n' % entry["path"]).encode()
+    mark = ',"excluded":true' if excluded else ""
+    return ('{"path":"%s","size":%d,"sha256":"%s"%s}\n' % (entry["path"], entry["size"], entry["sha256"], mark)).encode()
+
+
+def header_line(header):
+    """The header of a complete list likewise."""
+    pairs = ['"%s":%s' % (key, json.dumps(header[key], separators=(",", ":"))) for key in _HEADER]
+    return ("{%s}\n" % ",".join(pairs)).encode()
 
 
 def tree_line(entry):
@@ -77,6 +101,12 @@ def _keys(value, required, optional, what):
     for key in value:
         if key not in required and key not in optional:
             raise OtaError("bad_bundle", "%s has an unknown key" % what)
+
+
+def _check_patch(path, value):
+    """``[digest of the base, bytes on the wire]``."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not is_digest(value[0]) or not is_whole(value[1], MAX_FILE):
+        raise OtaError("bad_bundle", "the patch of %s is not a digest and a size" % path)
 
 
 def _check_numbers(header):

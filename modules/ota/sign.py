@@ -49,6 +49,14 @@ def verify_any(digest, signature, keys):
     return False
 
 
+def check(digest, signature, keys):
+    """OtaError ``no_signature`` or ``bad_signature`` unless one of the pinned `keys` signed a release with this digest."""
+    if signature is None:
+        raise OtaError("no_signature", "the release is not signed, but this board has a key")
+    if not verify_any(digest, signature, keys):
+        raise OtaError("bad_signature", "no pinned key signed this release")
+
+
 def _base64url(text):
     if not isinstance(text, str) or len(text) != KEY_BYTES * 4 // 3:  # 384 is a multiple of 3: never any padding
         raise OtaError("bad_key", "a key's n must be base64url of 384 bytes")

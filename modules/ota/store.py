@@ -5,6 +5,7 @@
     published    {channel: counter} of the newest channel file seen; older ones are refused as replayed
     etag         [channel, etag] of the last answer, if that led to "nothing to do"
     refused      digest of the channel file whose bundle was refused, and why: not fetched again until it changes
+    no_delta     digest of the channel file whose delta could not be used here: the full bundle is taken instead
     failed       {sequence: [version, reason, text, tries]}: not tried again unless forced
     part         what lies in the download file: see fetch
     last         {"version", "result", "reason", "message"} of the last update

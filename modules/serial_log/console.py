@@ -5,7 +5,7 @@ from modules.serial_log import DEBUG, ERROR, INFO, WARNING, SerialLog
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _HELP = (
     "commands: status | values | log LEVEL | purge | reset | "
-    "ota check|update|force|install|rollback|confirm|cancel|status|channel NAME"
+    "ota check|update|force|install|verify|plan|rollback|confirm|cancel|status|channel NAME"
 )
 
 
@@ -38,6 +38,8 @@ def _ota(ota, verb, words):
         "update": ota.request_update,
         "force": lambda: ota.request_update(True),
         "install": ota.request_install,
+        "verify": ota.request_verify,
+        "plan": ota.request_plan,
         "rollback": ota.rollback,
         "confirm": ota.confirm,
         "cancel": ota.cancel,
