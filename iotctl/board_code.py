@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -29,14 +30,26 @@ def tarfile() -> ModuleType:
     return module
 
 
-def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Base:
+    """What runs on the board that takes a delta: its version, its list and its files."""
+
+    version: str
+    listing: bytes
+    files: dict[str, bytes]
+
+
+def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int, base: Base | None = None) -> dict[str, Any]:
     """The header of a bundle that a board called `name` with these pinned `keys` takes; OtaError says why it does not.
 
     The archive must unpack (see bundle.read), for CPython's errors of decompression are not those that a board knows.
+
+    :param base: what runs there, for a delta.
     """
-    accepted = rules.Rules(name, keys, now=now)
+    accepted = rules.Rules(name, keys, now=now, running=base.version if base else None)
     view = memoryview(bytearray(64 * 1024))
     with tempfile.TemporaryDirectory() as folder, _board_at(folder):
+        _flash(Path(folder), base)
         steps = bundle.read(lambda: inflate.Gzip(str(path)), accepted, view)
         try:
             while True:
@@ -44,6 +57,12 @@ def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int) -> 
         except StopIteration as end:
             header: dict[str, Any] = end.value
             return header
+
+
+def _flash(folder: Path, base: Base | None) -> None:
+    for path, data in {**base.files, ".ota/release": base.listing}.items() if base else ():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
 
 
 @contextmanager

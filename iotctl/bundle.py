@@ -18,8 +18,9 @@ from iotctl import board_code, keys, mpy
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota import paths, release
+from modules.ota import paths, policy, release
 from modules.ota.errors import OtaError
+from modules.ota.rules import Rules
 
 Header = dict[str, Any]
 WINDOW = 12  # bits: a board needs 16 KB of heap to unpack it
@@ -76,6 +77,8 @@ class Verdict:
     files: int
     size: int
     signature: str  # "good", "unsigned" or "not checked"
+    base: str | None = None  # the version that a delta starts from
+    patches: str = "none"  # of a delta: "good", or "not checked" where its base was not given
 
 
 def default_sequence(version: str) -> int:
@@ -132,7 +135,7 @@ def pack(bundle: Bundle) -> bytes:
     members = [(".release", bundle.listing)]
     if bundle.signature is not None:
         members.append((".release.sig", bundle.signature))
-    members += [(entry["path"], bundle.files[entry["path"]]) for entry in bundle.entries]
+    members += [(entry["path"], bundle.files[entry["path"]]) for entry in bundle.entries if entry["size"] is not None]
     return gzip(tar(members))
 
 
@@ -154,16 +157,35 @@ def read(path: Path) -> Bundle:
     return bundle
 
 
-def verify(path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = None) -> Verdict:
+def verify(
+    path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = None, base: Path | None = None
+) -> Verdict:
     """Check a bundle with the board's own code; OtaError says what a board would say.
 
     :param name: the board's shortName, or None for whatever the bundle is for.
     :param pinned: the keys of which one must have signed it, or None to leave the signature alone.
+    :param base: for a delta, the full bundle of the version that it starts from: only with it can patches be checked.
     """
     bundle = read(path)
-    header = board_code.read_bundle(path, name or bundle.header["name"], pinned or [], int(time.time()))
-    state = "unsigned" if bundle.signature is None else "good" if pinned else "not checked"
-    return Verdict(header["name"], header["version"], header["sequence"], header["files"], header["size"], state)
+    header = bundle.header
+    name = name or header["name"]
+    if header["base"] is None or base:
+        running = read(base) if base else None
+        known = board_code.Base(running.header["version"], running.listing, running.files) if running else None
+        board_code.read_bundle(path, name, pinned or [], int(time.time()), known)
+    else:
+        _check_delta(bundle, name, pinned)
+    patched = [entry for entry in bundle.entries if "patch" in entry]
+    return Verdict(
+        header["name"],
+        header["version"],
+        header["sequence"],
+        header["files"],
+        header["size"],
+        "unsigned" if bundle.signature is None else "good" if pinned else "not checked",
+        header["base"],
+        "none" if not patched else "good" if base else "not checked",
+    )
 
 
 def gzip(data: bytes) -> bytes:
@@ -205,12 +227,33 @@ def _check_list(bundle: Bundle) -> None:
     lines = bundle.listing.split(b"\n")
     if lines[-1]:
         raise OtaError("bad_bundle", "the last line of .release is not ended")
-    release.parse_header(lines[0])
+    delta = release.parse_header(lines[0])["base"] is not None
     previous = None
     for line in lines[1:-1]:
-        previous = release.parse_entry(line, previous)["path"]
-        if previous not in bundle.files:
+        entry = release.parse_entry(line, previous, delta)
+        previous = entry["path"]
+        if entry["size"] is not None and previous not in bundle.files:
             raise OtaError("bad_member", f"{previous} is listed, but not in the archive")
+
+
+def _check_delta(bundle: Bundle, name: str, pinned: list[keys.Jwk] | None) -> None:
+    """What can be said of a delta without its base: its list and signature, its whole files, the sizes of its patches."""
+    policy.check_header(bundle.header, Rules(name, now=int(time.time()), running=bundle.header["base"]))
+    if pinned and bundle.signature is None:
+        raise OtaError("no_signature", "the release is not signed, but this board has a key")
+    if pinned and not keys.verifies(bundle.listing, bundle.signature or b"", pinned):
+        raise OtaError("bad_signature", "no pinned key signed this release")
+    listed = [entry for entry in bundle.entries if entry["size"] is not None]
+    if len(bundle.entries) != bundle.header["files"] or sum(entry["size"] for entry in listed) != bundle.header["size"]:
+        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    if [entry["path"] for entry in listed] != list(bundle.files):
+        raise OtaError("bad_member", "the archive contains what the release does not list, or in another order")
+    for entry in listed:
+        data = bundle.files[entry["path"]]
+        if len(data) != (entry["patch"][1] if "patch" in entry else entry["size"]):
+            raise OtaError("bad_size", f"{entry['path']} has another size than announced")
+        if "patch" not in entry and hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise OtaError("bad_digest", f"{entry['path']} is not what was announced")
 
 
 def _tar_blocks(members: list[tuple[str, bytes]]) -> Iterator[bytes]:

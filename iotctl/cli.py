@@ -194,6 +194,7 @@ def verify(
     of: Annotated[Path | None, typer.Option("--profile", help="Check it as a board with this profile would.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Public or private key (PEM) that must have signed it.")] = None,
     passphrase: PassphraseOption = None,
+    base: Annotated[Path | None, typer.Option("--base", help="For a delta: the full bundle that it starts from.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a bundle offline, with the board's own code, and say what is wrong.
@@ -206,11 +207,13 @@ def verify(
         raise IotctlError("give --profile or --key, not both", 2)
     board = profile.read_good(of, None) if of else None
     pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
-    verdict = bundle.verify(path, board.name if board else None, pinned)
+    verdict = bundle.verify(path, board.name if board else None, pinned, base)
     if as_json:
         _print_json(dataclasses.asdict(verdict))
     else:
         typer.echo(f"{path}: {verdict.name} {verdict.version} is whole; signature: {verdict.signature}")
+        if verdict.base:
+            typer.echo(f"it starts from {verdict.base}; patches: {verdict.patches}")
 
 
 @app.command()
@@ -224,7 +227,14 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
         _print_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
         return
     out.print(_table(("header", ""), [*((k, str(v)) for k, v in found.header.items()), ("signed", str(bool(found.signature)))]))
-    out.print(_table(("path", "size", "sha256"), [(e["path"], str(e["size"]), e["sha256"][:16]) for e in found.entries]))
+    out.print(_table(("path", "size", "sha256", "patch"), [_row(entry) for entry in found.entries]))
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """An entry of the list, in a delta perhaps a patch or a file that goes."""
+    if entry["size"] is None:
+        return entry["path"], "goes", "", ""
+    return entry["path"], str(entry["size"]), entry["sha256"][:16], str(entry["patch"][1]) if "patch" in entry else ""
 
 
 @app.command("publish")
@@ -237,6 +247,7 @@ def publish_command(
     rollout: Annotated[int, typer.Option("--rollout", min=0, max=100, help="Percent of the boards.")] = 100,
     expires: ExpiresOption = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Also for devices of public-micropython-iot-platform.")] = False,
+    deltas: Annotated[int, typer.Option("--deltas", min=0, max=16, help="Also what changed since the last N releases.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Put a bundle where boards find it; the channel file that names it comes after it.
@@ -244,7 +255,7 @@ def publish_command(
     Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
     """
     private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
-    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy)
+    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, deltas)
     done = publish.publish(path, directory, options, private)
     if as_json:
         _print_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def jwk(key: PrivateKey) -> Jwk:
 def sign(key: PrivateKey, data: bytes) -> bytes:
     """The raw signature of `data`: 384 bytes, always the same for the same key and data."""
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+
+def verifies(data: bytes, signature: bytes, known: list[Jwk]) -> bool:
+    """True when one of the `known` keys made the signature of `data`."""
+    return bool(board_sign.verify_any(hashlib.sha256(data).digest(), signature, known))
 
 
 def check_pinned(key: PrivateKey, pinned: list[Jwk]) -> None:

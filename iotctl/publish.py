@@ -9,13 +9,14 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iot_platform import profile as board_profile
 
-from iotctl import bundle, files, keys
+from iotctl import bundle, delta, files, keys
 from iotctl.errors import IotctlError
 from modules.ota import channel as board_channel
 from modules.ota import release
@@ -29,6 +30,7 @@ class Options:
     rollout: int = 100
     expires: int | None = None
     legacy: bool = False
+    deltas: int = 0  # from so many of the older releases in the folder
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
     target = folder / f"{made.header['version']}.tar.gz"
     channel_file = folder / f"{options.channel}.json"
     counter = next_counter(channel_file)
-    writes = [(target, archive)]
-    writes.append((channel_file, channel_bytes(made.header, archive, options, counter, key)))
+    deltas = delta.from_folder(made, folder, options.deltas, len(archive), key) if options.deltas else []
+    channel = channel_bytes(made.header, archive, options, counter, key, deltas)
+    while deltas and len(channel) > board_channel.MAX_BYTES:  # the oldest ones are needed least
+        deltas.pop()
+        channel = channel_bytes(made.header, archive, options, counter, key, deltas)
+    writes = [(target, archive), *((folder / found.file, found.archive) for found in deltas), (channel_file, channel)]
     if options.legacy:
         writes += _legacy(made, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +67,14 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
     return Published([written for written, _data in writes], made.header["version"], options.channel, counter)
 
 
-def channel_bytes(header: bundle.Header, archive: bytes, options: Options, counter: int, key: keys.PrivateKey | None) -> bytes:
+def channel_bytes(
+    header: bundle.Header,
+    archive: bytes,
+    options: Options,
+    counter: int,
+    key: keys.PrivateKey | None,
+    deltas: Sequence[delta.Delta] = (),
+) -> bytes:
     """The channel file: one line of JSON, and its signature in base64 where there is a key."""
     value: dict[str, Any] = {
         "format": release.FORMAT,
@@ -71,18 +84,17 @@ def channel_bytes(header: bundle.Header, archive: bytes, options: Options, count
         "sequence": header["sequence"],
         "published": counter,
         "expires": options.expires,
-        "bundle": {
-            "file": f"{header['version']}.tar.gz",
-            "size": len(archive),
-            "sha256": hashlib.sha256(archive).hexdigest(),
-            "unpacked": header["size"],
-        },
-        "deltas": {},
+        "bundle": _file(f"{header['version']}.tar.gz", archive, header["size"]),
+        "deltas": {found.base: _file(found.file, found.archive, found.unpacked) for found in deltas},
         "rollout": {"percent": options.rollout},
     }
     line = json.dumps(value, separators=(",", ":")).encode()
     board_channel.parse(line, [])
     return line + b"\n" + (base64.b64encode(keys.sign(key, line)) + b"\n" if key else b"")
+
+
+def _file(name: str, archive: bytes, unpacked: int) -> dict[str, Any]:
+    return {"file": name, "size": len(archive), "sha256": hashlib.sha256(archive).hexdigest(), "unpacked": unpacked}
 
 
 def next_counter(channel_file: Path) -> int:
@@ -97,6 +109,8 @@ def next_counter(channel_file: Path) -> int:
 def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -> None:
     if not board_profile.name_ok(options.channel):
         raise IotctlError("a channel's name has letters, digits, _ . or -, such as stable")
+    if made.header["base"] is not None:
+        raise IotctlError("this is a delta: publish the full bundle, with --deltas")
     if made.signature is not None and key is None:
         raise IotctlError("the bundle is signed, so its channel file must be: give --key")
     if made.signature is None and (key or made.pinned):
