@@ -60,7 +60,7 @@ target = stage.Stage(job.excluded, job.view, job.log)
 finish(legacy.unpack(job, job.store.get("part"), target))
 job.forget()
 from modules.ota import journal
-finish(journal.commit(target, (), "1.0.0", {"attempts": 3, "timeout_s": 60, "ran": [], "checked": True}))
+finish(journal.commit(target, "1.0.0", {"attempts": 3, "timeout_s": 60, "ran": [], "checked": True}))
 os.remove(job.archive)
 return [target.header["version"], target.header["delete"], late]
 """

@@ -27,6 +27,7 @@ from typing import Any, Self
 from iotctl import bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
+from modules.ota import paths
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -34,7 +35,7 @@ SHORT_NAME = "sim-board"
 ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 50  # for what takes a few seconds on a machine that has nothing else to do
 _SHORT_OF_MEMORY = 3  # of 100 checks some two fail with no_memory at 128 KB of heap, and succeed when asked again
-_STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
+_STATE = (".ota/state.0", ".ota/state.1", ".ota/release", ".ota/changes")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
 Changes = Mapping[str, bytes | None]  # None: the file is not in this release
@@ -325,7 +326,7 @@ class World:
         """Power off. The flash must hold exactly `release` (and `more`), and nothing that an update left behind."""
         found = self.stop()
         assert_tree(found, release.with_files(more or {}), previous)
-        assert found.files[".ota/release"] == release.bundle.listing
+        assert kept_list(found) == release.bundle.listing
         return found
 
 
@@ -341,6 +342,18 @@ def assert_tree(found: Tree, wanted: Tree, previous: bool = False) -> None:
     assert bool(kept) == previous
     below = {path for path in found.folders if path.startswith(".ota/")}
     assert {path for path in below if not (previous and path.startswith(".ota/previous"))} == set()
+
+
+def kept_list(found: Tree) -> bytes:
+    """The list of what runs, as a full bundle would have brought it: deltas keep what they changed beside it."""
+    listing, changes = found.files[".ota/release"], found.files.get(".ota/changes")
+    if changes is None:
+        return listing
+    entries = {json.loads(line)["path"]: line for line in listing.splitlines(True)[1:]}
+    header, *lines = changes.splitlines(True)
+    entries.update({json.loads(line)["path"]: line for line in lines})
+    wanted = [entries[path] for path in sorted(entries, key=paths.key) if b'"size":null' not in entries[path]]
+    return b"".join([header, *wanted])
 
 
 def state_of(found: Tree) -> dict[str, Any]:

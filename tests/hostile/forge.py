@@ -112,11 +112,15 @@ def rules(*numbers: int, **changes: Any) -> Rules:
     return Rules(NAME, pinned(*numbers), **changes)
 
 
-def install(data: bytes, accepted: Rules, root: Path) -> dict[str, bytes]:
+def install(data: bytes, accepted: Rules, root: Path, base: Mapping[str, bytes] = MappingProxyType({})) -> dict[str, bytes]:
     """Read and stage a bundle with the board's code below `root`; the staged files by path. OtaError when it is refused.
 
     :param root: an empty folder. Nothing may be written there but below ``.ota``; this is checked.
+    :param base: what is on the board before, for a delta.
     """
+    for path, content in base.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
     with _board(root):
         archive = root / "download"
         archive.write_bytes(data)
@@ -129,7 +133,9 @@ def install(data: bytes, accepted: Rules, root: Path) -> dict[str, bytes]:
         finally:
             archive.unlink()
             strange = [p for p in root.rglob("*") if p.relative_to(root).parts[0] != ".ota" or p.is_symlink()]
+            strange = [p for p in strange if p.is_symlink() or (p.is_file() and str(p.relative_to(root)) not in base)]
             assert not strange, f"written outside the stage: {strange}"
+            assert all((root / path).read_bytes() == content for path, content in base.items()), "the old version was changed"
 
 
 def finish(job: Iterator[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
 import types
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from iot_platform import slots
 
-from modules.ota import channel, latest, release
+from modules.ota import channel, latest, patch, release
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -39,6 +40,21 @@ def test_the_release_list() -> None:
         previous = entries[-1]["path"]
     tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
     assert (len(entries), sum(entry["size"] for entry in entries), tree) == (header["files"], header["size"], header["tree"])
+
+
+def test_a_delta() -> None:
+    header, *lines = example("delta").splitlines()
+    assert release.parse_header(header)["base"] == "1.3.0"
+    patched, gone = (release.parse_entry(line, None, True) for line in lines)
+    assert patched["patch"][1] == 57 and gone["size"] is None
+
+
+def test_the_patch() -> None:
+    old, out = b"A = 1\nB = 2\nC = 3\n", io.BytesIO()
+    wire, view = io.BytesIO(bytes.fromhex(example("patch"))), memoryview(bytearray(8))
+    for _step in patch.apply(wire, io.BytesIO(old), len(old), view, hashlib.sha256(), out):
+        pass
+    assert out.getvalue() == b"A = 9\nB = 2\nC = 3\n"
 
 
 def test_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
