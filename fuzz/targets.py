@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from modules.ota import archive as board_archive
 from modules.ota import channel as board_channel
 from modules.ota import files, inflate, paths, policy, release, versions
 from modules.ota import latest as board_latest
+from modules.ota import patch as board_patch
 from modules.ota.errors import OtaError
 from tests.hostile import forge
 
@@ -62,6 +64,46 @@ def listing(data: bytes) -> None:
         if entry["size"] < 1 << 16:
             members.append((entry["path"], bytes(entry["size"])))
     bundle(forge.tar(members))
+
+
+BASE = {"a.py": b"A = 1\n" * 40, "lib/b.py": b"B = 1\n" * 9, "www/c.txt": b"c\n"}
+
+
+def delta(data: bytes) -> None:
+    """A delta bundle on a board that runs BASE: refused, or exactly what its list announces, and the base is not touched."""
+    packed = data if data[:3] == b"\x1f\x8b\x08" else host_bundle.gzip(data)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        running = {**BASE, ".ota/release": forge.listing(BASE, version="1.0.0", sequence=1_000_000)}
+        try:
+            staged = forge.install(packed, forge.rules(running="1.0.0"), root, running)
+        except (OtaError, zlib.error):
+            return
+        header, *lines = map(json.loads, (root / ".ota" / "list").read_bytes().splitlines())
+        listed = {found["path"]: found for found in lines}
+        for path, content in staged.items():
+            assert hashlib.sha256(content).hexdigest() == listed[path]["sha256"]
+            assert len(content) == listed[path]["size"]
+            paths.check_member(path)
+        if header["base"] is not None:
+            kept = {path: content for path, content in BASE.items() if path not in listed}
+            tree = {**kept, **staged}
+            tree.update({path: BASE[path] for path in listed if listed[path]["size"] is not None and path not in staged})
+            found = b"".join(release.tree_line(forge.entry(path, tree[path])) for path in sorted(tree, key=paths.key))
+            assert hashlib.sha256(found).hexdigest() == header["tree"]
+
+
+def patch(data: bytes) -> None:
+    """A patch, behind the size of the file that it is to make: a file of that size, or a refusal."""
+    size, made = int.from_bytes(data[:2], "big"), io.BytesIO(data[2:])
+    out, view = io.BytesIO(), memoryview(bytearray(64))
+    reason = ""
+    try:
+        for _step in board_patch.apply(made, io.BytesIO(BASE["a.py"]), size, view, hashlib.sha256(), out):
+            assert out.tell() <= size
+    except OtaError as error:
+        reason = error.reason
+    assert reason == "bad_patch" or (not reason and out.tell() == size)
 
 
 def archive(data: bytes) -> None:
@@ -200,6 +242,8 @@ def latest(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "bundle": bundle,
     "listing": listing,
+    "delta": delta,
+    "patch": patch,
     "archive": archive,
     "journal": journal,
     "profile": profile,

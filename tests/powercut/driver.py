@@ -13,7 +13,7 @@ import machine
 import ota_boot
 from iot_platform.prefs import Prefs
 
-from modules.ota import Module
+from modules.ota import Module, job
 
 ACTION = os.getenv("TORTURE_ACTION") or ""
 OFFLINE = bool(os.getenv("TORTURE_OFFLINE"))
@@ -30,6 +30,9 @@ class Board:
 
     def feed(self):
         ota_boot.feed()
+
+    def reset_cause(self):
+        return "power"
 
     def time_known(self):
         return False
@@ -76,7 +79,7 @@ def fill_disk(when):
 
 def run(ota):
     while ota._job:
-        ota._step()
+        ota._job.step()
     if ota.state == "rebooting":
         fill_disk("staged")
         machine.reset()
@@ -107,6 +110,17 @@ def broken():
     stage.Stage.begin = early
 
 
+def crowded():
+    """Test-only: as if there were never room for an archive."""
+    from modules.ota import fetch
+    from modules.ota.errors import OtaError
+
+    def no_room(ota, offer, held):
+        raise OtaError("no_space", "no room for the archive")
+
+    fetch.check_space = no_room
+
+
 def act(ota):
     if ACTION == "install" and exists("/new_firmware.tar.gz"):
         ota.request_install()
@@ -128,8 +142,11 @@ if ota_boot.state == "trial":
 impatient()
 ota = Module(Platform())
 ota.forget = gc.collect  # parts stay: the patches above live in them
+job.Job.forget = lambda _job: gc.collect()
 if os.getenv("TORTURE_BROKEN"):
     broken()
+if os.getenv("TORTURE_STREAMED"):
+    crowded()
 ota.start()
 run(ota)
 if ota_boot.state == "":

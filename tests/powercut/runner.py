@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from iotctl import ROOT, bundle, mpy, publish, serve
+from iotctl import ROOT, bundle, delta, mpy, publish, serve
 from iotctl.profile import Profile
 from sim.board import Board, Boot, Cut, Tree
 from tests.powercut.scenario import SCENARIOS, Files, Scenario
@@ -119,11 +119,11 @@ def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool) ->
     made_old, made_new = _bundle(scenario, "1.0.0", old), _bundle(scenario, "1.1.0", new)
     board.write({**old, **scenario.extra, ".ota/release": made_old.listing, "prefs.json": _PREFS})
     if scenario.action in ("install", "rollback"):
-        board.write({"new_firmware.tar.gz": bundle.pack(made_new)})
+        board.write({"new_firmware.tar.gz": bundle.pack(_delta(made_old, made_new) if scenario.delta else made_new)})
     if scenario.newer:
         (folder / "newer").write_bytes(bundle.pack(_bundle(scenario, "1.2.0", _tree(scenario, "1.2.0", url))))
     if scenario.action == "update":
-        _publish(folder, made_new)
+        _publish(folder, [made_old, made_new] if scenario.delta else [made_new])
     if scenario.keep:  # the way there is not cut, only the way back
         _live_to_the_end(_board(replace(scenario, action="install"), fs, board.image, folder, broken=False))
     snapshots, operations = [], []
@@ -260,15 +260,23 @@ def _bundle(scenario: Scenario, version: str, files: Files) -> bundle.Bundle:
     return bundle.make(given, files, bundle.Options(version, bundle.default_sequence(version)))
 
 
-def _publish(folder: Path, made: bundle.Bundle) -> None:
-    path = folder / "1.1.0.tar.gz"
-    path.write_bytes(bundle.pack(made))
-    publish.publish(path, folder / "site", publish.Options())
+def _publish(folder: Path, releases: list[bundle.Bundle]) -> None:
+    for made in releases:
+        path = folder / f"{made.header['version']}.tar.gz"
+        path.write_bytes(bundle.pack(made))
+        publish.publish(path, folder / "site", publish.Options(deltas=1))
+
+
+def _delta(old: bundle.Bundle, new: bundle.Bundle) -> bundle.Bundle:
+    made = delta.make(old, new)
+    assert made
+    return made
 
 
 def _board(scenario: Scenario, fs: str, image: Path, folder: Path, *, broken: bool, offline: bool = False) -> Board:
     env = {"TORTURE_ACTION": scenario.action, "TORTURE_FILL": scenario.fill, "SIM_MOUNT": str(folder / "sys")}
     env.update({"TORTURE_BROKEN": "1"} if broken else {})
+    env.update({"TORTURE_STREAMED": "1"} if scenario.streamed else {})
     env.update({"TORTURE_OFFLINE": "1"} if offline else {})
     return Board(image, fs=fs, size=_SIZE, heap=_HEAP, env=env)
 

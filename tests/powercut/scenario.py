@@ -22,6 +22,8 @@ class Scenario:
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous, and every cut happens on the way back by hand
     fill: str = ""  # the disk fills up: "staged" or "trial"
+    delta: bool = False  # the archive is a delta
+    streamed: bool = False  # the disk has no room for the archive
     loader: bool = False  # the release brings another ota_boot.py
     delete: tuple[str, ...] = ()
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
@@ -56,6 +58,12 @@ SCENARIOS = (
     Scenario("the way back", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True),
     Scenario("the loader", _BASE, _MOVED, loader=True),
     Scenario("over http", _BASE, _MOVED, action="update"),
+    Scenario("a delta, one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" + b"B = 1\n" * 699}), delta=True),
+    Scenario("a delta, added and removed", _BASE, _MOVED, delta=True),
+    Scenario("a delta, file and folder, bad", _SWAP_OLD, _SWAP_NEW, delta=True, bad=True),
+    Scenario("a delta, the way back", _SWAP_OLD, _SWAP_NEW, delta=True, action="rollback", keep=True),
+    Scenario("a delta over http", _BASE, _MOVED, action="update", delta=True),
+    Scenario("straight from the network", _BASE, _MOVED, action="update", streamed=True),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("300 files", _MANY, _MANY_NEW),
     Scenario("300 files, disk full after staging", _MANY, _MANY_NEW, fill="staged"),
