@@ -27,7 +27,7 @@ def stream(ota, offer, rules):
             header = yield from bundle.read(lambda: open_stream(ota, offer), rules, ota.view, target, ota.forget)
             jobs.verified(ota, header)
     except OtaError as error:
-        if error.kind != "transport":
+        if error.kind != "transport" and error.reason != "no_memory":
             yield from jobs.discard(ota)
         raise
     ota.store.set("part", {"staged": offer.sha256, "done": True})

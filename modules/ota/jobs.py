@@ -63,12 +63,13 @@ def take(ota, offer, force, install):
     """Download, verify and perhaps install what is offered. Generator."""
     yield from _fetch(ota, offer, force)
     ota.forget()
+    now = install()
+    if not now:
+        ota.store.save()  # what is said to be ready survives a power cut
     ota.enter("ready")
     ota.log("version %s is ready to install" % offer.version)
-    if install():
+    if now:
         yield from install_ready(ota, force)
-    else:
-        ota.store.save()
 
 
 def _other_way(ota, offer, error):
@@ -180,8 +181,9 @@ def _verify(ota, rules):
     ota.log("verifying")
     try:
         header, _none = yield from _translated(_read(ota, rules, None))
-    except OtaError:
-        yield from discard(ota)
+    except OtaError as error:
+        if error.reason != "no_memory":  # the next try needs no download
+            yield from discard(ota)
         raise
     verified(ota, header)
 
@@ -237,8 +239,9 @@ def _install(ota, unpack, quiet):
         yield from _translated(_recheck(ota, target))
         ota.forget()
         yield from _translated(_commit(ota, target))
-    except OtaError:
-        yield from discard(ota)
+    except OtaError as error:
+        if error.reason != "no_memory":  # the next try needs no download
+            yield from discard(ota)
         raise
     ota.discard()
     ota.store.save()
