@@ -115,7 +115,7 @@ def test_a_delta_that_lies_on_the_board_installs_like_any_bundle(world: World) -
 # -- what cannot be used
 
 
-_FEW = 4  # a board must take so many refusals in one life
+_FEW = 2  # a board must take so many refusals in one life
 _uses = itertools.count(1)
 
 
