@@ -37,6 +37,11 @@ def at_start(module):
     _check_in(module, pause)
 
 
+def later(module):
+    """After a job that was cancelled: not before the interval is over."""
+    _check_in(module, schedule.after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
+
+
 def _after_check(job, error):
     interval = job.cfg.get("check_interval_s", _DAY)
     failures = None
