@@ -31,8 +31,11 @@ class Board:
     def feed(self):
         ota_boot.feed()
 
-    def time_known(self):
-        return False
+    def now(self):
+        return None
+
+    def reset_cause(self):
+        return "power"
 
     def unique_id(self):
         return "torture"
