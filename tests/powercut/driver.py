@@ -79,7 +79,7 @@ def fill_disk(when):
 
 def run(ota):
     while ota._job:
-        ota._step()
+        ota._job.step()
     if ota.state == "rebooting":
         fill_disk("staged")
         machine.reset()
