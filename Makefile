@@ -28,12 +28,15 @@ test: lint ## lint, then every test, with CPython coverage; needs a Chromium, an
 	@$(VENV)/python tools/get_chromium.py
 	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
-.PHONY: fuzz
+.PHONY: fuzz torture bench
 fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
 	@$(VENV)/python fuzz/run.py $(ARGS)
 
 torture: setup ## Power cuts at every flash operation (options in ARGS="...")
 	@$(VENV)/python -m tests.powercut $(ARGS)
+
+bench: setup ## What an update costs; rewrites docs/performance.md (ARGS=--quick: some minutes, and only prints)
+	@$(VENV)/python -m bench $(ARGS)
 
 lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)
 	$(VENV)/uv pip compile --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 \

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
-from bench import heap, lab
+from rich.console import Console
+
+from bench import heap, lab, measure, report
+
+_CONSOLE = Console()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one run of everything, no large releases; nothing is written")
+    parser.add_argument("--write", action="store_true", help="with --quick: write results, plots and tables all the same")
+    parser.add_argument("--only", default="", help="ways to measure, comma-separated: legacy,latest,full,delta")
+    parser.add_argument("--draw", action="store_true", help="measure nothing: plots and tables from bench/results.json")
     commands = parser.add_subparsers(dest="command")
     memory = commands.add_parser("heap", help="free heap in the main loop and in an update, and the smallest that will do")
     memory.add_argument("--modules", default=",".join(lab.all_modules()), help="comma-separated; default: all that there are")
@@ -18,9 +27,28 @@ def main() -> int:
     memory.add_argument("--quick", action="store_true", help="no bisection")
     memory.add_argument("--verbose", action="store_true", help="the board's console")
     args = parser.parse_args()
-    if args.command == "heap":
-        return _heap(args)
+    return _heap(args) if args.command == "heap" else _bench(args)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    began = time.monotonic()
+    if args.draw:
+        results = report.read()
+    else:
+        only = tuple(name for name in args.only.split(",") if name)
+        plan = measure.QUICK if args.quick else measure.FULL
+        results = measure.measure(plan, lambda line: _say(f"{time.monotonic() - began:5.0f} s  {line}"), only)
+        if args.quick:
+            results["quick"] = True
+    report.show(results, _CONSOLE)
+    if args.draw or args.write or not (args.quick or args.only):
+        for path in report.write(results):
+            _say(f"wrote {path.relative_to(lab.ROOT)}")
     return 0
+
+
+def _say(line: str) -> None:
+    _CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _heap(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.broker import broker, free_port
 from bench.link import Connection, Link, Weather
 from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
@@ -144,11 +145,15 @@ class Lab:
         self.server = serve.Server(self.site)
         self.link = Link(self.server.port, weather)
         self.board = TimedBoard(folder / "board.img", heap=heap, size=size, device_id="bench-0001")
+        self.board.env["SIM_WEB_PORT"] = str(free_port())
+        self.broker: int | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Lab:
         self._stack.enter_context(self.server)
         self._stack.enter_context(self.link)
+        if "mqtt" in self.modules:
+            self.broker = self._stack.enter_context(broker(self.folder))
         self._stack.callback(self.board.stop)
         return self
 
@@ -160,7 +165,7 @@ class Lab:
     def profile(self) -> Profile:
         """The profile of the boards here, with the owner's key pinned if there is one."""
         pinned = {"public_keys": [keys.jwk(self.key)]} if self.key else {}
-        value = {
+        value: dict[str, Any] = {
             "shortName": NAME,
             "activeModules": list(self.modules),
             "wifi": {"ssid": "sim-network", "password": "simulated"},
@@ -174,6 +179,8 @@ class Lab:
                 **pinned,
             },
         }
+        if self.broker:
+            value["mqtt"] = {"host": "127.0.0.1", "port": self.broker}
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
 
     def platform(self, *without: str) -> Files:

@@ -46,8 +46,7 @@ def measure(plan: Plan, log: Log, only: tuple[str, ...] = ()) -> Results:
         log(f"{way.name}: wire, time and flash")
         results[way.name] = _way(way, plan)
     log("a check that finds nothing new; a download that breaks off")
-    wire_in, wire_out = ways.poll()
-    results["poll"] = {"wire_in": wire_in, "wire_out": wire_out}
+    results["poll"] = ways.poll()
     results["resume"] = {"wire_fraction": round(ways.resume(), 3)}
     results["platform"] = _platform()
     if plan.heaps:

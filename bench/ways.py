@@ -87,15 +87,21 @@ def succeeds(way: Way, log: Callable[[str], None]) -> Callable[[int], bool]:
     return attempt
 
 
-def poll() -> tuple[int, int]:
-    """Bytes in and out of a check that finds nothing new."""
+def poll() -> dict[str, int]:
+    """A check that finds nothing new: bytes in and out, flash bytes programmed."""
     with prepared(FULL) as (lab, _new):
         _offer(lab, FULL, lab.release("1.0.0", _tree(lab)), 0)  # the old one again: a channel file with a new counter
         _ask(lab, r"ota: up to date")
-        before = len(lab.link.connections)
+        lab.restart()
+        before, lives = len(lab.link.connections), len(lab.board.lives)
         _ask(lab, r"ota: up to date")
         used = lab.link.connections[before:]
-        return sum(c.wire_in for c in used), sum(c.wire_out for c in used)
+        lab.restart()
+        return {
+            "wire_in": sum(c.wire_in for c in used),
+            "wire_out": sum(c.wire_out for c in used),
+            "programmed": lab.board.lives[lives].programmed,
+        }
 
 
 def resume() -> float:

@@ -136,7 +136,7 @@ class Job:
 
     def now(self):
         """Seconds since 1970, or None while the board does not know the time."""
-        return now(self.platform)
+        return self.platform.board.now()
 
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
@@ -228,13 +228,6 @@ class Job:
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
-
-
-def now(platform):
-    """Seconds since 1970, or None while the board does not know the time."""
-    if not platform.board.time_known():
-        return None
-    return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
 
 
 def report_space(platform):

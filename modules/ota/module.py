@@ -14,7 +14,7 @@ from iot_platform import parts
 from iot_platform.module import Module as Base
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
-_LATER_MS = 60_000  # a check that was due, but could not begin or was cancelled, comes so much later
+_LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
@@ -160,6 +160,10 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
+        from . import plan
+
+        plan.later(self)
+        self.forget()
         return True
 
     def begin_upload(self):

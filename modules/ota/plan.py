@@ -24,17 +24,20 @@ def after_job(job, error):
 
 def at_start(module):
     """After a start, or when the network has come back."""
-    from .job import now
-
     interval = module.cfg.get("check_interval_s", _DAY)
     if module.next_check is not None or module.platform.safe_mode:  # there only a newer release helps
         pause = schedule.overdue(interval, _chance())
     else:
         deep = module.platform.board.reset_cause() == "deepsleep"
-        pause = schedule.at_start(module.store.get("next"), now(module.platform), interval, _chance(), deep)
+        pause = schedule.at_start(module.store.get("next"), module.platform.board.now(), interval, _chance(), deep)
     if pause > schedule.SOON_S:
         module.platform.log("ota: next check in about %d s" % pause)
     _check_in(module, pause)
+
+
+def later(module):
+    """After a job that was cancelled: not before the interval is over."""
+    _check_in(module, schedule.after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
 
 
 def _after_check(job, error):

@@ -72,3 +72,9 @@ class Board:
     def time_known(self):
         """True once the clock has been set: it starts in 2000 or 1970, or 2021 on rp2."""
         return time.localtime()[0] >= 2024
+
+    def now(self):
+        """Seconds since 1970, or None while the board does not know the time."""
+        if not self.time_known():
+            return None
+        return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)

@@ -223,7 +223,8 @@ def test_a_server_that_is_away_is_asked_at_growing_pauses(world: World) -> None:
     for _again in range(3):
         world.refused("connect")
     pauses = [int(n) for n in re.findall(r"next try in about (\d+) s", world.lines_since(since))]
-    assert pauses == [30, 60, 120, 240][: len(pauses)] and len(pauses) >= 3
+    least = [30, 60, 120, 240][: len(pauses)]
+    assert all(low <= pause <= low * 9 / 8 for low, pause in zip(least, pauses, strict=True)) and len(pauses) >= 3
     gap_is_small(world)
     world.board.expect("serial_log", 1, since)
     assert_tree(world.stop(), old.tree)
@@ -233,8 +234,9 @@ def test_the_pause_that_a_server_asks_for_is_kept(running: World) -> None:
     running.server.trick = says(503, Retry_After="4000")
     since = running.now()
     running.refused("http_status")
-    running.board.expect("next try in about 4000 s", PATIENCE_S, since)
+    found = running.board.expect(r"next try in about (\d+) s", PATIENCE_S, since)
     running.server.trick = None
+    assert 4000 <= int(found.group(1)) <= 4500
 
 
 def test_a_bundle_that_is_missing_or_too_large_leaves_nothing(running: World) -> None:

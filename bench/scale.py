@@ -1,0 +1,44 @@
+"""The arithmetic of docs/scale.md: what a fleet asks of a static server, from the figures of a measurement."""
+
+from __future__ import annotations
+
+from bench.measure import Results
+
+BOARDS = 1_000_000
+_DAY = 86_400
+_INTERVALS = (("an hour", 3600), ("six hours", 6 * 3600), ("a day", _DAY))
+
+
+def rows(results: Results) -> list[tuple[str, ...]]:
+    """Polling for some intervals; then what one release costs, by full and by delta bundle."""
+    poll = results["poll"]["wire_in"] + results["poll"]["wire_out"]
+    out = [_poll_row(name, interval, poll) for name, interval in _INTERVALS]
+    for way in ("full", "delta"):
+        if way in results:
+            out += _release_rows(way, results[way])
+    return out
+
+
+def _poll_row(name: str, interval: int, size: int) -> tuple[str, ...]:
+    checks = BOARDS * _DAY / interval
+    a_second = BOARDS / interval
+    total, volume = f"{checks / 1e6:,.0f} million a day", f"{checks * size / 1e9:,.1f} GB a day"
+    return f"polling, every board once in {name}", total, f"{a_second:,.0f}", volume, _rate(a_second * size)
+
+
+def _release_rows(way: str, figures: Results) -> list[tuple[str, ...]]:
+    """The download and the trial's check, spread over a day's interval, for all boards and for a tenth of them."""
+    size = figures["wire_in"] + figures["wire_out"] + figures["trial_in"]
+    requests = figures["requests"] + 1
+    out: list[tuple[str, ...]] = []
+    for share in (100, 10):
+        boards = BOARDS * share // 100
+        a_second = boards * requests / _DAY
+        what = f"a release by {way} bundle to {share} % of the boards, over a day"
+        total = f"{boards * requests / 1e6:,.1f} million"
+        out.append((what, total, f"{a_second:,.0f}", f"{boards * size / 1e9:,.1f} GB", _rate(boards * size / _DAY)))
+    return out
+
+
+def _rate(bytes_per_s: float) -> str:
+    return f"{bytes_per_s * 8 / 1e6:,.2f} Mbit/s"
