@@ -16,7 +16,7 @@ def received(mqtt, topic, data):
             raise ValueError("a message that is too long")
         _received(mqtt, topic.decode(), data.decode())
     except ValueError as error:  # what is no text is one in MicroPython
-        mqtt.once("ignored: %s" % error)
+        mqtt.once("ignored: %s" % (str(error) or "a message that is no text"))
 
 
 def _received(mqtt, topic, text):
