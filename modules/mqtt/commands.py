@@ -41,6 +41,8 @@ def _broadcast(mqtt, version):
         delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
         mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
         mqtt.log("version %s was announced, checking in %d s" % (version, delay // 1000))
+    if ota and not ota.job:
+        ota.forget()
 
 
 def _command(mqtt, path, text):
