@@ -8,18 +8,12 @@ import errno
 import time
 
 from micropython import const
-from umqtt import robust, simple
+from umqtt import robust
 
 _IN = const(384)  # bytes of the longest packet that is read; longer ones are thrown away
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
-
-# What is replaced here, or not needed, gives its memory back (del would keep the value in the class's table). What stays of
-# umqtt builds and parses messages.
-for _name in ("__init__", "connect", "subscribe", "check_msg", "disconnect", "set_last_will"):
-    setattr(simple.MQTTClient, _name, None)
-robust.MQTTClient.delay = None
 
 
 class MqttError(Exception):
