@@ -24,8 +24,9 @@ lint: setup ## ruff and mypy
 	$(VENV)/ruff check .
 	$(VENV)/mypy $(CODE)
 
-test: lint ## lint, then every test, with CPython coverage; needs a Chromium, and installs it as root
+test: lint ## lint, then every test, with CPython coverage; needs Chromium and mosquitto, and installs them as root
 	@$(VENV)/python tools/get_chromium.py
+	@$(VENV)/python tools/get_services.py
 	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: fuzz torture bench

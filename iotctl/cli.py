@@ -10,10 +10,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from typer.core import TyperGroup
 from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, tree
 from iotctl.errors import IotctlError
 from modules.ota import release
+
+if TYPE_CHECKING:  # paho is slow to import, and few commands need it
+    from iotctl.fleet import Address
 
 
 class _Commands(TyperGroup):
@@ -57,6 +60,17 @@ SequenceOption = Annotated[
 ExpiresOption = Annotated[str | None, typer.Option("--expires", help="A date (2030-01-31, UTC), or days from now.")]
 SourceOption = Annotated[Path, typer.Option("--source", help="The checkout to take the code from.", show_default="this one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+BrokerOption = Annotated[str, typer.Option("--broker", metavar="HOST[:PORT]", envvar="IOTCTL_BROKER", help="The MQTT broker.")]
+UserOption = Annotated[str | None, typer.Option("--user", envvar="IOTCTL_MQTT_USER", help="User name at the broker.")]
+BrokerPasswordOption = Annotated[
+    str | None, typer.Option("--password", envvar="IOTCTL_MQTT_PASSWORD", help="Its password.", show_envvar=True)
+]
+TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS.")]
+CaOption = Annotated[Path | None, typer.Option("--ca", help="TLS, with the authority that must have signed.", exists=True)]
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Such as door/24a1, or the id alone.")]
+TimeoutOption = Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the result.")]
 
 
 @app.callback()
@@ -323,6 +337,73 @@ def dev(
 
 
 @app.command()
+def watch(
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Print what the broker knows, and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Every board on an MQTT broker, live: version, status, progress, signal, memory, last seen, last error.
+
+    Example: iotctl watch --broker homeassistant.local --user iot
+    """
+    from iotctl import watch as view
+
+    address = _address(broker, user, password, tls, ca)
+    if as_json:
+        _print_json([board.summary() for board in view.snapshot(address)])
+    elif once or not out.is_terminal:
+        wide = out if out.is_terminal else Console(width=200)  # a pipe has no edge where lines must be cut
+        wide.print(view.table(view.snapshot(address), address))
+    else:
+        with suppress(KeyboardInterrupt):
+            view.watch(address, out)
+
+
+@app.command()
+def update(
+    device: DeviceArgument,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also what failed or was left on this board.")] = False,
+    timeout: TimeoutOption = 900,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a board update itself, and wait until it has confirmed the new version, or says why not.
+
+    Example: iotctl update door/24a1 --broker homeassistant.local
+
+    Exit code 0 when it runs the current version afterwards, 1 when it does not.
+    """
+    address = _address(broker, user, password, tls, ca)
+    _ask_board(address, device, "ota/update", "force" if force else "", timeout, as_json)
+
+
+@app.command()
+def rollback(
+    device: DeviceArgument,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    timeout: TimeoutOption = 900,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a board go back to the version that it kept, and wait until it has.
+
+    Example: iotctl rollback door/24a1 --broker homeassistant.local
+    """
+    _ask_board(_address(broker, user, password, tls, ca), device, "ota/rollback", "", timeout, as_json)
+
+
+@app.command()
 def demo(once: Annotated[bool, typer.Option("--once", help="End when the board has confirmed the update.")] = False) -> None:
     """The whole story: build, sign, flash, serve, boot, publish 1.1.0, and watch the board update itself.
 
@@ -331,6 +412,32 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the board h
     from iotctl.demo import run_demo
 
     raise typer.Exit(run_demo(once))
+
+
+def _address(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Address:
+    from iotctl.fleet import Address
+
+    host, _colon, port = broker.partition(":")
+    if port and not port.isdigit():
+        raise IotctlError(f"--broker {broker}: expected a host, or host:port", 2)
+    return Address(host, int(port or 0), user, password, tls, ca)
+
+
+def _ask_board(address: Address, device: str, path: str, payload: str, timeout: int, as_json: bool) -> None:
+    """Send a command, tell what happens, and end with the result as exit code."""
+    from iotctl.fleet import Fleet
+
+    with Fleet(address) as fleet:
+        fleet.settle()
+        name = fleet.find(device).name
+        reply = fleet.ask(name, path, payload, timeout, lambda line: err.print(line, highlight=False))
+    if as_json:
+        _print_json({"device": name, **reply})
+    elif reply.get("ok"):
+        typer.echo(f"{name}: {reply.get('state')}, running {reply.get('version')}")
+    else:
+        raise IotctlError(f"{name}: {reply.get('error')}: {reply.get('message', 'no reason given')}")
+    raise typer.Exit(0 if reply.get("ok") else errors.REFUSED)
 
 
 def flash_files(made: bundle.Bundle) -> tree.Files:

@@ -17,6 +17,7 @@ from rich.rule import Rule
 
 from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
+from iotctl.broker import EmbeddedBroker
 from iotctl.sim import forward_console, open_board
 from sim.board import Board, BoardError
 
@@ -47,6 +48,7 @@ class Story:
     key: keys.PrivateKey
     server: serve.Server
     board: Board
+    broker: EmbeddedBroker
     bundles: dict[str, Path] = field(default_factory=dict)
     made: dict[str, bundle.Bundle] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ def run_demo(once: bool) -> int:
     finally:
         story.board.stop()
         story.server.close()
+        story.broker.close()
 
 
 def _prepare(console: Console) -> Story:
@@ -82,7 +85,7 @@ def _prepare(console: Console) -> Story:
     (FOLDER / "server").mkdir()
     board = open_board(FOLDER / "board.img", fs="lfs", heap="128k", device_id="demo-0001")
     key = keys.generate()
-    story = Story(console, key, server, board)
+    story = Story(console, key, server, board, EmbeddedBroker())
     server.log = lambda line: story.tell("server", line.split("] ", 1)[-1])
     board.on_line = lambda line: story.tell("board", line)
     return story
@@ -92,12 +95,14 @@ def _play(story: Story, once: bool) -> int:
     story.say("1. Build and sign 1.0.0, publish it, put it on a board's flash")
     _release(story, "1.0.0", "The first release.")
     story.server.start()
+    story.broker.start()
     story.board.format()
     story.board.write({**story.made["1.0.0"].files, ".ota/release": story.made["1.0.0"].listing})
     story.say("2. Power on: the board boots 1.0.0 and asks the server")
     story.board.start()
     story.board.expect("lamp: blinking slowly", _PATIENCE_S)
     story.board.expect("up to date: running 1.0.0", _PATIENCE_S)
+    story.board.expect("mqtt: connected to", _PATIENCE_S)
     story.say("3. Publish 1.1.0; the board is asked to check now instead of in an hour")
     _release(story, "1.1.0", "The lamp glows in all colours.")
     story.board.send("ota check")
@@ -142,6 +147,7 @@ def _profile(story: Story) -> Path:
     """The default profile, for this server, with this demo's key pinned."""
     value = json.loads((ROOT / "profile.json").read_text())
     value["activeModules"] += ["lamp"]
+    value["mqtt"] = {"host": story.broker.host, "port": story.broker.port}
     value["ota"].update(url=story.server.url, public_keys=[keys.jwk(story.key)], confirm_timeout_s=60)
     path = FOLDER / "profile.json"
     path.write_text(json.dumps(value, indent=2))
@@ -182,6 +188,7 @@ def _stay(story: Story) -> None:
         "  ota force       forward again: what was left by a rollback is taken only when somebody says so\n"
         "  values          everything that the board publishes\n"
         "  reset           pull the reset pin\n"
+        f"Its MQTT broker is {story.broker.address}; try: iotctl watch --broker {story.broker.address}\n"
         f"Its server is {story.server.url}; try: curl {story.server.url}/sim-board/stable.json\n"
         "Ctrl-C switches it off."
     )

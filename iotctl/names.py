@@ -87,24 +87,48 @@ def _strings_and_imports(tree: ast.Module) -> Iterator[str]:
 
 def _kin(trees: Mapping[str, ast.Module]) -> set[str]:
     """The files with a class that inherits from another file's class, and those others, if they have private attributes."""
-    kin: set[str] = set()
+    families: list[set[str]] = []
+    lenders: set[str] = set()
     for path, tree in trees.items():
         homes = dict(_imported(tree, path))
-        bases = [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
-        for home in (homes.get(base.id, "") for base in bases if isinstance(base, ast.Name)):
-            found = [other for other in trees if home and other.endswith(home)]
-            if any(_is_private(name) for other in found for name in _attributes(trees[other])):
-                kin.update(found, [path])
-    return kin
+        found = {other for base in _bases(tree) for other in trees if _is_home(other, base, homes)}
+        lenders |= found
+        if found:
+            family = found | {path}
+            for known in [known for known in families if known & family]:  # a base of a base is kin, too
+                families.remove(known)
+                family |= known
+            families.append(family)
+    private = {path for path in lenders if any(_is_private(name) for name in _attributes(trees[path]))}
+    return {path for family in families if family & private for path in family}
+
+
+def _bases(tree: ast.Module) -> list[ast.expr]:
+    return [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+
+
+def _is_home(path: str, base: ast.expr, homes: Mapping[str, str]) -> bool:
+    """True when the class `base` is defined in the file `path`: imported itself, or an attribute of an imported module."""
+    if isinstance(base, ast.Name):
+        home = homes.get(base.id, "").rpartition("/")[0]
+    elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+        home = homes.get(base.value.id, "")
+    else:
+        return False
+    return bool(home) and (path == home + ".py" or path.endswith("/" + home + ".py"))
 
 
 def _imported(tree: ast.Module, path: str) -> Iterator[tuple[str, str]]:
-    """Each name that a file imports from another one, and the end of that one's path."""
+    """Each name that a file imports from another one, and where that would be if it were a module: its path without ``.py``."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            folder = path.rpartition("/")[0] + "/" if node.level else ""
+        if isinstance(node, ast.ImportFrom):
+            folder = path.rpartition("/")[0] if node.level else ""
+            home = "/".join(part for part in (folder, (node.module or "").replace(".", "/")) if part)
             for alias in node.names:
-                yield alias.asname or alias.name, folder + node.module.replace(".", "/") + ".py"
+                yield alias.asname or alias.name, f"{home}/{alias.name}"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.asname or alias.name, alias.name.replace(".", "/")
 
 
 def _renamed(source: str, names: Mapping[str, str]) -> str:

@@ -276,6 +276,7 @@ class Board:
             "SIM_COUNTERS": str(self._counters.resolve()),
             "SIM_DEVICE_ID": self.device_id,
             "SIM_RESET_CAUSE": cause,
+            "TZ": "UTC",  # boards know no other
             **self.env,
             **extra,
         }

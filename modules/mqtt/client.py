@@ -8,17 +8,12 @@ import errno
 import time
 
 from micropython import const
-from umqtt import robust, simple
+from umqtt import robust
 
 _IN = const(384)  # bytes of the longest packet that is read; longer ones are thrown away
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
-
-# What is replaced here, or not needed, gives its memory back (del would keep the value in the class's table). What stays of
-# umqtt builds and parses messages.
-for _name in ("__init__", "connect", "subscribe", "check_msg", "disconnect", "set_last_will"):
-    setattr(simple.MQTTClient, _name, None)
-robust.MQTTClient.delay = None
+_READS = const(32)  # at most, each time
 
 
 class MqttError(Exception):
@@ -67,13 +62,12 @@ class Client(robust.MQTTClient):
                 self.ping()
             return False
         first = self._view[0]
-        self._heard = now
         if first & 0xF0 == 0x30:
             self.retained = first & 1
             if not first & 6:  # nothing was asked for with more than QoS 0
                 self.wait_msg()
         else:
-            self._answered(first, now)
+            self._answered(first)
         self._next()
         return True
 
@@ -144,7 +138,12 @@ class Client(robust.MQTTClient):
 
     def _arrived(self):
         """True when a packet has arrived whole. One that is too long runs through the buffer, a bit at a time."""
-        while self._have < self._need:
+        for _ in range(_READS):
+            if self._body and self._have == self._need:
+                if self._need <= _IN:
+                    return True
+                self.oversized = True
+                self._next()
             at = self._have if self._need <= _IN else _HEAD
             n = self._raw.readinto(self._view[at : min(self._need, _IN, at + self._need - self._have)])
             if n is None:
@@ -152,14 +151,10 @@ class Client(robust.MQTTClient):
             if not n:
                 raise OSError(errno.ECONNRESET)
             self._have += n
+            self._heard = self._asked = time.ticks_ms()
             if not self._body and self._have == self._need:
                 self._measure()
-            if self._need > _IN:
-                if self._have == self._need:
-                    self.oversized = True
-                    self._next()
-                return False
-        return True
+        return False
 
     def _measure(self):
         """The packet's length follows its first byte: seven bits a byte, the last one below 128."""
@@ -186,10 +181,9 @@ class Client(robust.MQTTClient):
         self._owed += 1
         self.pid = self.pid % 65535 + 1
 
-    def _answered(self, first, now):
+    def _answered(self, first):
         """SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here."""
         self._owed = max(self._owed - 1, 0)
-        self._asked = now
         if first == 0x40:
             self.acked = True
         elif first == 0x90:

@@ -16,7 +16,7 @@ def received(mqtt, topic, data):
             raise ValueError("a message that is too long")
         _received(mqtt, topic.decode(), data.decode())
     except ValueError as error:  # what is no text is one in MicroPython
-        mqtt.once("ignored: %s" % error)
+        mqtt.once("ignored: %s" % (str(error) or "a message that is no text"))
 
 
 def _received(mqtt, topic, text):
@@ -41,6 +41,8 @@ def _broadcast(mqtt, version):
         delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
         mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
         mqtt.log("version %s was announced, checking in %d s" % (version, delay // 1000))
+    if ota and not ota.job:
+        ota.forget()
 
 
 def _command(mqtt, path, text):

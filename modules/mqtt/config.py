@@ -45,7 +45,8 @@ def unknown(section):
 def configure(mqtt):
     """Give the module its settings; False when it has nothing to do."""
     mqtt.cfg, error = settings(mqtt.platform)
-    mqtt.addresses = mqtt.told = None
+    mqtt.addresses = None
+    mqtt.told.clear()
     mqtt.failures = 0
     if error:
         mqtt.log("off: %s %s; expected: %s" % error)

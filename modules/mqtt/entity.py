@@ -20,7 +20,7 @@ def state(mqtt):
         "title": mqtt.platform.profile["shortName"],
         "in_progress": status in _IN_PROGRESS,
         "update_percentage": get("ota/progress") if status == "downloading" else None,
-        "release_url": mqtt.cfg["release_url"] or ota.url(""),
+        "release_url": mqtt.cfg["release_url"] or "%s/%s/" % (ota.cfg["url"].rstrip("/"), ota.name_on_server.lower()),
     }
     if ota.notes:
         value["release_summary"] = ota.notes[:_MAX_SUMMARY]

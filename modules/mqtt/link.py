@@ -101,7 +101,7 @@ def _hello(cfg, base):
 def _begin(mqtt, client):
     """Connected: ask for what concerns this board, and tell everything."""
     mqtt.client = client
-    mqtt.told = None
+    mqtt.told.clear()
     mqtt.enter("connected")
     mqtt.log("connected to", mqtt.cfg["host"])
     for topic in (mqtt.base + "/command/#", "iot-platform/version"):
@@ -120,10 +120,12 @@ def lost(mqtt, error):
     pause += random.getrandbits(10) * pause >> 10
     mqtt.failures += 1
     mqtt.wait(pause)
+    if len(mqtt.told) > 8:
+        mqtt.told.clear()
     text = "no connection to %s: %s" % (mqtt.cfg["host"], error)
-    if text != mqtt.told:
-        mqtt.once("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
-        mqtt.told = text
+    if text not in mqtt.told:
+        mqtt.told.add(text)
+        mqtt.log("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
 
 
 def farewell(mqtt):

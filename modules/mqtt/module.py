@@ -17,6 +17,7 @@ from micropython import const
 
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
+_MAX_TOLD = const(8)
 _ENTITY_MS = const(2_000)
 
 
@@ -27,7 +28,8 @@ class Module(Base):
         super().__init__(platform)
         self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
         self.state = ""
-        self.cfg = self.client = self.addresses = self.told = None
+        self.cfg = self.client = self.addresses = None
+        self.told = set()  # what was logged about this connection
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
         self.restarted = bool(self.pending)
@@ -64,8 +66,8 @@ class Module(Base):
 
     def once(self, text):
         """Log what a hostile or broken sender could repeat for ever."""
-        if text != self.told:
-            self.told = text
+        if text not in self.told and len(self.told) < _MAX_TOLD:
+            self.told.add(text)
             self.log(text)
 
     def reply(self, path, text):

@@ -301,16 +301,11 @@ def _silent(*parts):
 
 
 def may_install(ota):
-    """True when a found update may be installed without being asked: `auto_install`, within `window`."""
-    from . import policy
+    """True when a found update may be installed without being asked; else the bus learns what it waits for."""
+    from .plan import waits_for
 
-    if not ota.cfg.get("auto_install", True):
-        return False
-    window = ota.cfg.get("window")
-    if not window:
-        return True
-    now = ota.now()
-    return now is not None and policy.in_window(now, window)
+    ota.module.wait_for(waits_for(ota))
+    return not ota.module.waiting
 
 
 def _upload():

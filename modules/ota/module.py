@@ -14,7 +14,12 @@ from iot_platform import parts
 from iot_platform.module import Module as Base
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
+<<<<<<< HEAD
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
+=======
+_LATER_MS = 60_000  # a check that was due, but could not begin or was cancelled, comes so much later
+_LOOK_MS = 10_000  # from one look at the window to the next
+>>>>>>> mqtt
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
@@ -32,6 +37,7 @@ class Module(Base):
         self.error = None  # the OtaError of the last job that failed
         self.notes = ""
         self.offered = None
+        self.waiting = ""  # what a found update waits for
         self.previous = None  # the kept version, once the clean-up after the start has looked
         self.percent = -1
         self.bytes = 0  # that went over the wire since the start
@@ -39,6 +45,7 @@ class Module(Base):
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self.started = 0
+        self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
         self._version = UNKNOWN
 
@@ -201,6 +208,7 @@ class Module(Base):
             "version": self._version,
             "channel": self.channel if self.cfg else None,
             "available": self.offered,
+            "waiting": self.waiting,
             "notes": self.notes,
             "progress": max(self.percent, 0),
             "error": self.error.reason if self.error else None,
@@ -232,6 +240,9 @@ class Module(Base):
     def tick(self):
         if self._job:
             self._job.advance()
+        elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
+            self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
+            self._install_if_allowed()
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
             self.request_check()
@@ -268,6 +279,15 @@ class Module(Base):
         self.state = state
         self.percent = -1
         self.platform.bus.publish("ota/status", state)
+        if self.waiting:
+            self.wait_for("")
+
+    def wait_for(self, what):
+        """What a found update waits for before it is installed; "" for nothing."""
+        self.waiting = what
+        self.platform.bus.publish("ota/waiting", what)
+        if what:
+            self.platform.log("ota: version %s waits: %s" % (self.offered, what))
 
     def debug(self, *parts):
         from modules.serial_log import SerialLog
@@ -288,6 +308,16 @@ class Module(Base):
         """Give back the memory of the parts that work only now and then; they are imported again when needed."""
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
+
+    def _install_if_allowed(self):
+        """What waited for its window is installed in it, without another download."""
+        if self.cfg.get("window") and self.cfg.get("auto_install", True):
+            from .plan import window_open
+
+            if window_open(self):
+                self.begin("stage")
+            else:
+                self.forget()
 
     def _calls(self):
         from . import calls

@@ -62,3 +62,25 @@ def _check_in(module, seconds):
 def _chance():
     """A random number from 0 to 1: the hardware's, for a seed could be the same after every start."""
     return int.from_bytes(os.urandom(2), "big") / 65536
+
+
+def waits_for(ota):
+    """What a found update waits for before it is installed unasked; "" for nothing.
+
+    :param ota: the module, or its job.
+    """
+    if not ota.cfg.get("auto_install", True):
+        return "asked: auto_install is off"
+    window = ota.cfg.get("window")
+    if not window or window_open(ota):
+        return ""
+    return "window %s%s" % (window, "" if ota.platform.board.time_known() else ", and the time is not known")
+
+
+def window_open(ota):
+    """True within ``ota.window``; False while the board does not know the time."""
+    from .job import now
+    from .policy import in_window
+
+    time_now = now(ota.platform)
+    return time_now is not None and in_window(time_now, ota.cfg["window"])

@@ -8,6 +8,7 @@ import random
 import time
 
 import network
+from iot_platform import parts
 from iot_platform.module import Module as Base
 
 _CONNECT_MS = 15_000
@@ -16,6 +17,8 @@ _LAST_PAUSE_MS = 60_000
 _AP_AFTER = 4  # failed attempts before the access point opens beside the station
 _CHECK_MS = 500
 _DISK_MS = 600_000
+_CLOCK_MS = 86_400_000  # from one look at the time to the next
+_CLOCK_RETRY_MS = 15_000
 _WRONG_PASSWORD = -3  # on rp2, which has no STAT_WRONG_PASSWORD
 
 
@@ -32,11 +35,15 @@ class Module(Base):
         self._station = self._access_point = None
         self._version = ""
         self._disk = self._disk_at = None
+        self._clock = None  # asking for the time: a generator
+        self._clock_at = self._since  # ticks_ms of the next question
 
     def start(self):
         self._version = _version()
         interface = getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0))
         self._station = network.WLAN(interface)
+        if self.platform.board.time_known():  # kept over a restart
+            self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
         if hasattr(network, "hostname"):
             network.hostname(self._host_name()[:32])
         self.platform.bus.publish("wifi/connected", False)
@@ -48,6 +55,8 @@ class Module(Base):
 
     def tick(self):
         now = time.ticks_ms()
+        if self._clock:
+            self._ask_time(now)
         if self.state == "off" or time.ticks_diff(now, self._looked) < _CHECK_MS:
             return
         self._looked = now
@@ -62,6 +71,8 @@ class Module(Base):
                 self._failed()
         elif self.state == "waiting" and elapsed > self._pause:
             self._connect()
+        elif self.state == "connected" and time.ticks_diff(now, self._clock_at) >= 0:
+            self._begin_time(now)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes), version."""
@@ -153,6 +164,27 @@ class Module(Base):
         ota = self.platform.module("ota")
         if ota:
             ota.check_when_due()
+
+    def _begin_time(self, now):
+        """Ask for the time: at once where nobody has set the clock, and then once a day."""
+        from iot_platform.clock import DEFAULT, sync
+
+        server = self.platform.profile.get("ntp", DEFAULT)
+        self._clock_at = time.ticks_add(now, _CLOCK_MS)
+        if server:
+            self._clock = sync(server)
+
+    def _ask_time(self, now):
+        try:
+            next(self._clock)
+        except StopIteration as stop:
+            self._clock = None
+            parts.forget("iot_platform", parts.PLATFORM)
+            if stop.value:
+                self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)
+                self.platform.log("wifi:", stop.value)
+            else:
+                self.platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
 
     def _lost(self):
         self.platform.log("wifi: lost", self._ssid())

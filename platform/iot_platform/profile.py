@@ -52,6 +52,7 @@ def check_platform(profile):
     names = 'a list of module folders, such as ["serial_log", "wifi", "ota"]'
     field(errors, profile, "activeModules", _is_names, names, required=True)
     field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
+    field(errors, profile, "ntp", _is_server, "a time server, such as pool.ntp.org or 192.168.0.1:123, or null for none")
     return errors
 
 
@@ -75,6 +76,14 @@ def _in_name(c):
 
 def _is_names(value):
     return isinstance(value, list) and all(name_ok(name) and "." not in name for name in value)
+
+
+def _is_server(value):
+    if value is None:
+        return True
+    host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
+    good_port = not colon or (port.isdigit() and 0 < int(port) < 65536)
+    return bool(host) and len(host) <= 100 and all(_in_name(c) for c in host) and good_port
 
 
 def _is_watchdog(value):

@@ -82,12 +82,15 @@ class WDT:
 
 
 class RTC:
-    """The host's clock; boards without a battery set it by NTP."""
+    """The host's clock; boards without a battery set it by NTP, and so does a simulated one with SIM_CLOCK=unset."""
 
     def datetime(self, value=None):
         import time
 
-        now = time.localtime()
+        if value is not None and hasattr(time, "set_clock"):
+            year, month, day, _weekday, hour, minute, second, _ = value
+            time.set_clock(time.mktime((year, month, day, hour, minute, second, 0, 0)))
+        now = time.gmtime()
         return (now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0)
 
 

@@ -28,6 +28,8 @@ import network  # noqa: E402
 
 if _env("SIM_WIFI"):
     network.attach(open(_env("SIM_WIFI")))
+if _env("SIM_CLOCK") == "unset":
+    sys.modules["time"] = __import__("unset_time")
 _tool = __import__(_env("SIM_TOOL")) if _env("SIM_TOOL") else None
 
 
@@ -54,6 +56,11 @@ def _mount():
         vfs.mount(vfs.VfsPosix(_env("SIM_MOUNT")), "/sys")
 
 
+def _compiled(name):
+    with open(name) as f:
+        return compile(f.read(), name, "exec")  # the source is not held while the board runs: a firmware does not either
+
+
 def _run(name):
     """Run a file of the board if it is there, with the firmware's behaviour: what it raises is printed, and that is all."""
     try:
@@ -61,9 +68,7 @@ def _run(name):
     except OSError:
         return True
     try:
-        with open(name) as f:
-            source = f.read()
-        exec(compile(source, name, "exec"), {"__name__": "__main__", "__file__": name})
+        exec(_compiled(name), {"__name__": "__main__", "__file__": name})
         return True
     except KeyboardInterrupt:
         raise
@@ -73,7 +78,7 @@ def _run(name):
 
 
 _mount()
-for _name in ("flash", "start", "image_tool"):
+for _name in ("flash", "start", "image_tool", "unset_time"):
     sys.modules.pop(_name, None)
 sys.path[:] = ["", ".frozen", "/lib"]
 sys.argv[:] = []

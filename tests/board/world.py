@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from iotctl import bundle, keys, publish, serve, tree
+from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
 from modules.ota import paths
@@ -151,6 +151,7 @@ class World:
     key: keys.PrivateKey | None = field(default_factory=owner)
     ota: dict[str, Any] = field(default_factory=dict)
     modules: tuple[str, ...] = MODULES
+    sections: dict[str, Any] = field(default_factory=dict)  # more of every profile, such as ``mqtt``
 
     def __post_init__(self) -> None:
         self.site = self.folder / "site"
@@ -189,6 +190,7 @@ class World:
             "shortName": SHORT_NAME,
             "activeModules": list(modules or self.modules),
             "wifi": {"ssid": "sim-network", "password": "simulated"},
+            **self.sections,
             "ota": {name: setting for name, setting in settings.items() if setting is not None},
         }
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
@@ -205,7 +207,8 @@ class World:
     ) -> Release:
         """A signed release of the real sources with some `changes`."""
         profile = self.profile(modules, **ota)
-        files = changed(sources(self.modules), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
+        ours = tuple(name for name in profile.modules if name not in MODULES and (ROOT / "modules" / name).is_dir())
+        files = changed(sources((*MODULES, *ours)), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
         files = changed(files, changes or {})
         number = bundle.default_sequence(version) if sequence is None else sequence
         made = bundle.make(profile, files, bundle.Options(version, number, notes))

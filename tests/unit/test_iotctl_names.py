@@ -94,3 +94,14 @@ def test_microdot_goes_to_the_board_without_what_nobody_uses() -> None:
     whole = (ROOT / ".packages" / "microdot" / "microdot.py").read_bytes()
     text = files["lib/microdot/microdot.py"]
     assert b"def start_server" in whole and b"def start_server" not in text and b"class Request" in text
+
+
+def test_a_class_shares_no_short_name_with_the_base_of_its_base() -> None:
+    """However the base is named: imported itself, or as an attribute of its module."""
+    sources = {
+        "lib/umqtt/simple.py": "class C:\n    def _recv(self):\n        pass\n    def wait(self):\n        self._recv()\n",
+        "lib/umqtt/robust.py": "from . import simple\nclass C(simple.C):\n    pass\n",
+        "modules/mqtt/client.py": "from umqtt import robust\nclass D(robust.C):\n    def _owe(self):\n        return 2\n",
+    }
+    short = names.shorten(sources)
+    assert "_recv" in short["lib/umqtt/simple.py"] and "_owe" in short["modules/mqtt/client.py"]

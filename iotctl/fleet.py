@@ -1,0 +1,227 @@
+"""Every board on an MQTT broker: what they say of themselves, and commands whose results are waited for.
+
+    with Fleet(Address("broker.local")) as fleet:
+        fleet.settle()
+        for board in fleet.boards(): ...
+        result = fleet.ask("door/24a1", "ota/update", timeout=900)
+
+The topics are in docs/mqtt.md.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as paho
+
+from iotctl.errors import IotctlError
+
+_CONNECT_S = 10
+_QUIET_S = 1.0  # all retained messages have come when there was none for so long
+_SETTLE_S = 10
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the broker is, and how to get in. `ca`: a file with the certificate that must have signed the broker's."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    user: str | None = None
+    password: str | None = None
+    tls: bool = False
+    ca: Path | None = None
+
+    @property
+    def real_port(self) -> int:
+        return self.port or (8883 if self.tls or self.ca else 1883)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.real_port}"
+
+
+@dataclass
+class Board:
+    """A board's values by their key below ``status/``, as text, and when the last one came."""
+
+    name: str  # shortName/id
+    values: dict[str, str] = field(default_factory=dict)
+    seen: datetime | None = None  # None: only retained values so far
+
+    @property
+    def online(self) -> bool:
+        return self.values.get("online") == "true"
+
+    def summary(self) -> dict[str, Any]:
+        """What the table shows."""
+        number = self.values.get
+        return {
+            "device": self.name,
+            "online": self.online,
+            "version": number("version"),
+            "status": number("ota/status"),
+            "progress": _number(number("ota/progress")) if number("ota/status") in ("downloading", "installing") else None,
+            "available": number("ota/available"),
+            "signal": _number(number("rssi")),
+            "freeram": _number(number("freeram")),
+            "freedisk": _number(number("freedisk")),
+            "seen": self.seen.isoformat(timespec="seconds") if self.seen else None,
+            "error": number("ota/error"),
+            "waiting": number("restart/waiting_for") or number("ota/waiting"),
+        }
+
+
+class Fleet:
+    """A connection to the broker that keeps what the boards say."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._boards: dict[str, Board] = {}
+        self._replies: list[tuple[str, dict[str, Any]]] = []
+        self._news = threading.Condition()
+        self._last = time.monotonic()
+        self._connected = threading.Event()
+        self._refused: str | None = None
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = lambda *_arguments: self._connected.set()
+        self._client.on_message = self._on_message
+        if address.user:
+            self._client.username_pw_set(address.user, address.password)
+        if address.tls or address.ca:
+            self._client.tls_set(str(address.ca) if address.ca else None)
+
+    def __enter__(self) -> Fleet:
+        try:
+            self._client.connect(self.address.host, self.address.real_port, keepalive=30)
+        except (OSError, ValueError) as error:
+            raise IotctlError(f"no connection to the broker {self.address}: {error}") from error
+        self._client.loop_start()
+        if not self._connected.wait(_CONNECT_S) or self._refused:
+            self._client.loop_stop()
+            raise IotctlError(f"no connection to the broker {self.address}: {self._refused or 'it does not answer'}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def settle(self) -> None:
+        """Wait until the broker has told what it has kept."""
+        deadline = time.monotonic() + _SETTLE_S
+        while time.monotonic() < deadline:
+            left = self._last + _QUIET_S - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, 0.1))
+
+    def boards(self) -> list[Board]:
+        """Those that speak as boards of this platform do, by name."""
+        with self._news:
+            found = [board for board in self._boards.values() if "online" in board.values and "version" in board.values]
+            return sorted(found, key=lambda board: board.name)
+
+    def find(self, device: str) -> Board:
+        """The board of a name (``door/24a1``) or of a device id alone; IotctlError when there is not exactly one."""
+        names = [board for board in self.boards() if device in (board.name, board.name.partition("/")[2])]
+        if len(names) != 1:
+            known = ", ".join(board.name for board in self.boards()) or "none"
+            raise IotctlError(f"{'no' if not names else 'more than one'} board {device} at {self.address}; there are: {known}")
+        return names[0]
+
+    def ask(
+        self, device: str, path: str, payload: str = "", timeout: float = 900, told: Callable[[str], None] = lambda _line: None
+    ) -> dict[str, Any]:
+        """Send a command and wait for its final result, over a restart of the board if need be.
+
+        :param told: called with what happens meanwhile.
+        :return: the reply: ``ok``, and ``state``, ``version`` or ``error``, ``message``.
+        """
+        board = self.find(device)
+        if not board.online:
+            raise IotctlError(f"{board.name} is not online")
+        with self._news:
+            self._replies.clear()
+        self._client.publish(f"{board.name}/command/{path}", payload, qos=1).wait_for_publish(_CONNECT_S)
+        return self._wait(board, f"{board.name}/reply/{path}", timeout, told)
+
+    def _wait(self, board: Board, topic: str, timeout: float, told: Callable[[str], None]) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        last = ""
+        answered = False
+        with self._news:
+            while True:
+                for where, reply in self._replies:
+                    if where == topic and reply.get("state") != "started":
+                        return reply
+                    answered = answered or where == topic
+                now = _doing(board)
+                if answered and now != last:
+                    last = now
+                    told(f"{board.name}: {now}")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise IotctlError(f"{board.name} has not answered within {timeout:.0f} s; its last word: {_doing(board)}")
+                self._news.wait(min(left, 1))
+
+    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._refused = str(reason)
+            self._connected.set()
+            return
+        client.subscribe([("+/+/status/#", 1), ("+/+/reply/#", 1)])
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        name, kind, key = _split(message.topic)
+        text = message.payload.decode(errors="replace")
+        with self._news:
+            self._last = time.monotonic()
+            if kind == "status":
+                board = self._boards.setdefault(name, Board(name))
+                board.values[key] = text
+                if not message.retain:
+                    board.seen = datetime.now(UTC)
+            elif kind == "reply" and not message.retain:
+                self._replies.append((message.topic, _object(text)))
+            self._news.notify_all()
+
+
+def _split(topic: str) -> tuple[str, str, str]:
+    parts = topic.split("/", 3)
+    return "/".join(parts[:2]), parts[2], parts[3] if len(parts) > 3 else ""
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"ok": False, "error": "bad_reply", "message": text[:200]}
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _doing(board: Board) -> str:
+    """What a board does, in a few words."""
+    values = board.summary()
+    if not board.online:
+        return "not online (it restarts, or is away)"
+    words = [str(values["status"])]
+    if values["progress"] is not None:
+        words.append(f"{values['progress'] // 10 * 10}%")
+    if values["waiting"]:
+        words.append(f"waits: {values['waiting']}")
+    return " ".join(words)

@@ -1,0 +1,75 @@
+"""The time from the network: one SNTP question (RFC 4330) and its answer, without waiting for it. Wifi asks; see ``ntp``.
+
+An answer counts only if it repeats the random number of the question: whoever cannot see the question cannot set the clock.
+"""
+
+import errno
+import os
+import socket
+import time
+
+DEFAULT = "pool.ntp.org"
+_TIMEOUT_MS = 5_000
+_1970 = 2_208_988_800  # seconds since 1900, from which NTP counts
+_2000 = 3_155_673_600
+_ERA = 1 << 32  # after which NTP's seconds begin again, in 2036
+
+
+def sync(server):
+    """Set the clock. Generator; returns None, or in one sentence why it could not be done.
+
+    :param server: a host, or ``host:port``.
+    """
+    host, _colon, port = server.partition(":")
+    sock = None
+    try:
+        address = socket.getaddrinfo(host, int(port or 123), 0, socket.SOCK_DGRAM)[0]
+        sock = socket.socket(address[0], address[1])
+        sock.setblocking(False)
+        sock.connect(address[-1])
+        question = b"\x23" + bytes(39) + os.urandom(8)  # version 4, from a client; the last 8 bytes come back
+        sock.send(question)
+        answer = yield from _answer(sock)
+    except OSError as error:
+        return "the time server %s cannot be asked: %s" % (server, error)
+    finally:
+        if sock:
+            sock.close()
+    if answer is None:
+        return "the time server %s does not answer" % server
+    if not _good(answer, question[40:]):
+        return "the answer of the time server %s makes no sense" % server
+    _set(answer)
+    return None
+
+
+def _answer(sock):
+    """What comes in time, or None. Generator."""
+    began = time.ticks_ms()
+    while time.ticks_diff(time.ticks_ms(), began) < _TIMEOUT_MS:
+        try:
+            return sock.recv(64)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+        yield
+    return None
+
+
+def _good(answer, number):
+    """From a server that is in step with others, to this question, after this code was written."""
+    if len(answer) < 48 or answer[0] & 7 != 4 or answer[0] >> 6 == 3 or not 0 < answer[1] < 16 or answer[24:32] != number:
+        return False
+    return _seconds(answer) > _1970 + 1_700_000_000
+
+
+def _seconds(answer):
+    seconds = int.from_bytes(answer[40:44], "big")
+    return seconds if seconds >> 31 else seconds + _ERA
+
+
+def _set(answer):
+    import machine
+
+    now = time.gmtime(_seconds(answer) - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
+    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))

@@ -1,0 +1,138 @@
+"""What can be said to a board over MQTT, against a real mosquitto, and what it answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.board.world import PATIENCE_S, World
+from tests.mqtt.broker import Broker, Observer, parsed
+from tests.mqtt.conftest import BASE, LAMP_FILES
+
+CONNECTED = "mqtt: connected to"
+UPDATE = f"{BASE}/command/ota/update"
+
+
+def ended(state: dict[str, Any]) -> bool:
+    return state["installed_version"] == state["latest_version"] == "1.1.0" and not state["in_progress"]
+
+
+def start(world: World, seen: Observer) -> None:
+    """A board with 1.0.0, connected, with nothing to do."""
+    old = world.release("1.0.0", LAMP_FILES)
+    world.flash(old)
+    world.offer(old)
+    since = world.now()
+    world.board.start()
+    world.board.expect(r"ota: up to date", PATIENCE_S, since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/status/online" and m.text == "true" and not m.retained)
+
+
+def test_a_command_leads_to_an_update_that_is_confirmed_and_says_so_after_the_restart(world: World, seen: Observer) -> None:
+    start(world, seen)
+    seen.wait(f"{BASE}/status/version", "1.0.0")
+    new = world.release("1.1.0", {**LAMP_FILES, "www/a.txt": b"a" * 50_000})
+    world.offer(new)
+    since = seen.publish(UPDATE)
+    assert parsed(seen.wait(f"{BASE}/reply/ota/update", "started", since)) == {"ok": True, "state": "started"}
+    final = parsed(seen.wait(f"{BASE}/reply/ota/update", "version", since))
+    assert final == {"ok": True, "state": "confirmed", "version": "1.1.0"}
+    seen.wait(f"{BASE}/status/version", "1.1.0", since)
+    seen.wait(f"{BASE}/status/ota/status", "confirmed", since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and parsed(m)["in_progress"], since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and ended(parsed(m)), since)
+    assert seen.of(f"{BASE}/status/online", since)[0].text == "false", "the board did not say that it restarts"
+    world.assert_runs(new, {**LAMP_FILES, "www/a.txt": b"a" * 50_000})
+
+
+def test_the_reason_of_a_refusal_is_replied(world: World, seen: Observer) -> None:
+    start(world, seen)
+    wrong = world.release("1.1.0", LAMP_FILES)
+    world.offer(wrong)
+    path = world.site / "sim-board" / "1.1.0.tar.gz"
+    path.write_bytes(path.read_bytes()[:-200] + b"x" * 200)
+    since = seen.publish(UPDATE)
+    final = parsed(seen.wait(f"{BASE}/reply/ota/update", "message", since))
+    assert (final["ok"], final["error"], final["version"]) == (False, "bad_digest", "1.0.0")
+    seen.wait(f"{BASE}/status/ota/error", "bad_digest", since)
+    since = seen.publish(f"{BASE}/command/ota/confirm")
+    assert parsed(seen.wait(f"{BASE}/reply/ota/confirm", "", since))["error"] == "not_allowed"
+    since = seen.publish(f"{BASE}/command/ota/rollback")
+    seen.wait(f"{BASE}/reply/ota/rollback", "started", since)
+    assert parsed(seen.wait(f"{BASE}/reply/ota/rollback", "message", since))["error"] == "no_update"
+    since = seen.publish(f"{BASE}/command/ota/channel", "no such/../channel")
+    assert parsed(seen.wait(f"{BASE}/reply/ota/channel", "", since))["error"] == "not_allowed"
+    since = seen.publish(f"{BASE}/command/ota/channel", "canary")
+    assert parsed(seen.wait(f"{BASE}/reply/ota/channel", "", since)) == {"ok": True, "channel": "canary"}
+    seen.wait(f"{BASE}/status/ota/channel", "canary", since)
+
+
+def test_other_commands_reach_the_modules_and_garbage_is_told_once(world: World, seen: Observer) -> None:
+    start(world, seen)
+    mark = world.now()
+    since = seen.publish(f"{BASE}/command/lamp/colour", "green")
+    world.board.expect(r"lamp: lamp/colour green from mqtt", PATIENCE_S, mark)
+    assert parsed(seen.wait(f"{BASE}/reply/lamp/colour", "", since))["ok"]
+    mark = world.now()
+    for _ in range(5):
+        seen.publish(f"{BASE}/command/ota/update", b"\xff\xfe\x00 no text")
+    for _ in range(5):
+        seen.publish(f"{BASE}/command/lamp/colour", b"x" * 100_000)
+    for _ in range(5):
+        seen.publish(f"{BASE}/command/lamp/colour", b"x" * 260)
+    seen.publish(f"{BASE}/command/lamp/end")
+    world.board.expect(r"lamp: lamp/end", PATIENCE_S, mark)
+    lines = [line for line in world.board.lines[mark:] if "mqtt:" in line and "command lamp/end" not in line]
+    assert len(lines) == 3, "\n".join(lines)
+    assert "ignored" in lines[0] and "ignored" in lines[1]
+    assert not [line for line in world.board.lines[mark:] if "no connection" in line]
+
+
+def test_a_retained_command_is_ignored_at_every_connection(world: World, seen: Observer, broker: Broker) -> None:
+    seen.publish(UPDATE, "install", retain=True)
+    start(world, seen)
+    world.board.expect(r"ignored: a retained command", PATIENCE_S)
+    assert not seen.of(f"{BASE}/reply/ota/update")
+    assert not [line for line in world.board.lines if "mqtt: command" in line]
+    seen.publish(UPDATE, "", retain=True)
+
+
+def test_a_broadcast_of_a_newer_version_makes_the_board_check_after_a_while(world: World, seen: Observer) -> None:
+    start(world, seen)
+    mark = world.now()
+    seen.publish("iot-platform/version", "1.0.0", retain=True)
+    seen.publish("iot-platform/version", "not a version")
+    seen.publish("iot-platform/version", "1.1.0", retain=True)
+    found = world.board.expect(r"version (\S+) was announced, checking in (\d) s", PATIENCE_S, mark)
+    assert found[1] == "1.1.0" and int(found[2]) <= 2
+    world.board.expect(r"ota: up to date", PATIENCE_S, mark)
+    console = world.lines_since(mark)
+    assert console.index("was announced") < console.index("up to date")
+    assert len(re.findall("was announced", console)) == 1
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_board_that_was_away_tells_the_final_state(world: World, seen: Observer, broker: Broker, settled: bool) -> None:
+    """The broker restarts with nothing kept: everything is told again, and the boards hear what they are told."""
+    start(world, seen)
+    seen.publish(f"{BASE}/command/lamp/level", "1")
+    seen.wait(f"{BASE}/status/lamp/level", "1")
+    broker.stop()
+    mark = world.now()
+    world.board.expect(r"mqtt: no connection to 127\.0\.0\.1: .*trying again in \d+ s", PATIENCE_S, mark - 5)
+    for level in range(2, 40 if settled else 3):  # more than any queue would hold
+        world.board.send(f"lamp/level {level}")
+    since = seen.now()
+    broker.start()
+    world.board.expect(CONNECTED, PATIENCE_S, mark)
+    seen.wait(f"{BASE}/status/lamp/level", "39" if settled else "2", since)
+    seen.wait(f"{BASE}/status/online", "true", since)
+    seen.wait(f"{BASE}/status/version", "1.0.0", since)
+    levels = [message.text for message in seen.of(f"{BASE}/status/lamp/level", since)]
+    assert len(set(levels)) == 1, "what lay in between is not told"
+    since = seen.publish(f"{BASE}/command/lamp/colour", "red")
+    seen.wait(f"{BASE}/reply/lamp/colour", "", since)
+    refused = [line for line in world.board.lines[mark:] if "no connection" in line]
+    assert len(refused) <= 3, "one line for each kind of failure, not for each attempt"

@@ -1,0 +1,167 @@
+"""When a found update is installed, for whom a restart waits, and where the time comes from."""
+
+from __future__ import annotations
+
+import calendar
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.board.world import PATIENCE_S, World
+from tests.mqtt.broker import Observer, parsed
+from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP
+from tests.mqtt.test_commands import start
+
+_1900 = 2_208_988_800
+IN_WINDOW = calendar.timegm((2031, 5, 6, 3, 0, 0))
+BEFORE = calendar.timegm((2031, 5, 6, 1, 59, 57))
+WINDOW = "02:00-04:30"
+
+
+@dataclass
+class TimeServer:
+    """What the server says: its time now, and how it answers."""
+
+    port: int
+    begins: float
+    mode: int = 4
+    stratum: int = 2
+    echo: bool = True
+    asked: int = 0
+
+
+@contextmanager
+def time_server(begins: float) -> Iterator[TimeServer]:
+    """An SNTP server on this machine."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    server = TimeServer(sock.getsockname()[1], begins)
+    started = time.monotonic()
+
+    def serve() -> None:
+        while True:
+            question, who = sock.recvfrom(256)
+            if len(question) != 48:
+                return
+            server.asked += 1
+            now = int(server.begins + time.monotonic() - started) + _1900
+            echo = question[40:48] if server.echo else bytes(8)
+            head = bytes((0x20 | server.mode, server.stratum, 6, 0xEC)) + bytes(20)
+            sock.sendto(head + echo + struct.pack(">II", now & 0xFFFFFFFF, 0) * 2, who)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        sock.sendto(b"end", ("127.0.0.1", server.port))
+        thread.join(5)
+        sock.close()
+
+
+def clockless(folder: Path, server: TimeServer, **ota: object) -> World:
+    """A board whose clock nobody has set."""
+    world = World(folder, ota=dict(ota), sections={"ntp": f"127.0.0.1:{server.port}"})
+    world.board.env["SIM_CLOCK"] = "unset"
+    return world
+
+
+def test_the_clock_is_set_by_the_network_and_an_update_waits_for_its_window(tmp_path: Path) -> None:
+    with time_server(BEFORE) as server, clockless(tmp_path, server, window=WINDOW) as world:
+        old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.txt": b"a" * 9_000})
+        world.flash(old)
+        world.offer(new)
+        since = world.now()
+        world.board.start()
+        world.board.expect(r"version 1\.1\.0 waits: window 02:00-04:30", PATIENCE_S, since)
+        world.board.expect(r"the clock is set: 2031-05-06 0[12]:", PATIENCE_S, since)
+        values = world.type("values")
+        world.board.expect(r"ota/waiting = window 02:00-04:30", PATIENCE_S, values)
+        world.wait_confirmed(new, since)
+        assert server.asked >= 1
+        assert len(world.requested("1.1.0.tar.gz")) == 1, "installed without another download"
+        world.assert_runs(new, {"www/a.txt": b"a" * 9_000})
+
+
+@pytest.mark.parametrize("lie", ["wrong echo", "not a server", "out of step", "the past"])
+def test_an_answer_that_makes_no_sense_sets_no_clock(tmp_path: Path, lie: str) -> None:
+    with time_server(IN_WINDOW) as server:
+        server.echo = lie != "wrong echo"
+        server.mode = 3 if lie == "not a server" else 4
+        server.stratum = 0 if lie == "out of step" else 2
+        server.begins = 1_000_000_000 if lie == "the past" else IN_WINDOW
+        with clockless(tmp_path, server, window=WINDOW) as world:
+            old = world.release("1.0.0")
+            world.flash(old)
+            world.offer(old)
+            world.boot()
+            world.board.expect("wifi: the answer of the time server .* makes no sense", PATIENCE_S)
+            assert not [line for line in world.board.lines if "the clock is set" in line]
+
+
+def test_no_time_no_unasked_install_and_a_silent_time_server_harms_nobody(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        server = TimeServer(silent.getsockname()[1], 0)
+        with clockless(tmp_path, server, window=WINDOW) as world:
+            old, new = world.release("1.0.0"), world.release("1.1.0")
+            world.flash(old)
+            world.offer(new)
+            since = world.now()
+            world.board.start()
+            world.board.expect(r"waits: window 02:00-04:30, and the time is not known", PATIENCE_S, since)
+            world.board.expect(r"wifi: the time server 127\.0\.0\.1:\d+ does not answer", PATIENCE_S, since)
+            world.update_to(new, "ota update")
+
+
+def test_what_waits_to_be_asked_for_is_visible_and_installed_when_it_is(world: World, seen: Observer) -> None:
+    world.ota["auto_install"] = False
+    start(world, seen)
+    new = world.release("1.1.0", LAMP_FILES)
+    world.offer(new)
+    since = seen.publish(f"{BASE}/command/ota/check")
+    reply = parsed(seen.wait(f"{BASE}/reply/ota/check", "version", since))
+    assert reply == {"ok": True, "state": "ready", "version": "1.0.0", "available": "1.1.0"}
+    seen.wait(f"{BASE}/status/ota/waiting", "asked: auto_install is off", since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and parsed(m)["latest_version"] == "1.1.0", since)
+    since = seen.publish(f"{BASE}/command/ota/update", "install")
+    seen.wait(f"{BASE}/reply/ota/update", "confirmed", since)
+    assert seen.of(f"{BASE}/status/ota/waiting", since)[0].text == ""
+
+
+def test_a_busy_module_postpones_the_restart_and_is_named(world: World, seen: Observer) -> None:
+    start(world, seen)
+    new = world.release("1.1.0", LAMP_FILES)
+    world.offer(new)
+    since = seen.publish(f"{BASE}/command/lamp/busy", "the door is moving")
+    seen.wait(f"{BASE}/reply/lamp/busy", "", since)
+    seen.publish(f"{BASE}/command/ota/update")
+    seen.wait(f"{BASE}/status/restart/waiting_for", "lamp: the door is moving", since)
+    assert world.board.restarts == []
+    seen.publish(f"{BASE}/command/lamp/busy", "")
+    final = parsed(seen.wait(f"{BASE}/reply/ota/update", "version", since))
+    assert final == {"ok": True, "state": "confirmed", "version": "1.1.0"}
+
+
+def test_a_module_that_is_always_busy_delays_the_restart_for_a_bounded_time(tmp_path: Path) -> None:
+    always = LAMP.replace(b"    why = None", b"    why = 'always'").replace(
+        b"import time", b"import time\nfrom iot_platform import runtime\nruntime.BUSY_LIMIT_S = 2"
+    )
+    with World(tmp_path, modules=tuple(name for name in WITH_LAMP if name != "mqtt")) as world:
+        old, new = world.release("1.0.0", {"modules/lamp/__init__.py": always}), world.release("1.1.0", LAMP_FILES)
+        world.flash(old)
+        world.offer(old)
+        world.boot()
+        world.offer(new)
+        since = world.type("ota update")
+        world.board.expect("committed", PATIENCE_S, since)
+        values = world.type("values")
+        world.board.expect("restart/waiting_for = lamp: always", PATIENCE_S, values)
+        world.wait_confirmed(new, since)

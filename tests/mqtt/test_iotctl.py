@@ -1,0 +1,62 @@
+"""iotctl watch, update and rollback, as programs, against a real broker and a board."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from iotctl import ROOT
+from tests.board.world import World
+from tests.mqtt.broker import Broker, Observer
+from tests.mqtt.conftest import BASE, LAMP_FILES
+from tests.mqtt.test_commands import start
+
+
+def iotctl(*words: str, port: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "iotctl", *words, "--broker", f"127.0.0.1:{port}"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180)
+
+
+def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker) -> None:
+    world.ota["keep_previous"] = True
+    start(world, seen)
+    seen.wait(f"{BASE}/status/version", "1.0.0")
+    seen.wait(f"{BASE}/status/freeram")
+    seen.publish("other/gadget/status/POWER", "on", retain=True)
+
+    found = json.loads(iotctl("watch", "--json", port=broker.port).stdout)
+    assert len(found) == 1 and found[0]["freeram"] > 10_000
+    wanted = {"device": BASE, "version": "1.0.0", "online": True, "signal": -52, "status": "up_to_date"}
+    assert {key: found[0][key] for key in wanted} == wanted
+    text = iotctl("watch", "--once", port=broker.port).stdout
+    assert BASE in text and "up_to_date" in text and "gadget" not in text
+
+    new = world.release("1.1.0", LAMP_FILES)
+    world.offer(new)
+    done = iotctl("update", "sim-0001", port=broker.port)
+    assert (done.returncode, done.stdout) == (0, f"{BASE}: confirmed, running 1.1.0\n"), done.stderr
+    assert "trial" in done.stderr or "rebooting" in done.stderr or "not online" in done.stderr
+    again = iotctl("update", BASE, "--json", port=broker.port)
+    assert json.loads(again.stdout)["state"] == "up_to_date"
+
+    back = iotctl("rollback", BASE, port=broker.port)
+    assert (back.returncode, back.stdout) == (0, f"{BASE}: confirmed, running 1.0.0\n"), back.stderr
+    refused = iotctl("rollback", BASE, port=broker.port)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == f"iotctl: {BASE}: no_update: no previous version is kept on this board"
+
+    world.board.stop()
+    seen.wait(f"{BASE}/status/online", "false", seen.now() - 1)
+    away = iotctl("update", BASE, port=broker.port)
+    assert (away.returncode, away.stderr) == (1, f"iotctl: {BASE} is not online\n")
+
+
+def test_a_board_or_broker_that_is_not_there_is_one_line(broker: Broker) -> None:
+    unknown = iotctl("update", "door/1", port=broker.port)
+    assert unknown.returncode == 1
+    assert unknown.stderr == f"iotctl: no board door/1 at 127.0.0.1:{broker.port}; there are: none\n"
+    broker.stop()
+    nobody = iotctl("watch", "--once", port=broker.port)
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith(f"iotctl: no connection to the broker 127.0.0.1:{broker.port}: ")
