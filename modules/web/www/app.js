@@ -3,6 +3,7 @@
 const SILENCE_MS = 40000; // the event stream sends at least a comment every 15 s
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
+const RECENT = 100;
 const SAMPLES = 120;
 
 const $ = (id) => document.getElementById(id);
@@ -85,6 +86,7 @@ function onSubmit(form, work) {
 
 // -- the API
 
+const ENDED = "The session has ended. Please log in again.";
 let csrf = null;
 
 class ApiError extends Error {
@@ -121,7 +123,7 @@ async function api(path, body, ms = 15000, tries = 3) {
       await sleep((error.retry || 1) * 1000);
       return api(path, body, ms, tries - 1);
     }
-    if (error.status === 401 && path !== "login") showLogin("The session has ended. Please log in again.");
+    if (error.status === 401 && path !== "login") showLogin(ENDED);
     throw error;
   }
   return response.status === 204 ? null : response.json();
@@ -133,7 +135,6 @@ const values = {};
 let session = {};
 let board = { ota: {} };
 let startedAt = null; // when the board started, by this computer's clock
-let uptime = 0;
 let statusTimer;
 
 function apply(given) {
@@ -166,15 +167,9 @@ function askStatusSoon() {
 
 async function loadStatus() {
   const answer = await api("status");
-  const restarted = answer.uptime_s < uptime;
   board = { ...answer, ota: answer.ota || {} };
-  uptime = answer.uptime_s;
-  startedAt = Date.now() - uptime * 1000;
+  startedAt = Date.now() - answer.uptime_s * 1000;
   setText($("device"), `${answer.name} · ${answer.id}`);
-  if (restarted) {
-    lastLine = -1;
-    addLine({ level: "", line: "the board has restarted" });
-  }
   noteLast(board.ota);
   apply({ "ota/status": board.ota.state });
   if (board.ota.progress) percent = board.ota.progress;
@@ -233,11 +228,11 @@ async function enter() {
   session = await api("session", undefined, 6000);
   document.title = session.name || "Board";
   setText($("name"), session.name || "Board");
-  csrf = session.csrf;
   if (!session.authenticated) {
-    showLogin("");
+    showLogin(csrf ? ENDED : "");
     return false;
   }
+  csrf = session.csrf;
   await loadStatus();
   await loadPanels();
   document.querySelector("nav").hidden = false;
@@ -297,7 +292,7 @@ async function poll(mine) {
   try {
     for (let round = 0; round < 20 && mine === run; round++) {
       apply(await api("values"));
-      await loadLines();
+      await loadLines(round ? lastLine : -1);
       setLink("polling");
       await sleep(POLL_MS);
     }
@@ -773,19 +768,26 @@ function svgPath(kind) {
 
 const RANK = { D: 0, I: 1, W: 2, E: 3 };
 const lines = [];
+const recent = new Map(); // number: line, for as many as the board remembers
 let lastLine = -1;
 let paused = false;
 let unseen = 0;
 
-async function loadLines() {
-  const answer = await api(`log?after=${lastLine}`);
+async function loadLines(after) {
+  const answer = await api(`log?after=${after}`);
   answer.lines.forEach(addLine);
 }
 
 function addLine({ n, level, line }) {
   if (n !== undefined) {
-    if (n <= lastLine) return;
+    if (recent.get(n) === line) return; // sent again
+    if (n <= lastLine) {
+      recent.clear(); // they are counted from the start of the board
+      addLine({ level: "", line: "the board has restarted" });
+    }
     lastLine = n;
+    recent.set(n, line);
+    recent.delete(n - RECENT);
   }
   const [, time, text] = /^\[\s*([\d.]+)\] [A-Z] (.*)$/s.exec(line) || [0, "", line];
   const entry = { level, time, text, line };
