@@ -144,7 +144,7 @@ function apply(given) {
   for (const node of document.querySelectorAll("[data-key]")) if (changed(node.dataset.key)) show(node);
   if (changed("ota/status")) newPhase();
   if (changed("ota/progress")) percent = values["ota/progress"];
-  if (changed("ota/status", "ota/error", "ota/available", "ota/channel")) askStatusSoon();
+  if (changed("ota/status") && ASKS.includes(values["ota/status"])) askStatusSoon();
   if (changed("rssi", "wifi/state")) showSignal();
   if (changed("wifi/state", "ip", "ssid")) showWifi();
   showFirmware();
@@ -460,6 +460,7 @@ setInterval(() => {
 // -- firmware
 
 const STEPS = ["Check", "Download", "Verify", "Install", "Restart", "Trial"];
+const ASKS = ["ready", "confirmed", "rolled_back"]; // states of which the bus does not tell all
 const BUSY = { checking: 0, downloading: 1, installing: 3, rebooting: 4, trial: 5 };
 const CHIPS = {
   up_to_date: ["good", "Up to date"],
@@ -549,8 +550,10 @@ function showFirmware() {
   const { ota } = board;
   const state = values["ota/status"];
   const now = phase();
-  const offered = !now && ["available", "ready", "failed"].includes(state) && ota.available !== ota.version ? ota.available : null;
-  setText($("version"), values.version || ota.version || "–");
+  const version = values.version || ota.version;
+  const available = values["ota/available"] || ota.available;
+  const offered = !now && ["available", "ready", "failed"].includes(state) && available !== version ? available : null;
+  setText($("version"), version || "–");
   const [kind, word] = now ? ["info", "Updating"] : CHIPS[state] || ["", ""];
   $("state").className = `chip ${kind}`;
   setText($("state"), word);
@@ -619,12 +622,14 @@ let resultKey = "";
 function showResult(state, busy) {
   const { ota } = board;
   const last = ota.last || {};
-  const key = JSON.stringify([state === "failed" && [ota.error, ota.message], busy, last, fresh]);
+  const error = values["ota/error"] || ota.error;
+  const message = values["ota/message"] || ota.message || "";
+  const key = JSON.stringify([state === "failed" && [error, message], busy, last, fresh]);
   if (key === resultKey) return;
   resultKey = key;
   const found = [];
-  const again = last.result === "rolled_back" && ota.error === "failed_before";
-  if (!busy && state === "failed" && ota.error && !again) found.push(failedNotice(ota.error, ota.message));
+  const again = last.result === "rolled_back" && error === "failed_before";
+  if (!busy && state === "failed" && error && !again) found.push(failedNotice(error, message));
   if (!busy && last.result === "rolled_back") found.push(rolledBackNotice(last));
   if (!busy && last.result === "confirmed" && fresh) found.push(confirmedNotice(last));
   $("result").replaceChildren(...found);
