@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,10 +167,10 @@ def test_sessions_and_guesses_are_bounded_in_number_and_in_time(tmp_path: Path) 
     assert found["addresses"] <= 12 and found["all"] == 60 and found["forgiven"] == 1
 
 
-def _prefs(world: WebWorld) -> dict[str, object]:
+def _prefs(world: WebWorld) -> dict[str, Any]:
     files = world.peek().files
     slots = [files[name].split(b"\n") for name in ("prefs.json", "prefs.json.1") if name in files]
-    prefs: dict[str, object] = json.loads(max(slots, key=lambda slot: int(slot[1].split()[0]))[0])
+    prefs: dict[str, Any] = json.loads(max(slots, key=lambda slot: int(slot[1].split()[0]))[0])
     return prefs
 
 

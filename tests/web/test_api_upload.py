@@ -102,12 +102,12 @@ def test_an_upload_and_a_job_exclude_each_other(shared: WebWorld, client: Client
 def test_an_upload_that_cannot_fit_is_refused_before_its_first_byte(shared: WebWorld, client: Client) -> None:
     for size, status, reason in ((17_000_000, 413, b"too_large"), (0, 413, b"too_large"), (4_000_000, 507, b"no_space")):
         connection = client.raw(head(client, size))
-        answer = b""
-        while reason not in answer:
+        said = b""
+        while reason not in said:
             part = connection.recv(4096)
-            assert part, answer
-            answer += part
-        assert answer.startswith(b"HTTP/1.0 %d " % status)
+            assert part, said
+            said += part
+        assert said.startswith(b"HTTP/1.0 %d " % status)
         connection.close()
     answer = client.request("POST", "/api/ota/upload", b"xx", {"Content-Type": "application/octet-stream"})
     assert answer.status == 403
