@@ -23,7 +23,8 @@ from iotctl import board_code
 from iotctl import bundle as host_bundle
 from modules.ota import archive as board_archive
 from modules.ota import channel as board_channel
-from modules.ota import files, inflate, legacy, paths, policy, release, versions
+from modules.ota import files, inflate, paths, policy, release, versions
+from modules.ota import latest as board_latest
 from modules.ota.errors import OtaError
 from tests.hostile import forge
 
@@ -186,7 +187,7 @@ def channel(data: bytes) -> None:
 def latest(data: bytes) -> None:
     """The `latest` line."""
     try:
-        version, file, size_kb, size, sha256 = legacy.parse_latest(data.decode(errors="replace"))
+        version, file, size_kb, size, sha256 = board_latest.parse_latest(data.decode(errors="replace"))
     except OtaError:
         return
     assert versions.valid(version)

@@ -4,7 +4,6 @@ The channel file decides. `If-None-Match` goes out only if the last answer led t
 Where there is no channel file, a board without a pinned key that never installed a bundle speaks the `latest` protocol.
 """
 
-from . import versions
 from .errors import OtaError
 from .offer import Offer
 
@@ -38,10 +37,21 @@ def _decide(ota, raw, etag, force):
 
 def _look_legacy(ota, force):
     """The `latest` protocol. Generator."""
-    from . import decide, legacy
-
     ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
-    version, file, size_kb, size, sha256 = yield from legacy.latest(ota)
+    line = yield from _latest(ota)
+    ota.forget()
+    return _decide_legacy(ota, force, *line)
+
+
+def _latest(ota):
+    from . import latest
+
+    return (yield from latest.latest(ota))
+
+
+def _decide_legacy(ota, force, version, file, size_kb, size, sha256):
+    from . import decide, versions
+
     ota.log("latest is %s, running %s" % (version, ota.local_version()))
     source = sha256 or "%s;%s" % (version, file)
     if not force:

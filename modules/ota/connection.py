@@ -1,41 +1,14 @@
 """A socket that never blocks, with a small buffer in front of it, deadlines, and a count of the bytes.
 
-Every wait is a yield. Only the name lookup blocks, as long as the firmware's resolver does. Failures are OtaErrors of kind
-transport. With `ca` (a file, PEM or DER) the server's certificate must be signed by it, and the board must know the time.
-Without, TLS hides what is sent but proves nothing.
+Every wait is a yield, but for the name lookup: see iot_platform.dial. Failures are OtaErrors of kind transport.
 """
 
-import errno
-import select
-import socket
+from iot_platform import dial
+from iot_platform.dial import ticks_diff, ticks_ms
 
 from .errors import OtaError
 
-try:
-    from time import ticks_diff, ticks_ms
-except ImportError:  # CPython
-    from time import monotonic
-
-    def ticks_ms():
-        return int(monotonic() * 1000)
-
-    def ticks_diff(end, start):
-        return end - start
-
-
-try:
-    import tls
-except ImportError:
-    try:
-        import ssl as tls
-    except ImportError:
-        tls = None
-
 LINE = 1024  # the size of the buffer, and so the longest line
-_MAX_ADDRESSES = 3
-_MAX_CA = 8192
-_AGAIN = (errno.EAGAIN, errno.EINPROGRESS)
-_WANT = (tls.SSLWantReadError, tls.SSLWantWriteError) if hasattr(tls, "SSLWantReadError") else ()  # CPython's EAGAIN
 
 
 class Connection:
@@ -59,18 +32,12 @@ class Connection:
     def open(self, scheme, host, port, ca):
         """Connect to the first address that answers. Generator."""
         self._start = self._end = 0
-        addresses = _lookup(host, port)[:_MAX_ADDRESSES]
-        while addresses:
-            address = addresses.pop(0)
-            try:
-                yield from self._connect(address)
-                break
-            except OtaError as error:
-                if error.reason != "connect" or not addresses:
-                    raise
+        self._phase = "connect"
+        self.close()
+        self._sock = yield from dial.connect(dial.lookup(host, port, OtaError), self._check, OtaError)
         if scheme == "https":
             self._phase = "tls"
-            self._sock = _wrap(self._sock, host, ca)
+            self._sock = dial.secure(self._sock, host, ca, OtaError)
 
     def send(self, text):
         """Send all of it. Generator."""
@@ -129,44 +96,15 @@ class Connection:
         self.wire_in += n
         return n
 
-    def _connect(self, address):
-        self._phase = "connect"
-        self.close()
-        self._sock = socket.socket(address[0], address[1])
-        self._sock.setblocking(False)
-        self._try(self._sock.connect, address[-1])
-        poll = select.poll()
-        poll.register(self._sock, select.POLLOUT)
-        since = ticks_ms()
-        ready = poll.poll(0)
-        while not ready:
-            yield
-            self._check(since)
-            ready = poll.poll(0)
-        if ready[0][1] & (select.POLLERR | select.POLLHUP):
-            raise OtaError("connect", "the server refuses connections or cannot be reached")
-
     def _do(self, call, argument):
         """The result of a socket's method once it does not block any more. Generator."""
         since = ticks_ms()
         while True:
             self._check(since)
-            n = self._try(call, argument)
+            n = dial.attempt(call, argument, self._phase, OtaError)
             if n is not None:
                 return n
             yield
-
-    def _try(self, call, argument):
-        """The same, but None if it would block (MicroPython returns that, CPython raises it)."""
-        try:
-            return call(argument)
-        except OSError as error:
-            if error.errno in _AGAIN or isinstance(error, _WANT):
-                return None
-            reason = "timeout" if error.errno == errno.ETIMEDOUT else self._phase
-            raise OtaError(reason, "%s: %s" % (_TEXT[reason], error))
-        except ValueError as error:  # MicroPython's word for a certificate that is refused
-            raise OtaError("tls", "%s: %s" % (_TEXT["tls"], str(error).strip()))
 
     def _check(self, since):
         now = ticks_ms()
@@ -174,52 +112,6 @@ class Connection:
             raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
         if ticks_diff(now, self._began) > self._total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
-
-
-_TEXT = {
-    "connect": "no connection to the server",
-    "timeout": "the server does not answer",
-    "tls": "no secure connection to the server",
-    "connection_lost": "the connection was lost",
-}
-
-
-def _lookup(host, port):
-    try:
-        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    except OSError as error:
-        raise OtaError("dns", "the name %s cannot be looked up: %s" % (host, error))
-
-
-def _wrap(sock, host, ca):
-    """TLS over a connected socket; the handshake happens with the first write."""
-    if tls is None:
-        raise OtaError("tls", "this firmware has no TLS")
-    try:
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        if ca:
-            context.verify_mode = tls.CERT_REQUIRED
-            _load(context, ca)
-        else:
-            if hasattr(context, "check_hostname"):
-                context.check_hostname = False
-            context.verify_mode = tls.CERT_NONE
-        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-    except (OSError, ValueError) as error:
-        raise OtaError("tls", "TLS cannot be set up, is the certificate file right? %s" % error)
-
-
-def _load(context, path):
-    import binascii
-
-    with open(path, "rb") as f:
-        data = f.read(_MAX_CA)
-    for part in data.split(b"-----BEGIN CERTIFICATE-----")[1:] or (data,):
-        der = part if part is data else binascii.a2b_base64(part.split(b"-----END")[0])
-        if tls.__name__ == "tls":
-            context.load_verify_locations(der)
-        else:
-            context.load_verify_locations(cadata=der)
 
 
 def bad(what):

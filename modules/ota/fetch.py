@@ -9,7 +9,6 @@ import hashlib
 import ota_boot
 
 from . import files
-from .ask import http
 from .errors import OtaError, status_error
 
 _IDLE_MS = 20_000
@@ -90,6 +89,8 @@ def _hash_held(path, running, view):
 
 def _receive(ota, offer, path, view, held, running):
     """Append what the server sends; returns the file's length and digest. Generator."""
+    from .ask import http  # not at the top: imports that are nested too deeply take more stack than a board has
+
     part = ota.store.get("part")
     response = yield from http(ota).get(
         ota.url(offer.file),

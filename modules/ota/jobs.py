@@ -8,7 +8,29 @@ import ota_boot
 from . import files
 from .errors import OtaError, from_system
 
-# The parts are imported where they are used, and forgotten between the phases: see Module.forget.
+# The parts are imported where they are used, and forgotten between the phases: see Job.forget.
+
+
+def start(ota, name, flag):
+    """The generator of the job called `name`.
+
+    :param flag: force; quiet for `stage`, which has nothing to force.
+    """
+    if name == "check":
+        return update(ota, False, lambda: may_install(ota))
+    if name == "fetch":
+        return update(ota, flag, _never)
+    if name == "update":
+        return update(ota, flag, _always)
+    if name == "install":
+        return install_file(ota, flag)
+    if name == "stage":
+        return install_ready(ota, quiet=flag)
+    if name == "rollback":
+        return roll_back(ota)
+    if name == "upload":
+        return _upload()
+    return _after_start(ota)
 
 
 def update(ota, force, install):
@@ -62,7 +84,13 @@ def roll_back(ota):
     ota.enter("installing")
     yield from cleanup.clean_up(ota)
     yield from previous.commit(ota.local_version(), ota.journal_header())
-    _restart(ota, "going back to %s" % (previous.kept(ota.local_version()) or "the previous version"))
+    _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
+
+
+def _after_start(ota):
+    from . import startup
+
+    return startup.after_start(ota)
 
 
 def _look(ota, force):
@@ -116,7 +144,7 @@ def _verify(ota, rules):
     except OtaError:
         yield from _discard(ota)
         raise
-    ota.notes = header["notes"]
+    ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
 
 
@@ -221,3 +249,17 @@ def may_install(ota):
         return True
     now = ota.now()
     return now is not None and policy.in_window(now, window)
+
+
+def _upload():
+    """The job of an upload: it does nothing but keep others away."""
+    while True:
+        yield True
+
+
+def _always():
+    return True
+
+
+def _never():
+    return False

@@ -9,6 +9,8 @@
     part         what lies in the download file: see fetch
     last         {"version", "result", "reason", "message"} of the last update
     checked      True when the last check got an answer
+    next         when the next check is due, seconds since 1970; 0: the time was not known; absent: as soon as possible
+    failures     checks that failed running, for want of an answer or of memory
     wakes        good wakes of a trial on a board that sleeps deeply
 """
 

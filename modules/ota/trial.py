@@ -12,7 +12,8 @@ import ota_boot
 from .errors import OtaError
 
 _SETTLE_MS = 5_000
-_RETRY_MS = 3_000
+_RETRY_MS = 3_000  # the first pause; then twice as long each time, for a server may be weak because of this very release
+_LONGEST_RETRY_MS = 48_000
 _MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
 
 
@@ -22,21 +23,23 @@ def watch(ota):
     started = time.ticks_ms()
     limit = header.get("timeout_s", 300) * 1000 - _MARGIN_MS
     asked = None  # the error of the last check, "" when it succeeded
-    ask_at = started
+    ask_at, pause = started, _RETRY_MS
     while time.ticks_diff(time.ticks_ms(), started) < limit:
         failed = _failed_module(ota, header)
         if failed:
             return _go_back("module_failed", failed)
         now = time.ticks_ms()
-        if header.get("checked") and asked != "" and time.ticks_diff(now, ask_at) >= 0:
-            asked = yield from _ask(ota)
-            ask_at = time.ticks_add(time.ticks_ms(), _RETRY_MS)
+        online = ota.platform.bus.get("wifi/connected") is not False  # wifi says so itself
+        if header.get("checked") and asked != "" and online and time.ticks_diff(now, ask_at) >= 0:
+            asked, retry = yield from _ask(ota)
+            ask_at = time.ticks_add(time.ticks_ms(), max(pause, min(retry * 1000, limit // 2)))
+            pause = min(pause * 2, _LONGEST_RETRY_MS)
         settled = time.ticks_diff(time.ticks_ms(), started) >= min(_SETTLE_MS, limit // 2)
         if settled and _all_run(ota, header) and (asked == "" or not header.get("checked")):
             return _confirm(ota)
         yield True  # until the next loop
     if header.get("checked") and asked != "":
-        return _go_back("no_network", asked or "the server was not asked in time")
+        return _go_back("no_network", asked or "there was no network")
     return _go_back("timeout", "not everything that ran before was running in time")
 
 
@@ -54,18 +57,18 @@ def _all_run(ota, header):
 
 
 def _ask(ota):
-    """A check with the new profile: the error's text, or "" when the server gave a valid answer. Generator."""
+    """A check with the new profile. Generator; returns the error's text, or "" when the server gave a valid answer, and the
+    seconds after which it wants to be asked again.
+    """
     from . import check
 
-    if ota.platform.bus.get("wifi/connected") is False:
-        return "there is no network"  # wifi says so itself
     try:
         yield from check.look(ota, True)
     except OtaError as error:
         if error.kind in ("transport", "verification") and error.reason not in ("old_sequence", "failed_before"):
             ota.warn("trial: the check did not succeed yet:", error)
-            return str(error)
-    return ""
+            return str(error), error.retry or 0
+    return "", 0
 
 
 def _confirm(ota):

@@ -4,7 +4,6 @@
 -1
 """
 
-UNKNOWN = "unknown!"  # what local_version() returns without a version file; older than everything
 _MAX_LENGTH = 32
 
 

@@ -21,16 +21,17 @@ async def upload(server, request):
     force = connection.query == "force=1"
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large", "a bundle has at most %d bytes, and at least one" % _MOST)
-    if not ota.begin_upload():
+    claim = ota.begin_upload()
+    if not claim:
         raise Refused(409, "busy", "another job of the updater is running")
     done = False
     try:
-        ota.discard()
+        claim.discard()
         if size + _SPARE > server.web.platform.board.disk_free():
             raise Refused(507, "no_space", "the disk has too little room for %d bytes" % size)
         server.web.platform.log("web: an upload of %d bytes from" % size, connection.address)
         connection.limit((_FIRST_S + size // _SLOWEST) * 1000)
-        await _receive(ota, connection, request)
+        await _receive(ota, claim, connection, request)
         done = True
     except EOFError:
         raise Refused(400, "incomplete", "the upload stopped %d bytes before its end" % connection.left)
@@ -39,20 +40,20 @@ async def upload(server, request):
             raise Refused(507, "no_space", "the disk is full")
         raise Refused(400, "incomplete", "the upload failed: %s" % error)
     finally:
-        ota.end_upload()
+        ota.end_upload(claim)
         if not done:
-            ota.discard()
+            claim.discard()
     return started(ota.request_install(force))
 
 
-async def _receive(ota, connection, request):
+async def _receive(ota, claim, connection, request):
     with open(ota.archive, "wb") as f:
         if request.body:  # a short one has been read already
             f.write(request.body)
-        view = ota.view
+        view = claim.view
         while connection.left > 0:
             n = await connection.readinto(view)
-            if not ota.uploading:
+            if not ota.uploading(claim):
                 raise Refused(409, "cancelled", "the upload was cancelled")
             f.write(view if n == len(view) else view[:n])
     if os.stat(ota.archive)[6] != request.content_length:

@@ -152,7 +152,7 @@ class Module(Base):
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
         if ota:
-            ota.request_check()
+            ota.check_when_due()
 
     def _lost(self):
         self.platform.log("wifi: lost", self._ssid())

@@ -3,10 +3,12 @@
 import gc
 import sys
 
+PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # what stays of iot_platform; the rest comes and goes
+
 
 def forget(package, stays):
     """Forget the imported parts of `package` but for those named in `stays`: what nobody holds any more is free memory again."""
-    module = sys.modules[package]
+    module = sys.modules.get(package)
     for name in list(sys.modules):
         part = name[len(package) + 1 :] if name.startswith(package + ".") else ""
         if part and part not in stays:

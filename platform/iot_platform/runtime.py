@@ -17,11 +17,10 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
-_COLLECT_AFTER = 8_192  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
-_STAYS = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # the rest has done its work after the start
 _SAFE_AFTER = 3  # bad boots, one after the other
 
 
@@ -61,6 +60,12 @@ class Platform:
         """Restart as soon as no module is busy, and after BUSY_LIMIT_S in any case."""
         if self._restart is None:
             self._restart = (reason, time.ticks_add(time.ticks_ms(), BUSY_LIMIT_S * 1000))
+
+    def relax(self):
+        """Ask every module for the memory that it can do without for a while."""
+        for name in list(self.modules):
+            self._call(name, "relax")
+        gc.collect()
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
@@ -124,7 +129,7 @@ class Platform:
                 self.modules[name].start()
             except Exception as error:
                 self.switch_off(name, "start", error)
-        parts.forget("iot_platform", _STAYS)
+        parts.forget("iot_platform", parts.PLATFORM)
         self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
         if self.profile.get("watchdog_s"):
             self.board.start_watchdog(self.profile["watchdog_s"] * 1000)

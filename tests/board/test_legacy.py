@@ -22,12 +22,12 @@ from tests.unit.scripted_server import ScriptedServer, answer
 _JOB = """
 import os, ota_boot
 from modules.ota import files
-from modules.ota.module import Module
+from modules.ota.job import Job
 from modules.ota.offer import Offer
 from modules.ota.room import Room
 from modules.ota.store import Store
 
-class Job(Module):
+class Board(Job):
     def __init__(self):
         self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
         self.archive, self.view, self.store = "/ota.tmp", files.buffer(), Store()
@@ -41,9 +41,9 @@ class Job(Module):
     def progress(self, done, total):
         self.done = done
 
-job = Job()
+job = Board()
 """
-_LATEST = _JOB + "from modules.ota import legacy\nreturn finish(legacy.latest(job))"
+_LATEST = _JOB + "from modules.ota import latest\nreturn finish(latest.latest(job))"
 _DOWNLOAD = (
     _JOB
     + """

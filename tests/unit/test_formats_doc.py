@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from iot_platform import slots
 
-from modules.ota import channel, legacy, release
+from modules.ota import channel, latest, release
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -28,7 +28,7 @@ def test_the_channel_file() -> None:
 
 
 def test_the_latest_line() -> None:
-    assert legacy.parse_latest(example("latest")) == ("1.4.0", "1.4.0-legacy.tar.gz", 31, 31337, "ab" * 32)
+    assert latest.parse_latest(example("latest")) == ("1.4.0", "1.4.0-legacy.tar.gz", 31, 31337, "ab" * 32)
 
 
 def test_the_release_list() -> None:

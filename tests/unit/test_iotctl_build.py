@@ -246,14 +246,23 @@ def refused(path: Path, pinned: list[keys.Jwk]) -> bool:
     return False
 
 
+def unpacked(data: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
 def test_a_changed_byte_anywhere_in_the_archive_is_noticed(place: Place) -> None:
     path = place.built()
     good = path.read_bytes()
     unimportant = range(4, 10)  # time, compression level, system
     pinned = [keys.jwk(key(0))]
     for at in [at for at in range(0, len(good), 61) if at not in unimportant]:
-        path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
-        assert refused(path, pinned), f"byte {at}"
+        changed = good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :]
+        path.write_bytes(changed)
+        padding = unpacked(changed) == unpacked(good)  # the last byte of a deflate stream may have bits that mean nothing
+        assert refused(path, pinned) or padding, f"byte {at}"
 
 
 def test_the_boards_reader_leaves_no_trace_on_the_host(place: Place) -> None:

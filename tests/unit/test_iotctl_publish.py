@@ -12,7 +12,7 @@ import pytest
 
 from iotctl import keys
 from modules.ota import channel as board_channel
-from modules.ota import legacy as board_legacy
+from modules.ota import latest as board_latest
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 
@@ -73,7 +73,7 @@ def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: P
     result = run("publish", unsigned, site.parent, "--legacy")
     assert [Path(line).name for line in result.stdout.split()] == ["1.4.0.tar.gz", "stable.json", "1.4.0-legacy.tar.gz", "latest"]
     line = (site / "latest").read_text()
-    version, file, size_kb, size, digest = board_legacy.parse_latest(line)
+    version, file, size_kb, size, digest = board_latest.parse_latest(line)
     data = (site / file).read_bytes()
     assert line.endswith(";\n") and (version, size, digest) == ("1.4.0", len(data), hashlib.sha256(data).hexdigest())
     with tarfile.open(site / file) as archive:

@@ -19,7 +19,7 @@ from modules.ota import versions
         ("1.10.0-rc1", "1.10.0"),
         ("1.10.0-rc2", "1.10.0-rc10"),
         ("1.9.9", "1.10.0-rc1"),
-        (versions.UNKNOWN, "0.0.1"),
+        ("unknown!", "0.0.1"),
         ("", "0.0.1"),
         ("latest", "0.0.1"),
     ],

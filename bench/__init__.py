@@ -1,0 +1,1 @@
+"""What an update costs, measured on the simulated board: `python -m bench`, and `python -m bench heap` for memory alone."""

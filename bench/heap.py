@@ -1,0 +1,78 @@
+"""The smallest heap in which something succeeds, by bisection; and where the memory goes."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.lab import Failed, Lab, Release
+from sim.board import BoardError
+
+_FLOOR_K, _CEILING_K = 40, 232
+_STORY = b"What one line more or less of a page costs, on the way to a board that goes on with its work.\n" * 49
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes free at the start of the main loop and at the lowest point of an update, in a heap of `heap_k` kilobytes."""
+
+    heap_k: int
+    at_loop: int
+    lowest: int
+
+
+def smallest(succeeds: Callable[[int], bool], low: int = _FLOOR_K, high: int = _CEILING_K, step: int = 1) -> int:
+    """The smallest number of kilobytes between `low` and `high` with which `succeeds` says True, twice. Failed if none."""
+    if not succeeds(high):
+        raise Failed(f"even {high}k of heap are too few")
+    good, bad = high, low - step
+    while good - bad > step:
+        middle = bad + (good - bad) // 2 // step * step
+        if succeeds(middle):
+            good = middle
+        else:
+            bad = middle
+    while not succeeds(good):
+        good += step
+    return good
+
+
+def platform_update(
+    modules: tuple[str, ...], heap_k: int, delta: bool = False, log: Callable[[str], None] | None = None
+) -> Memory:
+    """Boot this checkout's tree with `modules`, and update it by one line of a file. Failed when that does not work."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Lab(Path(folder), modules=modules, heap=f"{heap_k}k") as lab:
+        if log:
+            lab.board.on_line = log
+        files = lab.platform()
+        old = lab.release("1.0.0", {**files, "www/story.txt": _STORY})
+        new = lab.release("1.1.0", {**files, "www/story.txt": _STORY.replace(b"a board", b"the board", 1)})
+        return _update(lab, old, new, delta)
+
+
+def _update(lab: Lab, old: Release, new: Release, delta: bool) -> Memory:
+    lab.flash(old)
+    lab.offer(old)
+    lab.power_on()
+    lab.offer(new, deltas=int(delta))
+    update = lab.update("ota check", new)
+    running = [match for line in lab.board.lines if (match := re.search(r"running: .* free memory (\d+)", line))]
+    return Memory(int(lab.board.heap[:-1]), int(running[0].group(1)), update.lowest or 0)
+
+
+def min_platform_heap(modules: tuple[str, ...], delta: bool = False, log: Callable[[str], None] = print) -> int:
+    """Kilobytes in which this checkout boots and updates itself."""
+
+    def succeeds(heap_k: int) -> bool:
+        try:
+            memory = platform_update(modules, heap_k, delta)
+        except (Failed, BoardError) as error:
+            log(f"{heap_k}k: no: {str(error).splitlines()[0]}")
+            return False
+        log(f"{heap_k}k: yes; free at the loop {memory.at_loop}, lowest in the update {memory.lowest}")
+        return True
+
+    return smallest(succeeds)

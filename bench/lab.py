@@ -1,0 +1,352 @@
+"""A board, its server behind a link, and an owner with a key: what every measurement starts from.
+
+with Lab(folder, modules=("serial_log", "wifi", "ota")) as lab:
+    old, new = lab.release("1.0.0", files), lab.release("1.1.0", files)
+    lab.flash(old, beside=lab.platform())
+    lab.power_on()
+    lab.offer(new)
+    update = lab.update("ota check", new)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import tarfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.link import Connection, Link, Weather
+from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl.profile import Profile
+from iotctl.tree import Files
+from sim.board import Board, BoardError, Counters
+
+NAME = "bench"
+DEVICE = Path(__file__).resolve().parent / "device"
+PATIENCE_S = 400
+_ORDER = ("serial_log", "wifi", "ota", "web", "mqtt")
+_BROKEN = r"MemoryError|memory allocation failed|\(no_memory\)|is switched off|board is dead|^Traceback|^boot: "
+
+
+class Failed(Exception):
+    """The board did not do it; the message is the line that says so, or the end of its console."""
+
+
+@cache
+def owner() -> keys.PrivateKey:
+    """The key that the boards pin."""
+    return keys.generate()
+
+
+def all_modules() -> tuple[str, ...]:
+    """The modules of this checkout, in the order in which a profile would name them."""
+    there = {path.parent.name for path in (ROOT / "modules").glob("*/__init__.py")}
+    return tuple(name for name in _ORDER if name in there) + tuple(sorted(there - set(_ORDER)))
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version: its files, and the bundle that brings them."""
+
+    version: str
+    files: Files
+    bundle: bundle.Bundle
+    archive: bytes
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Between two ticks of another module while the update ran, in milliseconds."""
+
+    n: int
+    p99: int
+    longest: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update took, from the command to its end. `wire_*` and `requests` are those up to the restart."""
+
+    wire_in: int
+    wire_out: int
+    requests: int
+    trial_in: int
+    ms: float
+    commit_to_tick_ms: float
+    programmed: int
+    erases: int
+    lowest: int | None
+    gaps: Gaps | None
+
+
+class TimedBoard(Board):
+    """A board that notes when each line of its console came, and what each of its lives did to the flash."""
+
+    times: list[float]
+    lives: list[Counters]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.times, self.lives = [], []
+
+    def when(self, pattern: str, timeout: float = PATIENCE_S, since: int = 0) -> tuple[int, float, re.Match[str]]:
+        """Wait for a line: its number, when it came, and what matched."""
+        found = self.expect(pattern, timeout, since)
+        n = self.lines.index(found.string, since)
+        return n, self.times[n], found
+
+    def wait_for_life(self, number: int, timeout: float = PATIENCE_S) -> None:
+        """Until life `number` (from 0) has begun: the counters of those before it are complete."""
+        deadline = time.monotonic() + timeout
+        while len(self.lives) <= number:
+            if time.monotonic() > deadline:
+                raise BoardError("the board did not restart")
+            time.sleep(0.01)
+
+    def _add_line(self, line: str) -> None:
+        self.times.append(time.monotonic())
+        super()._add_line(line)
+
+    def _spawn(self, cause: str, cut: Any, extra: Any) -> Any:
+        if "SIM_TOOL" not in extra:
+            self.lives.append(self.counters())
+        return super()._spawn(cause, cut, extra)
+
+
+class Lab:
+    """See the module. `heap` as for micropython's -X heapsize; `size` of the flash in bytes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        modules: tuple[str, ...],
+        heap: str = "128k",
+        size: int = 2 * 1024 * 1024,
+        weather: Weather | None = None,
+        key: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.modules = modules
+        self.key = owner() if key else None
+        self.site = folder / "site"
+        (self.site / NAME).mkdir(parents=True)
+        self.server = serve.Server(self.site)
+        self.link = Link(self.server.port, weather)
+        self.board = TimedBoard(folder / "board.img", heap=heap, size=size, device_id="bench-0001")
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Lab:
+        self._stack.enter_context(self.server)
+        self._stack.enter_context(self.link)
+        self._stack.callback(self.board.stop)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    # -- the owner's side
+
+    def profile(self) -> Profile:
+        """The profile of the boards here, with the owner's key pinned if there is one."""
+        pinned = {"public_keys": [keys.jwk(self.key)]} if self.key else {}
+        value = {
+            "shortName": NAME,
+            "activeModules": list(self.modules),
+            "wifi": {"ssid": "sim-network", "password": "simulated"},
+            "ota": {
+                "url": self.link.url,
+                "tmp_filename": "new_firmware.tar.gz",
+                "excluded_files": [],
+                "delete": [],
+                "check_interval_s": 86400,
+                "confirm_timeout_s": 20,
+                **pinned,
+            },
+        }
+        return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
+
+    def platform(self, *without: str) -> Files:
+        """This checkout's tree with the modules of this lab, the bench's own among them, but for some modules."""
+        return platform_files(tuple(name for name in self.modules if name not in without))
+
+    def release(self, version: str, files: Files) -> Release:
+        """A release of some files, and of profile.json and version; signed if there is a key."""
+        profile = self.profile()
+        whole = {**files, "profile.json": profile.raw, "version": version.encode() + b"\n"}
+        made = bundle.make(profile, whole, bundle.Options(version, bundle.default_sequence(version)))
+        if self.key:
+            made = bundle.sign(made, self.key)
+        return Release(version, whole, made, bundle.pack(made))
+
+    def offer(self, release: Release, deltas: int = 0) -> None:
+        """Publish it with iotctl, with delta bundles from the last `deltas` releases."""
+        path = self.folder / f"{release.version}.tar.gz"
+        path.write_bytes(release.archive)
+        publish.publish(path, self.site, _options(deltas), self.key)
+
+    def offer_latest(self, release: Release) -> None:
+        """Publish it as public-micropython-iot-platform does: one line, and a tar.gz as the usual tools make it."""
+        archive = _usual_archive(release.files)
+        name = f"firmware-{release.version}.tar.gz"
+        (self.site / NAME / name).write_bytes(archive)
+        needed_kb = -(-(len(archive) + sum(map(len, release.files.values()))) // 1024)
+        digest = hashlib.sha256(archive).hexdigest()
+        (self.site / NAME / "latest").write_text(f"{release.version};{name};{needed_kb};{len(archive)};{digest};\n")
+
+    # -- the board's side
+
+    def flash(self, release: Release, beside: Files | None = None) -> None:
+        """An empty chip with this release, and with files that no release brings."""
+        self.board.format()
+        self.board.write({**(beside or {}), **release.files, ".ota/release": release.bundle.listing})
+
+    def power_on(self) -> None:
+        """Boot, wait for the first check, and boot again: from then on the state on flash is settled."""
+        since = self.line()
+        self.board.start()
+        self._expect(r"ota: up to date" if "ota" in self.modules else r"wifi: connected", since)
+        self.restart()
+
+    def restart(self) -> None:
+        """Restart by the console, and wait until nothing runs any more."""
+        lives = len(self.board.lives)
+        since = self.line()
+        self.board.send("reset")
+        self.board.wait_for_life(lives)
+        self._expect(r"wifi: connected", since)
+        if "ota" in self.modules:
+            self.wait_idle()
+
+    def wait_idle(self) -> None:
+        """Until OTA has no job."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            since = self.line()
+            self.board.send("ota status")
+            if "'job': None" in self._expect(r"ota status: ", since)[2].string:
+                return
+            time.sleep(0.2)
+        raise Failed("OTA is never idle")
+
+    def line(self) -> int:
+        """The number of the console's next line."""
+        return len(self.board.lines)
+
+    def update(self, command: str, release: Release, committed: str = r"ota: committed", end: str = "") -> Update:
+        """Have the board update itself to `release`, and sum up what that took. Failed when it does not.
+
+        :param committed: the console's line from which on the new version counts.
+        :param end: the line that ends it: by default, the confirmation.
+        """
+        lives, since, began = len(self.board.lives), self.line(), time.monotonic()
+        self.board.send(command)
+        at, commit, _found = self._expect(committed, since)
+        self.board.wait_for_life(lives)
+        first = rf"ticker: first tick of {re.escape(release.version)}$" if "ticker" in self.modules else r"running: "
+        _n, tick, _found = self._expect(first, at)
+        _n, ended, _found = self._expect(end or rf"ota: confirmed: version {re.escape(release.version)} stays", at)
+        self.board.send("reset")
+        self.board.wait_for_life(lives + 1)
+        used = [c for c in self.link.connections if c.began >= began]
+        story = self.board.lines[since:]
+        return Update(
+            *_bytes([c for c in used if c.began < commit]),
+            trial_in=_bytes([c for c in used if commit <= c.began < ended])[0],
+            ms=(commit - began) * 1000,
+            commit_to_tick_ms=(tick - commit) * 1000,
+            programmed=sum(life.programmed for life in self.board.lives[lives : lives + 2]),
+            erases=sum(life.erases for life in self.board.lives[lives : lives + 2]),
+            lowest=_number(r"lowest free memory of this update: (\d+)", story),
+            gaps=_gaps(story),
+        )
+
+    # -- inside
+
+    def _expect(self, pattern: str, since: int) -> tuple[int, float, re.Match[str]]:
+        """Wait for a line, but no longer than until one says that it cannot come any more."""
+        try:
+            found = self.board.when(f"{pattern}|ota: .* failed: |overwrite: failed|{_BROKEN}", PATIENCE_S, since)
+        except BoardError as error:
+            raise Failed(str(error)) from None
+        if not re.search(pattern, found[2].string):
+            raise Failed(found[2].string)
+        return found
+
+
+@cache
+def platform_files(modules: tuple[str, ...]) -> Files:
+    """The tree of this checkout with some modules, compiled, but without profile and version."""
+    own = tuple(name for name in modules if (DEVICE / name).is_dir())
+    value = {"shortName": NAME, "activeModules": [name for name in modules if name not in own]}
+    files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0")
+    for name in own:
+        files[f"modules/{name}/__init__.py"] = (DEVICE / name / "__init__.py").read_bytes()
+    if "ota" not in modules:  # the comparison needs a tar reader, too
+        files["lib/tarfile.py"] = (ROOT / "lib" / "tarfile.py").read_bytes()
+    return compiled({path: data for path, data in files.items() if path not in ("profile.json", "version")})
+
+
+def compiled(files: Files) -> Files:
+    """The same with .mpy for what is still .py, but for what starts the board."""
+    from iotctl import mpy
+
+    out = {}
+    for path, data in files.items():
+        if path.endswith(".py") and path not in tree.STARTERS:
+            out[path[:-3] + ".mpy"] = mpy.compile_source(data, path)
+        else:
+            out[path] = data
+    return out
+
+
+def can_publish_deltas() -> bool:
+    """True when this checkout's publish makes delta bundles."""
+    return "deltas" in {field.name for field in dataclasses.fields(publish.Options)}
+
+
+def _options(deltas: int) -> publish.Options:
+    more: dict[str, Any] = {"deltas": deltas} if deltas else {}
+    return publish.Options(**more)
+
+
+def _usual_archive(files: Files) -> bytes:
+    out = io.BytesIO()
+    folders = {"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)}
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=9, format=tarfile.USTAR_FORMAT) as archive:
+        for folder in sorted(folders):
+            member = tarfile.TarInfo(folder)
+            member.type = tarfile.DIRTYPE
+            archive.addfile(member)
+        for path, data in sorted(files.items()):
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _bytes(connections: list[Connection]) -> tuple[int, int, int]:
+    """Bytes in, bytes out, and how many connections."""
+    return sum(c.wire_in for c in connections), sum(c.wire_out for c in connections), len(connections)
+
+
+def _number(pattern: str, lines: list[str]) -> int | None:
+    found = [match for line in lines if (match := re.search(pattern, line))]
+    return int(found[-1].group(1)) if found else None
+
+
+def _gaps(lines: list[str]) -> Gaps | None:
+    """What the ticker said when the old version was stopped."""
+    pattern = r"ticker: gaps (\d+), p99 (\d+) ms, longest (\d+) ms in (\w*)"
+    found = next((match for line in lines if (match := re.search(pattern, line))), None)
+    return Gaps(int(found[1]), int(found[2]), int(found[3]), found[4]) if found else None

@@ -1,0 +1,10 @@
+"""MQTT: telemetry, commands and Home Assistant. See docs/mqtt.md for the topics."""
+
+
+def __getattr__(name):
+    """The module's class is imported when the registry asks for it: the host wants nothing but the configuration's rules."""
+    if name == "Module":
+        from modules.mqtt.module import Module
+
+        return Module
+    raise AttributeError(name)

@@ -1,0 +1,124 @@
+"""The profile's ``mqtt`` section: which keys there are, and what each must be. Pure; host and board use the same code.
+
+What the user sets at run time, ``mqtt.<key>`` in prefs.json, comes before the profile's.
+"""
+
+from iot_platform.profile import field
+
+DEFAULTS = {
+    "host": "",  # none: MQTT is off
+    "port": 0,  # 1883, or 8883 with TLS
+    "user": None,
+    "password": None,
+    "tls": False,
+    "ca": None,
+    "keepalive_s": 60,
+    "timeout_s": 10,
+    "noisy_s": 30,
+    "spread_s": 300,
+    "discovery": "homeassistant",
+    "release_url": None,
+}
+
+
+def check(section):
+    """Every error of the section: a list of ``(key, problem, expected form)``, empty for a good one, or none at all."""
+    if section is None:
+        return []
+    if not isinstance(section, dict):
+        return [("mqtt", "is wrong", "an object with host, port, user, password, tls ...")]
+    errors = []
+    for key, good, expected in _KEYS:
+        field(errors, section, key, good, expected, "mqtt.")
+    if section.get("password") and not section.get("user"):
+        errors.append(("mqtt.user", "is missing", "a user name: MQTT knows no password without one"))
+    if section.get("ca") and not section.get("tls"):
+        errors.append(("mqtt.tls", "is missing", "true, because mqtt.ca names a certificate"))
+    return errors
+
+
+def unknown(section):
+    """Keys of the section that mean nothing here: perhaps misspelled."""
+    return sorted("mqtt." + key for key in section if key not in DEFAULTS) if isinstance(section, dict) else []
+
+
+def configure(mqtt):
+    """Give the module its settings; False when it has nothing to do."""
+    mqtt.cfg, error = settings(mqtt.platform)
+    mqtt.addresses = mqtt.told = None
+    mqtt.failures = 0
+    if error:
+        mqtt.log("off: %s %s; expected: %s" % error)
+    if error or not mqtt.cfg["host"]:
+        mqtt.cfg = None
+    return bool(mqtt.cfg)
+
+
+def settings(platform):
+    """``(settings, None)``, complete, or ``(None, error)`` where the first error has check()'s form."""
+    merged = dict(DEFAULTS)
+    section = platform.profile.get("mqtt")
+    errors = check(section)
+    if not errors:
+        merged.update(section or {})
+        for key in DEFAULTS:
+            value = platform.prefs.get("mqtt." + key)
+            if value is not None:
+                merged[key] = value
+        errors = check(merged)
+    if errors:
+        return None, errors[0]
+    merged["port"] = merged["port"] or (8883 if merged["tls"] else 1883)
+    return merged, None
+
+
+def _is_host(value):
+    return isinstance(value, str) and len(value) <= 100 and all(c.isalpha() or c.isdigit() or c in "-._:" for c in value)
+
+
+def _is_text(value):
+    return value is None or (isinstance(value, str) and len(value.encode()) <= 128)
+
+
+def _is_bool(value):
+    return isinstance(value, bool)
+
+
+def _between(low, high):
+    def check_number(value):
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return check_number
+
+
+def _is_file(value):
+    return value is None or (isinstance(value, str) and 0 < len(value) <= 100)
+
+
+def _is_prefix(value):
+    if value is None:
+        return True
+    return isinstance(value, str) and len(value) <= 64 and not any(c in "#+ " or ord(c) < 32 or ord(c) > 126 for c in value)
+
+
+def _is_link(value):
+    if value is None:
+        return True
+    web = isinstance(value, str) and (value.startswith("http://") or value.startswith("https://"))
+    return web and 8 < len(value) <= 200 and "@" not in value and all(33 <= ord(c) < 127 for c in value)
+
+
+_KEYS = (
+    ("host", _is_host, "the broker's name or address, or nothing"),
+    ("port", _between(0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
+    ("user", _is_text, "a user name of at most 128 bytes"),
+    ("password", _is_text, "a password of at most 128 bytes"),
+    ("tls", _is_bool, "true or false"),
+    ("ca", _is_file, "a file on the board with the broker's CA certificate"),
+    ("keepalive_s", _between(2, 3600), "seconds between signs of life, 2 to 3600"),
+    ("timeout_s", _between(1, 60), "seconds that the broker has for an answer, 1 to 60"),
+    ("noisy_s", _between(1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
+    ("spread_s", _between(0, 86_400), "seconds over which boards spread the check that a new version calls for, 0 to 86400"),
+    ("discovery", _is_prefix, "Home Assistant's discovery prefix, such as homeassistant, or null for none"),
+    ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
+)

@@ -1,0 +1,246 @@
+"""One running job: its generator, advanced step by step, and all that the code of an update uses of the board."""
+
+import gc
+import os
+import sys
+import time
+
+import ota_boot
+from iot_platform import parts
+
+from . import files
+from .errors import OtaError, from_system
+
+_DAY = 86_400
+_BUDGET_MS = 6
+_SAMPLE = 32  # steps from one collection to the next
+_AT_START = ("trial", "clean_up")
+# What lives as long as the job. All other parts of the package work for one phase of it, and are forgotten then.
+_STAYS = ("module", "errors", "store", "room", "job", "jobs", "files", "kept", "offer", "rules", "bundle", "stage")
+
+
+class Job:
+    """What jobs.py and the parts below it call `ota`."""
+
+    def __init__(self, module, name, force):
+        from . import jobs
+
+        self.module = module
+        self.platform = module.platform
+        self.name = name
+        self.store = module.store
+        self.room = module.room
+        self.cfg = module.cfg
+        self.keys = module.keys
+        self.excluded = module.excluded
+        self.archive = module.archive
+        self.name_on_server = module.name_on_server
+        self.view = files.buffer()  # the one buffer of the job
+        self.result = None
+        self.asked = False  # True when a trial has asked the server
+        self._force = force
+        self._relaxed = False  # True once it had to start again for want of memory
+        self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
+        self._steps = 0
+        self._job = jobs.start(self, name, force)
+
+    # -- the engine
+
+    def advance(self):
+        """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
+        began = time.ticks_ms()
+        while self._job and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
+            if self.step():
+                return
+
+    def step(self):
+        """Advance the job by one step, and end it where it ends. True when there is nothing to do before the next loop."""
+        self._steps += 1
+        if self._steps % _SAMPLE == 0:
+            self._sample()
+        try:
+            return next(self._job)
+        except StopIteration as stop:
+            self.result = stop.value
+            self._ended(None)
+        except OtaError as error:
+            self._ended(error)
+        except (MemoryError, OSError) as error:
+            self._ended(from_system(error))
+        except Exception as error:  # a mistake of ours must not look like a job that ended well
+            self.module.trace(error)
+            self._ended(OtaError("internal", "the updater failed: %r" % error))
+        return True
+
+    def running(self):
+        return self._job is not None
+
+    def close(self):
+        self._job.close()
+        self._job = None
+
+    def _sample(self):
+        """Collect now and then, before the heap is in pieces, and note how little memory was left."""
+        gc.collect()
+        self.lowest = min(self.lowest, self.platform.board.mem_free())
+
+    def _ended(self, error):
+        """Free the job's memory, say how it ended, plan the next check."""
+        module = self.module
+        self._job = None
+        if error and error.reason == "no_memory" and not self._relaxed and self.name not in _AT_START:
+            self._again()
+            return
+        self.view = None
+        module.ended()
+        module.error = error
+        if error:
+            module.enter("failed")
+            module.warn("%s failed: %s (%s)" % (self.name, error.message, error.reason))
+            self.report_space()
+        if error or self.name not in _AT_START:
+            self.platform.bus.publish("ota/error", error.reason if error else "")
+            self.platform.bus.publish("ota/message", error.message if error else "")
+        from . import plan
+
+        plan.after_job(self, error)
+        self.store.save()
+        module.forget()
+
+    def _again(self):
+        """From the beginning, after other modules have given back what they can do without meanwhile."""
+        from . import jobs
+
+        self._relaxed = True
+        self.log("short of memory: the other modules give back what they can, and once more")
+        self.forget()
+        self.platform.relax()
+        self._job = jobs.start(self, self.name, self._force)
+
+    # -- what the board knows
+
+    @property
+    def channel(self):
+        return self.module.channel
+
+    @property
+    def floor(self):
+        """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
+        from . import kept
+
+        running = kept.read_header(kept.RUNNING)
+        return max(self.store.get("floor", 0), running["sequence"] if running else 0)
+
+    def local_version(self):
+        return self.module.local_version()
+
+    def now(self):
+        """Seconds since 1970, or None while the board does not know the time."""
+        return now(self.platform)
+
+    def url(self, file):
+        return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
+
+    def rules(self, force, expect):
+        from .rules import Rules
+
+        expect = tuple(expect) if expect else None
+        return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, self.local_version())
+
+    def require_network(self):
+        if self.platform.bus.get("wifi/connected") is False:
+            raise OtaError("no_network", "there is no network")
+
+    def may_retry(self, failure):
+        """True when a failed release may be tried once more: after what may not have been its fault, and a pause since then."""
+        from . import policy
+
+        pause = policy.retry_pause(failure[1], failure[3], self.cfg.get("check_interval_s", _DAY))
+        return pause is not None and time.ticks_diff(time.ticks_ms(), self.module.started) > pause * 1000
+
+    def journal_header(self):
+        """What the loader and the trial need to know of the old version."""
+        return {
+            "attempts": self.cfg.get("max_boot_attempts", 3) + self.cfg.get("confirm_wakes", 1) - 1,
+            "timeout_s": self.cfg.get("confirm_timeout_s", 300),
+            "ran": sorted(self.platform.modules),
+            "checked": bool(self.store.get("checked")),
+        }
+
+    # -- what it says
+
+    def log(self, *parts):
+        self.platform.log("ota:", *parts)
+
+    def warn(self, *parts):
+        self.module.warn(*parts)
+
+    def enter(self, state):
+        self.module.enter(state)
+
+    def available(self, offer):
+        self.module.offered = offer.version
+        self.store.set("next", None)  # an update that is interrupted goes on soon
+        self.enter("available")
+        self.log("version %s is available, %s bytes" % (offer.version, offer.size))
+        self.platform.bus.publish("ota/available", offer.version)
+        self.platform.bus.publish("ota/total", offer.size)
+
+    def progress(self, done, total):
+        """Publish the progress in percent; log every tenth."""
+        percent, before = done * 100 // total if total else 0, self.module.percent
+        if percent != before:
+            if percent // 10 != before // 10:
+                self.log("%s %d%% (%d of %d bytes)" % (self.module.state, percent, done, total))
+            self.module.percent = percent
+            self.platform.bus.publish("ota/progress", percent)
+
+    def count(self, response):
+        """Add a finished request to the bytes that went over the wire."""
+        self.module.bytes += response.wire_in + response.wire_out
+        self.platform.bus.publish("ota/bytes", self.module.bytes)
+
+    def report_space(self):
+        """Log and publish free disk and free memory, both in bytes; returns the disk's."""
+        return report_space(self.platform)
+
+    # -- what it holds
+
+    def discard(self):
+        """Remove the download and the note about it."""
+        if ota_boot.exists(self.archive):
+            os.remove(self.archive)
+        self.store.set("part", None)
+
+    def give_up_previous(self):
+        """Delete the kept previous version: space is short. Generator."""
+        if ota_boot.exists(ota_boot.ota("previous")):
+            self.log("short of space: giving up the kept previous version")
+            self.module.previous = None
+            yield from files.remove_tree(ota_boot.ota("previous"))
+
+    def forget(self):
+        """Give back the memory of the parts that worked for the last phase; they are imported again when needed.
+
+        Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
+        """
+        sys.modules.pop("tarfile", None)
+        parts.forget("iot_platform", parts.PLATFORM)
+        parts.forget("modules.ota", _STAYS)
+
+
+def now(platform):
+    """Seconds since 1970, or None while the board does not know the time."""
+    if not platform.board.time_known():
+        return None
+    return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
+
+
+def report_space(platform):
+    """Log and publish free disk and free memory, both in bytes; returns the disk's."""
+    gc.collect()
+    disk, ram = files.free_bytes(), platform.board.mem_free()
+    platform.log("ota: free disk %d bytes, free memory %d bytes" % (disk, ram))
+    platform.bus.publish("freedisk", disk)
+    platform.bus.publish("freeram", ram)
+    return disk

@@ -1,0 +1,76 @@
+"""HTTP through `requests`, for the `latest` protocol.
+
+It may block for its timeout at each of its own reads, up to the end of the headers; bodies are read without blocking, bounded. It
+follows redirects by its own rules, token and all, so it gets none of the profile's headers.
+"""
+
+import errno
+import time
+
+from .errors import OtaError
+
+_TIMEOUT_S = 5  # less than the watchdog's 8
+_IDLE_MS = 15_000
+_TOTAL_MS = 900_000
+
+
+class Response:
+    """An answer that `requests` has got, with the interface of http.Response as far as it is used here."""
+
+    def __init__(self, ota, url):
+        from . import packages
+
+        requests = packages.ensure("requests", ota.cfg, ota.log)
+        self.wire_in = self.wire_out = 0  # bodies only: requests does not count
+        self.retry_after = None
+        self._began = time.ticks_ms()
+        self._response = _get(requests, url)
+        self.status = self._response.status_code
+        self._raw = self._response.raw
+        if hasattr(self._raw, "setblocking"):
+            self._raw.setblocking(False)
+
+    @property
+    def content_length(self):
+        """The body's length if the server says so, else None."""
+        for name, value in (getattr(self._response, "headers", None) or {}).items():
+            if name.lower() == "content-length" and value.isdigit() and len(value) < 10:
+                return int(value)
+        return None
+
+    def read_into(self, view):
+        """The next bytes; their number, 0 at the end. Generator."""
+        since = time.ticks_ms()
+        while True:
+            n = self._try(view)
+            yield
+            if n is not None:
+                self.wire_in += n
+                return n
+            now = time.ticks_ms()
+            if time.ticks_diff(now, since) > _IDLE_MS or time.ticks_diff(now, self._began) > _TOTAL_MS:
+                raise OtaError("timeout", "the server is too slow")
+
+    def close(self):
+        self._response.close()
+
+    def _try(self, view):
+        try:
+            return self._raw.readinto(view)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return None
+            raise OtaError("connection_lost", "the connection was lost: %s" % error)
+
+
+def _get(requests, url):
+    try:
+        return requests.get(url, timeout=_TIMEOUT_S)
+    except OSError as error:
+        raise OtaError("timeout" if error.errno == errno.ETIMEDOUT else "connect", "no answer from the server: %s" % error)
+    except NotImplementedError as error:  # is a RuntimeError on both interpreters
+        raise OtaError("redirect", "a redirect that cannot be followed: %s" % error)
+    except RuntimeError:  # requests follows redirects by calling itself
+        raise OtaError("redirect", "too many redirects")
+    except (ValueError, TypeError, IndexError) as error:
+        raise OtaError("bad_response", "the server's answer is not understood: %s" % error)

@@ -1,0 +1,132 @@
+"""Opening a connection without waiting for it: name, TCP, TLS. OTA's HTTP and MQTT share it.
+
+Every wait is a yield. Only the name lookup blocks, as long as the firmware's resolver does. What goes wrong is raised as
+`error(reason, message)`, the caller's own class; reasons: dns connect timeout tls connection_lost. With `ca` (a file, PEM or
+DER) the server's certificate must be signed by it and bear the host's name, and the board must know the time. Without, TLS
+hides what is sent but proves nothing.
+"""
+
+import errno
+import select
+import socket
+
+try:
+    from time import ticks_diff, ticks_ms
+except ImportError:  # CPython
+    from time import monotonic
+
+    def ticks_ms():
+        return int(monotonic() * 1000)
+
+    def ticks_diff(end, start):
+        return end - start
+
+
+try:
+    import tls
+except ImportError:
+    try:
+        import ssl as tls
+    except ImportError:
+        tls = None
+
+_MAX_ADDRESSES = 3
+_MAX_CA = 8192
+_AGAIN = (errno.EAGAIN, errno.EINPROGRESS)
+_WANT = (tls.SSLWantReadError, tls.SSLWantWriteError) if hasattr(tls, "SSLWantReadError") else ()  # CPython's EAGAIN
+_TEXT = {
+    "connect": "no connection to the server",
+    "timeout": "the server does not answer",
+    "tls": "no secure connection to the server",
+    "connection_lost": "the connection was lost",
+}
+
+
+def lookup(host, port, error):
+    """The addresses of a host, for connect()."""
+    try:
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    except OSError as failure:
+        raise error("dns", "the name %s cannot be looked up: %s" % (host, failure))
+
+
+def connect(addresses, check, error):
+    """A socket that is connected to the first address that answers. Generator.
+
+    :param check: called with the ticks_ms at which this attempt began; raises when that is too long ago.
+    """
+    for i, address in enumerate(addresses):
+        sock = socket.socket(address[0], address[1])
+        try:
+            yield from _reach(sock, address[-1], check, error)
+            found, sock = sock, None
+            return found
+        except error as failure:
+            if failure.reason != "connect" or i + 1 == len(addresses):
+                raise
+        finally:
+            if sock:
+                sock.close()
+
+
+def _reach(sock, address, check, error):
+    sock.setblocking(False)
+    attempt(sock.connect, address, "connect", error)
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    since = ticks_ms()
+    ready = poll.poll(0)
+    while not ready:
+        yield
+        check(since)
+        ready = poll.poll(0)
+    if ready[0][1] & (select.POLLERR | select.POLLHUP):
+        raise error("connect", "the server refuses connections or cannot be reached")
+
+
+def secure(sock, host, ca, error):
+    """TLS over a connected socket; the handshake happens with the first write, which may have to be tried many times."""
+    if tls is None:
+        raise error("tls", "this firmware has no TLS")
+    try:
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        if ca:
+            context.verify_mode = tls.CERT_REQUIRED
+            _load(context, ca)
+        else:
+            if hasattr(context, "check_hostname"):
+                context.check_hostname = False
+            context.verify_mode = tls.CERT_NONE
+        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    except (OSError, ValueError) as failure:
+        raise error("tls", "TLS cannot be set up, is the certificate file right? %s" % failure)
+
+
+def _load(context, path):
+    import binascii
+
+    with open(path, "rb") as f:
+        data = f.read(_MAX_CA)
+    for part in data.split(b"-----BEGIN CERTIFICATE-----")[1:] or (data,):
+        der = part if part is data else binascii.a2b_base64(part.split(b"-----END")[0])
+        if tls.__name__ == "tls":
+            context.load_verify_locations(der)
+        else:
+            context.load_verify_locations(cadata=der)
+
+
+def attempt(call, argument, reason, error):
+    """The result of a socket's method, or None if it would block (MicroPython returns that, CPython raises it).
+
+    :param reason: what a failure is called, unless the system says that it was a timeout or a certificate.
+    """
+    try:
+        return call(argument)
+    except OSError as failure:
+        if failure.errno in _AGAIN or isinstance(failure, _WANT):
+            return None
+        if failure.errno == errno.ETIMEDOUT:
+            reason = "timeout"
+        raise error(reason, "%s: %s" % (_TEXT[reason], failure))
+    except ValueError as failure:  # MicroPython's word for a certificate that is refused
+        raise error("tls", "%s: %s" % (_TEXT["tls"], str(failure).strip()))
