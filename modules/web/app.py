@@ -20,6 +20,7 @@ from .refused import Refused
 from .sessions import csrf
 
 _MAX_BODY = const(1024)  # of all but uploads
+_MAX_NESTED = const(100)
 _FILES = {
     "session": "account", "login": "account", "logout": "account", "password": "account",
     "events": "events", "ota": "updates", "wifi": "settings", "mqtt": "settings",
@@ -157,10 +158,12 @@ def body(request):
     """The JSON object that came with a request."""
     if request.content_length > len(request.body):
         raise Refused(413, "too_large", "the body is larger than %d bytes" % _MAX_BODY)
-    try:
-        value = json.loads(request.body or b"{}")
-    except (ValueError, RuntimeError):
-        value = None
+    value = None
+    if request.body.count(b"[") + request.body.count(b"{") < _MAX_NESTED:  # a thousand lists in each other are 40 KB of heap
+        try:
+            value = json.loads(request.body or b"{}")
+        except (ValueError, RuntimeError):
+            pass
     if not isinstance(value, dict):
         raise Refused(400, "bad_json", "the body must be a JSON object")
     return value

@@ -18,11 +18,13 @@ _MAX_HEAD = const(3072)
 _MAX_LINES = const(40)
 _CHUNK = const(256)
 _OUT = const(512)
-_HEAD_MS = const(6_000)
-_IDLE_MS = const(10_000)
+_HEAD_MS = const(5_000)
+_IDLE_MS = const(8_000)
 _TOTAL_MS = const(60_000)
-_LINGER_MS = const(1_500)
+_LINGER_MS = const(3_000)
 _LINGER_BYTES = const(262_144)
+_PAUSE_MS = const(50)
+_PAUSES = const(20)
 _KEPT = (
     b"host", b"content-length", b"transfer-encoding", b"content-type", b"cookie", b"origin", b"x-csrf", b"sec-fetch-site",
     b"if-none-match",
@@ -34,6 +36,7 @@ class Connection:
 
     task = None
     waiting = True  # its request is not there yet
+    lingering = False  # all is said
     streaming = False  # it stays open without a deadline between two writes
     left = 0  # bytes of the body that have not been read
     query = ""  # what follows the ? of the address
@@ -46,7 +49,7 @@ class Connection:
         self.deadline = self.until
         self._in = b""
         self._out = b""
-        self._head = self._lines = self._seen = 0
+        self.head = self._lines = self._seen = 0  # head: bytes
 
     def limit(self, total_ms):
         """From now on the whole may take so long."""
@@ -122,14 +125,21 @@ class Connection:
     async def finish(self):
         """Everything is sent. What the client is still sending is read and dropped: closing at once could cut off the answer."""
         await self.flush()
-        if self.left > 0 or self.waiting:
+        patience = _PAUSES if self.left > 0 else 1 if self.waiting else 0
+        if patience:
+            self.lingering = True
             self.limit(_LINGER_MS)
-            most = _LINGER_BYTES
+            pauses, most = 0, _LINGER_BYTES
             self._in = b""
-            while most > 0 and (self.left > 0 or self.waiting):
-                n = len(await self._more(_CHUNK))
+            while pauses <= patience and most > 0 and (self.left > 0 or self.waiting):
+                data = self.stream.s.read(_CHUNK)
+                if data == b"":
+                    return
+                n = len(data or b"")
+                pauses = 0 if n else pauses + 1
                 most -= n
                 self.left -= n
+                await asyncio.sleep_ms(0 if n else _PAUSE_MS)
 
     def close(self):
         self.stream.s.close()
@@ -157,8 +167,8 @@ class Connection:
             if len(self._in) > _MAX_LINE:
                 raise Refused(431, "too_large", "a line of the request's head is too long")
             more = await self._more(_CHUNK)
-            self._head += len(more)
-            if self._head > _MAX_HEAD + _CHUNK:
+            self.head += len(more)
+            if self.head > _MAX_HEAD + _CHUNK:
                 raise Refused(431, "too_large", "the request's head is too large")
             self._in += more
 

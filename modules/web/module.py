@@ -17,7 +17,7 @@ from modules.serial_log import SerialLog
 
 _RETRY_MS = const(3_000)
 _NEVER_MS = const(600_000)
-_BACKLOG = const(8)
+_BACKLOG = const(16)
 
 
 class Module(Base):

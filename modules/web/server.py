@@ -20,8 +20,9 @@ _CHECK_MS = const(500)
 _SHED_MS = const(1_000)
 _PART_MS = const(3_000)
 _IDLE_MS = const(20_000)
-_KEEP_ALIVE_MS = const(15_000)
-_NOTES = const(8)  # lines in the log about refused requests, between two keep-alives
+_KEEP_ALIVE = const(30)  # checks
+_NOTES_AGAIN = const(10)  # checks
+_NOTES = const(6)  # lines in the log about refused requests, in so many checks
 
 
 class Server:
@@ -33,8 +34,8 @@ class Server:
         self.streams = []  # events.Events
         self._connections = []
         self._parts = {}
-        self._used = self._busy = self._checked = self._kept_alive = time.ticks_ms()
-        self._logged = self._notes = 0
+        self._used = self._busy = self._checked = time.ticks_ms()
+        self._logged = self._notes = self._checks = 0
 
     def tick(self):
         """False when nobody has connected for so long that all of this can be forgotten."""
@@ -109,16 +110,15 @@ class Server:
         return False
 
     def _end(self, connection, why):
-        if connection.task.done():
-            return
-        self.note(connection.address, 408, "timeout", why)
+        if connection.head and not connection.lingering:  # browsers open connections that they may never use
+            self.note(connection.address, 408, "timeout", why)
         connection.task.cancel()
 
     async def _serve(self, connection):
         try:
             await self.app.handle_request(connection)
         except (OSError, EOFError):
-            if connection.waiting:
+            if connection.head and not connection.lingering and (connection.waiting or connection.left > 0):
                 self.note(connection.address, 400, "incomplete", "it hung up before its request was whole")
         except asyncio.CancelledError:
             pass
@@ -139,11 +139,12 @@ class Server:
                 self._end(connection, "it was too slow")
             elif connection.streaming and connection.gone():
                 connection.task.cancel()
-        if time.ticks_diff(now, self._kept_alive) >= _KEEP_ALIVE_MS:
-            self._kept_alive = now
+        self._checks += 1
+        if self._checks % _NOTES_AGAIN == 0:
             if self._notes > _NOTES:
                 SerialLog.warning("web: %d more requests were refused" % (self._notes - _NOTES))
             self._notes = 0
+        if self._checks % _KEEP_ALIVE == 0:
             for stream in self.streams:
                 stream.keep_alive()
         if self._parts and time.ticks_diff(now, self._used) > _PART_MS:

@@ -13,7 +13,7 @@ from iotctl import ROOT, tree, webfiles
 from iotctl.profile import Profile
 
 PAGE = ROOT / "modules" / "web" / "www"
-NAMES = ("index.html", "app.js", "style.css", "icon.svg")
+NAMES = ("index.html", "app.js", "style.css")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from iotctl import keys
+from iotctl import ROOT, keys
 from iotctl.profile import Profile
 from tests.board import world as worlds
 from tests.board.world import World
@@ -25,6 +26,37 @@ __all__ = ("browser", "chromium")  # fixtures
 PASSWORD = "open-sesame"
 MODULES = ("serial_log", "wifi", "ota", "web")
 PATIENCE_S = 50
+LAMP = {
+    "modules/lamp/__init__.py": b"""from iot_platform.module import Module as Base
+import gc
+
+class Module(Base):
+    name = "lamp"
+    panels = {
+        "title": "Lamp <b>",
+        "values": (("lamp/on", "Light", ""), ("lamp/level", "Level", "%")),
+        "actions": (("toggle", "Toggle"), ("off", "Off", "Really?")),
+    }
+
+    def start(self):
+        self.platform.bus.publish("lamp/on", False)
+
+    def routes(self, web):
+        web.route("/lamp", self.page)
+        web.route("/api/lamp", self.page)
+
+    async def page(self, web, request):
+        return {"on": self.platform.bus.get("lamp/on")}
+
+    def on_command(self, command):
+        if command.path == "lamp/toggle":
+            self.platform.bus.publish("lamp/on", not self.platform.bus.get("lamp/on"))
+            self.platform.log("lamp: toggled by", command.source, "with", command.payload)
+        elif command.path == "lamp":
+            gc.collect()
+            self.platform.log("lamp: free", gc.mem_free(), "gap", self.platform.max_gap_ms)
+"""
+}  # a module with a panel and routes; typing "lamp memory" shows the free heap
 
 
 @dataclass
@@ -188,14 +220,28 @@ class WebWorld(World):
             assert answer.status == 200, answer.body
         return client
 
+    def memory(self) -> int:
+        """Free bytes of the board's heap, after a collection."""
+        since = self.type("lamp memory")
+        return int(self.board.expect(r"lamp: free (\d+)", PATIENCE_S, since)[1])
+
     def start(self, release: worlds.Release | None = None, changes: worlds.Changes | None = None) -> worlds.Release:
         """Flash 1.0.0 (or `release`), publish it, and boot until the board serves and has nothing to do."""
-        made = release or self.release("1.0.0", changes)
+        made = release or self.release("1.0.0", {**LAMP, **(changes or {})}, modules=(*MODULES, "lamp"))
         self.flash(made)
         self.offer(made)
         self.boot()
         self.board.expect("web: listening on port", PATIENCE_S)
         return made
+
+
+def routes() -> list[tuple[str, str]]:
+    """Every method and path of the API, as the module's own tables have them."""
+    found = []
+    for path in sorted((ROOT / "modules" / "web").glob("*.py")):
+        found += re.findall(r'^    "(GET|POST) (/api/[a-z/]+)": \w+,$', path.read_text(), re.M)
+        found += re.findall(r'^HANDLERS = {"(GET|POST) (/api/[a-z/]+)": \w+}$', path.read_text(), re.M)
+    return found
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 const SILENCE_MS = 40000; // the event stream sends at least a comment every 15 s
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
+const RECENT = 100;
 const SAMPLES = 120;
 
 const $ = (id) => document.getElementById(id);
@@ -85,6 +86,7 @@ function onSubmit(form, work) {
 
 // -- the API
 
+const ENDED = "The session has ended. Please log in again.";
 let csrf = null;
 
 class ApiError extends Error {
@@ -121,7 +123,7 @@ async function api(path, body, ms = 15000, tries = 3) {
       await sleep((error.retry || 1) * 1000);
       return api(path, body, ms, tries - 1);
     }
-    if (error.status === 401 && path !== "login") showLogin("The session has ended. Please log in again.");
+    if (error.status === 401 && path !== "login") showLogin(ENDED);
     throw error;
   }
   return response.status === 204 ? null : response.json();
@@ -133,7 +135,6 @@ const values = {};
 let session = {};
 let board = { ota: {} };
 let startedAt = null; // when the board started, by this computer's clock
-let uptime = 0;
 let statusTimer;
 
 function apply(given) {
@@ -143,7 +144,7 @@ function apply(given) {
   for (const node of document.querySelectorAll("[data-key]")) if (changed(node.dataset.key)) show(node);
   if (changed("ota/status")) newPhase();
   if (changed("ota/progress")) percent = values["ota/progress"];
-  if (changed("ota/status", "ota/error", "ota/available", "ota/channel")) askStatusSoon();
+  if (changed("ota/status") && ASKS.includes(values["ota/status"])) askStatusSoon();
   if (changed("rssi", "wifi/state")) showSignal();
   if (changed("wifi/state", "ip", "ssid")) showWifi();
   showFirmware();
@@ -166,15 +167,9 @@ function askStatusSoon() {
 
 async function loadStatus() {
   const answer = await api("status");
-  const restarted = answer.uptime_s < uptime;
   board = { ...answer, ota: answer.ota || {} };
-  uptime = answer.uptime_s;
-  startedAt = Date.now() - uptime * 1000;
+  startedAt = Date.now() - answer.uptime_s * 1000;
   setText($("device"), `${answer.name} · ${answer.id}`);
-  if (restarted) {
-    lastLine = -1;
-    addLine({ level: "", line: "the board has restarted" });
-  }
   noteLast(board.ota);
   apply({ "ota/status": board.ota.state });
   if (board.ota.progress) percent = board.ota.progress;
@@ -233,11 +228,11 @@ async function enter() {
   session = await api("session", undefined, 6000);
   document.title = session.name || "Board";
   setText($("name"), session.name || "Board");
-  csrf = session.csrf;
   if (!session.authenticated) {
-    showLogin("");
+    showLogin(csrf ? ENDED : "");
     return false;
   }
+  csrf = session.csrf;
   await loadStatus();
   await loadPanels();
   document.querySelector("nav").hidden = false;
@@ -297,7 +292,7 @@ async function poll(mine) {
   try {
     for (let round = 0; round < 20 && mine === run; round++) {
       apply(await api("values"));
-      await loadLines();
+      await loadLines(round ? lastLine : -1);
       setLink("polling");
       await sleep(POLL_MS);
     }
@@ -465,6 +460,7 @@ setInterval(() => {
 // -- firmware
 
 const STEPS = ["Check", "Download", "Verify", "Install", "Restart", "Trial"];
+const ASKS = ["ready", "confirmed", "rolled_back"]; // states of which the bus does not tell all
 const BUSY = { checking: 0, downloading: 1, installing: 3, rebooting: 4, trial: 5 };
 const CHIPS = {
   up_to_date: ["good", "Up to date"],
@@ -554,8 +550,10 @@ function showFirmware() {
   const { ota } = board;
   const state = values["ota/status"];
   const now = phase();
-  const offered = !now && ["available", "ready", "failed"].includes(state) && ota.available !== ota.version ? ota.available : null;
-  setText($("version"), values.version || ota.version || "–");
+  const version = values.version || ota.version;
+  const available = values["ota/available"] || ota.available;
+  const offered = !now && ["available", "ready", "failed"].includes(state) && available !== version ? available : null;
+  setText($("version"), version || "–");
   const [kind, word] = now ? ["info", "Updating"] : CHIPS[state] || ["", ""];
   $("state").className = `chip ${kind}`;
   setText($("state"), word);
@@ -624,12 +622,14 @@ let resultKey = "";
 function showResult(state, busy) {
   const { ota } = board;
   const last = ota.last || {};
-  const key = JSON.stringify([state === "failed" && [ota.error, ota.message], busy, last, fresh]);
+  const error = values["ota/error"] || ota.error;
+  const message = values["ota/message"] || ota.message || "";
+  const key = JSON.stringify([state === "failed" && [error, message], busy, last, fresh]);
   if (key === resultKey) return;
   resultKey = key;
   const found = [];
-  const again = last.result === "rolled_back" && ota.error === "failed_before";
-  if (!busy && state === "failed" && ota.error && !again) found.push(failedNotice(ota.error, ota.message));
+  const again = last.result === "rolled_back" && error === "failed_before";
+  if (!busy && state === "failed" && error && !again) found.push(failedNotice(error, message));
   if (!busy && last.result === "rolled_back") found.push(rolledBackNotice(last));
   if (!busy && last.result === "confirmed" && fresh) found.push(confirmedNotice(last));
   $("result").replaceChildren(...found);
@@ -773,19 +773,26 @@ function svgPath(kind) {
 
 const RANK = { D: 0, I: 1, W: 2, E: 3 };
 const lines = [];
+const recent = new Map(); // number: line, for as many as the board remembers
 let lastLine = -1;
 let paused = false;
 let unseen = 0;
 
-async function loadLines() {
-  const answer = await api(`log?after=${lastLine}`);
+async function loadLines(after) {
+  const answer = await api(`log?after=${after}`);
   answer.lines.forEach(addLine);
 }
 
 function addLine({ n, level, line }) {
   if (n !== undefined) {
-    if (n <= lastLine) return;
+    if (recent.get(n) === line) return; // sent again
+    if (n <= lastLine) {
+      recent.clear(); // they are counted from the start of the board
+      addLine({ level: "", line: "the board has restarted" });
+    }
     lastLine = n;
+    recent.set(n, line);
+    recent.delete(n - RECENT);
   }
   const [, time, text] = /^\[\s*([\d.]+)\] [A-Z] (.*)$/s.exec(line) || [0, "", line];
   const entry = { level, time, text, line };

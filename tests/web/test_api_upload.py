@@ -1,0 +1,123 @@
+"""A bundle from the browser: taken, refused, cut short, too large, at the wrong moment."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.board.world import Release
+from tests.web.conftest import LAMP, MODULES, PATIENCE_S, Client, WebWorld
+
+ARCHIVE = "new_firmware.tar.gz"
+
+
+def release(world: WebWorld, version: str, size: int = 3000) -> Release:
+    return world.release(version, {**LAMP, "www/page.txt": b"x" * size}, modules=(*MODULES, "lamp"))
+
+
+def head(client: Client, size: int) -> bytes:
+    lines = (
+        "POST /api/ota/upload?force=0 HTTP/1.1", f"Host: {client.host}:{client.port}", f"Cookie: sid={client.cookie}",
+        f"X-CSRF: {client.csrf}", "Content-Type: application/octet-stream", f"Content-Length: {size}", "", "",
+    )  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+def test_an_uploaded_bundle_is_installed_and_the_session_survives_it(web_world: WebWorld) -> None:
+    web_world.start()
+    client, new = web_world.client(), release(web_world, "1.1.0")
+    since = web_world.now()
+    with client.events() as stream:
+        answer = client.upload(new.archive)
+        assert (answer.status, answer.json) == (202, {"started": True})
+        stream.wait_value("ota/status", "installing")
+    web_world.board.expect("ota: verified: .* files, signed", PATIENCE_S, since)
+    web_world.wait_confirmed(new, since)
+    status = client.get("/api/status")
+    assert status.status == 200 and status.json["version"] == "1.1.0"
+    web_world.assert_runs(new)
+
+
+@pytest.fixture(scope="module")
+def client(shared: WebWorld) -> Client:
+    return shared.client()
+
+
+def no_file(world: WebWorld) -> bool:
+    return ARCHIVE not in world.peek().files
+
+
+@pytest.mark.parametrize("kind", ["no archive", "another's key", "another's board", "older", "damaged", "cut"])
+def test_a_wrong_bundle_is_refused_with_its_reason_and_changes_nothing(shared: WebWorld, client: Client, kind: str) -> None:
+    good = release(shared, "1.1.0").archive
+    data = {
+        "no archive": b"\x89PNG not a bundle" * 100,
+        "another's key": good[:-3000] + bytes(3000),
+        "another's board": b"short",
+        "older": release(shared, "0.9.0").archive,
+        "damaged": good[: len(good) // 2] + b"\xff" * 40 + good[len(good) // 2 + 40 :],
+        "cut": good[:-100],
+    }[kind]
+    before = shared.peek().without(".ota").files
+    since = shared.now()
+    assert client.upload(data).status == 202
+    reason = shared.board.expect(r"ota: install failed: .* \((\w+)\)", PATIENCE_S, since)[1]
+    assert reason in (("old_sequence",) if kind == "older" else ("bad_bundle", "bad_digest", "bad_member", "bad_size"))
+    status = client.get("/api/status").json["ota"]
+    assert status["state"] == "failed" and status["error"] == reason and status["message"]
+    values = client.get("/api/values").json
+    assert (values["ota/error"], values["ota/message"]) == (reason, status["message"])
+    assert shared.peek().without(".ota").files == before and no_file(shared)
+
+
+@pytest.mark.parametrize("sent", [0, 500, 30_000])
+def test_an_upload_that_stops_leaves_nothing(shared: WebWorld, client: Client, sent: int) -> None:
+    since = shared.now()
+    connection = client.raw(head(client, 50_000) + b"x" * sent)
+    shared.board.expect("web: an upload of 50000 bytes", PATIENCE_S, since)
+    connection.close()
+    shared.board.expect(r"web: refused 127.0.0.1: the upload .* \(400 incomplete\)", PATIENCE_S, since)
+    assert no_file(shared)
+    assert client.post("/api/ota/cancel").status == 409  # nothing is left running
+
+
+def test_an_upload_and_a_job_exclude_each_other(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
+    connection = client.raw(head(client, 50_000) + b"x" * 10_000)
+    shared.board.expect("web: an upload of 50000 bytes", PATIENCE_S, since)
+    for path in ("check", "update"):
+        answer = client.post(f"/api/ota/{path}")
+        assert (answer.status, answer.json["error"]) == (409, "busy")
+    answer = client.upload(b"x" * 2000)
+    assert (answer.status, answer.json["error"]) == (409, "busy")
+    assert client.get("/api/status").json["ota"]["job"] == "upload"
+    assert client.post("/api/ota/cancel").status == 202
+    connection.sendall(b"x" * 10_000)
+    assert b" 409 " in connection.recv(64)
+    connection.close()
+    assert no_file(shared)
+
+
+def test_an_upload_that_cannot_fit_is_refused_before_its_first_byte(shared: WebWorld, client: Client) -> None:
+    for size, status, reason in ((17_000_000, 413, b"too_large"), (0, 413, b"too_large"), (4_000_000, 507, b"no_space")):
+        connection = client.raw(head(client, size))
+        said = b""
+        while reason not in said:
+            part = connection.recv(4096)
+            assert part, said
+            said += part
+        assert said.startswith(b"HTTP/1.0 %d " % status)
+        connection.close()
+    answer = client.request("POST", "/api/ota/upload", b"xx", {"Content-Type": "application/octet-stream"})
+    assert answer.status == 403
+    assert no_file(shared)
+
+
+def test_more_than_was_announced_is_not_read(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
+    connection = client.raw(head(client, 2_000) + b"x" * 8_000)
+    shared.board.expect(r"ota: install failed: .* \(bad_bundle\)", PATIENCE_S, since)
+    connection.close()
+    time.sleep(0.1)
+    assert no_file(shared)

@@ -1,0 +1,61 @@
+"""iotctl dev: the page from disk, the API of a real (simulated) board, a reload in the browser after a change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from iotctl import dev
+from iotctl import profile as profiles
+from tests.web.browser import PATIENCE_MS, Browsers
+from tests.web.conftest import WebWorld
+
+
+def test_serves_the_page_passes_on_the_api_and_reloads(browser: Browsers, shared: WebWorld, tmp_path: Path) -> None:
+    page_folder = tmp_path / "www"
+    shutil.copytree(dev.PAGE, page_folder)
+    with dev.DevServer(f"127.0.0.1:{shared.port}", page=page_folder) as server:
+        visitor = browser.visit(shared, url=server.url)
+        visitor.log_in()
+        page = visitor.page
+        expect(page.locator('[data-key="version"]')).to_have_text("1.0.0")
+        visitor.go("firmware")
+        visitor.upload("nothing.tar.gz", bytes(200_000))
+        visitor.see("#result", "Not updated.")
+
+        page.evaluate("() => (window.same = true)")
+        style = page_folder / "style.css"
+        style.write_text(style.read_text() + "\nh2 { color: rgb(1, 2, 3) !important; }\n")
+        expect(page.locator("#firmware-h")).to_have_css("color", "rgb(1, 2, 3)", timeout=PATIENCE_MS)
+        assert page.evaluate("() => window.same")  # a style is only exchanged
+
+        index = page_folder / "index.html"
+        index.write_text(index.read_text().replace('tabindex="-1">Firmware</h2>', 'tabindex="-1">Hardware</h2>'))
+        expect(page.locator("#firmware-h")).to_have_text("Hardware", timeout=PATIENCE_MS)
+        visitor.wait_linked()
+        assert not page.evaluate("() => window.same")
+        page.goto("about:blank")
+
+
+def test_says_when_no_board_answers(browser: Browsers, shared: WebWorld) -> None:
+    with dev.DevServer(f"127.0.0.1:{dev.free_port()}") as server:
+        visitor = browser.visit(shared, url=server.url)
+        visitor.allowed = {(502, "/api/session")}
+        visitor.see("#banner", "The board does not answer")
+        visitor.page.goto("about:blank")
+
+
+def test_the_simulated_board_gets_the_web_module_and_a_password(tmp_path: Path) -> None:
+    given = tmp_path / "given.json"
+    value = json.loads((dev.ROOT / "profile.json").read_text())
+    value["activeModules"] = ["serial_log", "wifi", "ota"]
+    given.write_text(json.dumps(value))
+    image = tmp_path / "dev.img"
+    assert dev.prepare(given, image) == dev.PASSWORD
+    made = profiles.read_good(image.with_suffix(".json"))
+    assert made.modules == ["serial_log", "wifi", "ota", "web"] and made.value["web"]["password"] == dev.PASSWORD
+    given.write_text(json.dumps({**value, "web": {"password": "my own secret"}}))
+    assert dev.prepare(given, image) == "my own secret"
