@@ -14,12 +14,8 @@ from iot_platform import parts
 from iot_platform.module import Module as Base
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
-<<<<<<< HEAD
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
-=======
-_LATER_MS = 60_000  # a check that was due, but could not begin or was cancelled, comes so much later
 _LOOK_MS = 10_000  # from one look at the window to the next
->>>>>>> mqtt
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
