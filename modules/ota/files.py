@@ -87,9 +87,9 @@ def block_size():
 
 
 def free_bytes():
-    """Free bytes of the board's disk."""
+    """Free bytes of the board's disk. littlefs counts what two files share twice: on a full one it says less than none."""
     status = os.statvfs(ota_boot.ROOT or "/")
-    return status[0] * status[3]
+    return max(status[0] * status[3], 0)
 
 
 def blocks(size):

@@ -9,7 +9,7 @@ from . import files, paths
 from .errors import OtaError
 from .kept import LIST, entries, target
 
-_METADATA = 8  # blocks that the journal, the state and folder splits may take beside the stage
+_METADATA = 16  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
 
 
 def prepare(stage):
@@ -41,7 +41,7 @@ def _plan(stage):
             if not (yield from _have(stage, n, entry)):
                 wanted[n // 8] |= 1 << n % 8
                 need += files.blocks(entry["size"])
-                need += 4 if n // 16 != folder else 0  # a folder of the stage and one of the backup
+                need += 8 if n // 16 != folder else 0  # folders of the stage, the backup, and the reserve for apply and undo
                 folder = n // 16
         yield
     return wanted, need
