@@ -245,7 +245,10 @@ class Module(Base):
         if self._job:
             self._advance()
         elif self._next_check is not None and time.ticks_diff(time.ticks_ms(), self._next_check) >= 0:
-            self.request_check()
+            if ota_boot.state:  # a full disk kept the clean-up from its end
+                self._begin("clean_up", self._trial_job)
+            else:
+                self.request_check()
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
@@ -419,8 +422,11 @@ class Module(Base):
             self._failures = 0
         if error or self._job_name not in _AT_START:
             self.platform.bus.publish("ota/error", error.reason if error else "")
-        if self.store:
-            self.store.save()
+        try:
+            if self.store:
+                self.store.save()
+        except OSError as failure:  # the disk is full: it stays in memory, and is written with the next change
+            self.warn("what is to be remembered cannot be written:", failure)
         self._plan(error)
 
     def _complete(self, name, job):
