@@ -249,11 +249,15 @@ def refused(path: Path, pinned: list[keys.Jwk]) -> bool:
 def test_a_changed_byte_anywhere_in_the_archive_is_noticed(place: Place) -> None:
     path = place.built()
     good = path.read_bytes()
-    unimportant = range(4, 10)  # time, compression level, system
     pinned = [keys.jwk(key(0))]
-    for at in [at for at in range(0, len(good), 61) if at not in unimportant]:
-        path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
-        assert refused(path, pinned), f"byte {at}"
+    harmless = 0
+    for at in range(0, len(good), 61):
+        data = good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :]
+        path.write_bytes(data)
+        if not refused(path, pinned):  # gzip's time, level and system, or a bit behind the last one of the stream
+            assert gzip.decompress(data) == gzip.decompress(good), f"byte {at}"
+            harmless += 1
+    assert harmless <= 1
 
 
 def test_the_boards_reader_leaves_no_trace_on_the_host(place: Place) -> None:
