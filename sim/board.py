@@ -233,7 +233,7 @@ class Board:
     def console(self) -> str:
         return "\n".join(self.lines)
 
-    def expect(self, pattern: str, timeout: float = 30, since: int = 0) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = 60, since: int = 0) -> re.Match[str]:
         """Wait for a console line that matches `pattern`, looking from line `since` on. BoardError when none comes."""
         deadline = time.monotonic() + timeout
         seen = since
