@@ -186,6 +186,40 @@ def tree_command(
     typer.echo(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
 
 
+@app.command("flash")
+def flash_command(
+    path: ProfileArgument,
+    version: VersionOption,
+    port: Annotated[str | None, typer.Option("--port", help="Such as /dev/ttyUSB0.", show_default="the first one found")] = None,
+    recover: Annotated[bool, typer.Option("--recover", help="Also remove what an unfinished update has left.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, in which order.")] = False,
+    py: PyOption = False,
+    notes: NotesOption = "",
+    sequence: SequenceOption = None,
+    source: SourceOption = ROOT,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a tree to a board over USB: the first time, or with --recover when nothing else helps.
+
+    Example: iotctl flash profile.json --version 1.0.0 --port /dev/ttyUSB0
+
+    The board needs MicroPython and a free serial port; mpremote does the transfer. Files that the tree does not have stay,
+    preferences among them. With --recover the loader, the runtime, the modules and the profile are written again, and the
+    board's unfinished update is forgotten; the highest sequence that it has confirmed is not.
+    """
+    from iotctl import flash
+
+    made = _make(profile.read_good(path, source), version, py, notes, sequence, None, source)
+    content = flash_files(made)
+    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover)
+    if as_json:
+        typer.echo(flash.as_json(done, content))
+    elif dry_run:
+        typer.echo("\n".join(done.paths))
+    else:
+        typer.echo(f"{len(done.paths)} files, {sum(map(len, content.values()))} bytes written and checked; the board restarts")
+
+
 @app.command()
 def sign(
     path: BundleArgument,

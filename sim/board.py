@@ -29,6 +29,7 @@ from sim import micropython
 BLOCK = 4096
 _CAUSES = {0: "end", 3: "hard", 4: "dead", 5: "deepsleep", 9: "power", -14: "watchdog"}
 _MOST_LINES = 20_000
+_DUMP = b"\nTREE\n"  # sim/device/start.py
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,6 @@ class Counters:
     programmed: int = 0
 
 
-@dataclass(frozen=True)
-class Boot:
-    """One life of the board: why it ended, what it said, what it did to its flash."""
-
-    cause: str
-    output: str
-    counters: Counters
-
-
 @dataclass
 class Tree:
     """The board's file system: contents by path, and folders."""
@@ -73,6 +65,16 @@ class Tree:
             return not any(path == p or path.startswith(p + "/") for p in prefixes)
 
         return Tree({p: c for p, c in self.files.items() if keeps(p)}, {p for p in self.folders if keeps(p)})
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One life of the board: why it ended, what it said, what it did to its flash."""
+
+    cause: str
+    output: str
+    counters: Counters
+    tree: Tree | None = None  # with `dump`: the file system when boot.py had ended
 
 
 class BoardError(Exception):
@@ -132,7 +134,7 @@ class Board:
 
     def read(self) -> Tree:
         """Everything that is on the image."""
-        return _parse_tree(self._tool("dump", b""))
+        return _parse_tree(self._tool("dump", b""))[0]
 
     def snapshot(self, target: Path) -> None:
         """A copy of the image, to come back to with restore()."""
@@ -155,10 +157,23 @@ class Board:
     # -- one life
 
     def boot_once(
-        self, *, timeout: float = 60, cut: Cut | None = None, cause: str = "power", only_boot: bool = False
+        self,
+        *,
+        timeout: float = 60,
+        cut: Cut | None = None,
+        cause: str = "power",
+        only_boot: bool = False,
+        dump: bool = False,
+        log: Path | None = None,
     ) -> Boot:
-        """Run until the board resets, loses power, is bitten or is dead; with `only_boot`, until boot.py has ended."""
+        """Run until the board resets, loses power, is bitten or is dead; with `only_boot`, until boot.py has ended.
+
+        :param dump: bring back the file system as it is between boot.py and main.py.
+        :param log: a file for all operations on the flash (flashlog.read()).
+        """
         extra = {"SIM_ONLY_BOOT": "1"} if only_boot else {}
+        extra.update({"SIM_DUMP": "1"} if dump else {})
+        extra.update({"SIM_LOG": str(log)} if log else {})
         process = self._spawn(cause, cut, extra)
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -166,7 +181,9 @@ class Board:
             process.kill()
             output, _ = process.communicate()
             return Boot("timeout", output.decode(errors="replace"), self.counters())
-        return Boot(_cause(process.returncode), output.decode(errors="replace"), self.counters())
+        before, marker, dumped = output.partition(_DUMP) if dump else (output, b"", b"")
+        tree, rest = _parse_tree(dumped) if marker else (None, dumped)
+        return Boot(_cause(process.returncode), (before + rest).decode(errors="replace"), self.counters(), tree)
 
     def counters(self) -> Counters:
         """Of the life that ended last."""
@@ -216,7 +233,7 @@ class Board:
     def console(self) -> str:
         return "\n".join(self.lines)
 
-    def expect(self, pattern: str, timeout: float = 30, since: int = 0) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = 60, since: int = 0) -> re.Match[str]:
         """Wait for a console line that matches `pattern`, looking from line `since` on. BoardError when none comes."""
         deadline = time.monotonic() + timeout
         seen = since
@@ -302,17 +319,21 @@ def _cause(code: int) -> str:
     return _CAUSES.get(code, "killed" if code == -9 else "crash")
 
 
-def _parse_tree(raw: bytes) -> Tree:
+def _parse_tree(raw: bytes) -> tuple[Tree, bytes]:
+    """What image_tool has dumped, and what follows it. BoardError when that is no tree: FAT can have names of any bytes."""
     tree = Tree()
     at = 0
-    while True:
-        end = raw.index(b"\n", at)
-        line, at = raw[at:end], end + 1
-        if line == b"END":
-            return tree
-        kind, size, path = line.decode().split(" ", 2)
-        if kind == "D":
-            tree.folders.add(path)
-        else:
-            tree.files[path] = raw[at : at + int(size)]
-            at += int(size)
+    try:
+        while True:
+            end = raw.index(b"\n", at)
+            line, at = raw[at:end], end + 1
+            if line == b"END":
+                return tree, raw[at:]
+            kind, size, path = line.decode().split(" ", 2)
+            if kind == "D":
+                tree.folders.add(path)
+            else:
+                tree.files[path] = raw[at : at + int(size)]
+                at += int(size)
+    except ValueError as error:
+        raise BoardError(f"the file system cannot be read: {error}; the last of it: {raw[at:][-200:]!r}") from error

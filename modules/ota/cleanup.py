@@ -11,8 +11,10 @@ from .kept import LIST, PREVIOUS, RUNNING, read_header
 def after_confirm(ota):
     """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
 
-    Every step can be repeated: the state's name stays `confirmed` until the last one.
+    Every step can be repeated: the state's name stays `confirmed` until the last one. Space comes back first: what is then
+    remembered needs some, and a full disk must not keep the board from its next update.
     """
+    yield from _clear(("reserve", "stage", LIST))
     header = ota_boot.header
     running = read_header(RUNNING)
     if running and running["sequence"]:  # an archive of the `latest` protocol has none
@@ -24,7 +26,7 @@ def after_confirm(ota):
     ota.store.set("last", {"version": header.get("new"), "from": header.get("old"), "result": "confirmed"})
     ota.store.save()
     yield from _replace_loader(ota)
-    yield from _clear(("stage", "loader", "reserve", LIST))
+    yield from _clear(("loader",))
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
         yield from _keep_backup()
         ota_boot.finish(PREVIOUS + "/journal")
@@ -34,8 +36,11 @@ def after_confirm(ota):
 
 
 def after_undo(ota):
-    """Remember what failed and why, and clear up. Generator."""
+    """Clear up, and remember what failed and why. Generator."""
     header = ota_boot.header
+    if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
+        yield from _clear(("stage",))
+    yield from _clear(("backup", "loader", "reserve", LIST))
     reason, text = ota_boot.reason()
     version = header.get("new", "?")
     if "sequence" in header:
@@ -44,9 +49,6 @@ def after_undo(ota):
     last = {"version": version, "from": header.get("old"), "result": "rolled_back", "reason": reason, "message": text}
     ota.store.set("last", last)
     ota.store.save()
-    if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
-        yield from _clear(("stage",))
-    yield from _clear(("backup", "loader", "reserve", LIST))
     ota_boot.finish()
 
 
@@ -55,6 +57,8 @@ def clean_up(ota):
     if not ota_boot.exists(ota_boot.ota(PREVIOUS + "/journal")):
         yield from _clear((PREVIOUS,))
     yield from _clear(("backup", "reserve", "journal.new", "reason"))
+    if not ota_boot.exists(ota.archive):  # power failed while a refused download was being cleared up
+        yield from _clear(("stage", "loader", LIST))
 
 
 def _clear(names):

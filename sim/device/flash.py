@@ -2,15 +2,17 @@
 
 Programs and erases are numbered together from 0 in each life of the process. Power fails before operation N, after it, or
 torn within it: a program leaves its first half, an erase half a block and garbage. The process ends there with libc's
-`_exit`, so nothing that was buffered anywhere reaches the file.
+`_exit`, so nothing that was buffered anywhere reaches the file. All operations can be written to a log, from which the host
+makes the image that a cut at any of them leaves (see sim/flashlog.py).
 """
 
-import os
+import struct
 
 import ffi
 
 BLOCK = 4096
 _ERASED = b"\xff" * 256
+_GARBAGE = bytes((i * 151 + 77) & 0xFF for i in range(64))  # always the same: a cut can be repeated
 _exit = ffi.open(None).func("v", "_exit", "i")
 POWER_CUT = 9  # exit codes that the host understands
 
@@ -18,12 +20,13 @@ POWER_CUT = 9  # exit codes that the host understands
 class Flash:
     """The block device that VfsLfs2 and VfsFat mount."""
 
-    def __init__(self, f, blocks, cut=-1, mode="", report=None):
+    def __init__(self, f, blocks, cut=-1, mode="", report=None, log=None):
         self._f = f
         self._blocks = blocks
         self._cut = cut
         self._mode = mode
         self._report = report  # called with the counters just before power fails
+        self._log = log
         self.reads = self.programs = self.erases = self.programmed = 0
 
     def operations(self):
@@ -41,6 +44,7 @@ class Flash:
                 self._erase(block + i)
             offset = 0
         torn = self._fails()
+        self._note(b"P", block * BLOCK + offset, buf)
         self.programs += 1
         self.programmed += len(buf)
         self._f.seek(block * BLOCK + offset)
@@ -61,14 +65,20 @@ class Flash:
 
     def _erase(self, block):
         torn = self._fails()
+        self._note(b"E", block * BLOCK, b"")
         self.erases += 1
         self._f.seek(block * BLOCK)
         for _ in range(8 if torn else 16):
             self._f.write(_ERASED)
         if torn:
-            self._f.write(os.urandom(64))
+            self._f.write(_GARBAGE)
             self._die()
         self._after()
+
+    def _note(self, kind, position, data):
+        if self._log:
+            self._log.write(kind + struct.pack("<II", position, len(data)))
+            self._log.write(data)
 
     def _fails(self):
         """True when this operation is to be torn; does not return when power fails before it."""

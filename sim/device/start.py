@@ -11,6 +11,7 @@ import sys
 import vfs
 
 _BLOCK = 4096
+_DUMP = b"\nTREE\n"  # what comes before a dump of the file system in the output: see sim/board.py
 _AT_REPL = 4  # exit code: boot.py or main.py ended, and no watchdog will ever bite
 _env = os.getenv
 
@@ -21,6 +22,7 @@ def _open(path, mode):
 
 image = _open(_env("SIM_IMAGE"), "r+b")
 counters = _open(_env("SIM_COUNTERS"), "r+b")
+log = _open(_env("SIM_LOG"), "wb")
 sys.path[:] = [_env("SIM_DEVICE")]
 import flash  # noqa: E402
 import machine  # noqa: E402
@@ -31,6 +33,7 @@ if _env("SIM_WIFI"):
 if _env("SIM_CLOCK") == "unset":
     sys.modules["time"] = __import__("unset_time")
 _tool = __import__(_env("SIM_TOOL")) if _env("SIM_TOOL") else None
+_dump = __import__("image_tool")._dump if _env("SIM_DUMP") else None
 
 
 def save_counters():
@@ -41,7 +44,8 @@ def save_counters():
         counters.write("%10d %10d %10d %10d %10d\n" % values)
 
 
-chip = flash.Flash(image, int(_env("SIM_BLOCKS")), int(_env("SIM_CUT") or -1), _env("SIM_CUT_MODE") or "", save_counters)
+_cut = int(_env("SIM_CUT") or -1), _env("SIM_CUT_MODE") or ""
+chip = flash.Flash(image, int(_env("SIM_BLOCKS")), *_cut, save_counters, log)
 machine._before_exit.append(save_counters)
 
 
@@ -52,8 +56,6 @@ def _mount():
     vfs.umount("/")
     vfs.mount(kind(chip), "/")
     os.chdir("/")
-    if _env("SIM_MOUNT"):  # a folder of the host beside the flash: tests keep their own code off it
-        vfs.mount(vfs.VfsPosix(_env("SIM_MOUNT")), "/sys")
 
 
 def _compiled(name):
@@ -86,7 +88,15 @@ gc.collect()
 if _tool:
     _tool.run()
 else:
-    if _run("boot.py") and not _env("SIM_ONLY_BOOT"):
+    booted = _run("boot.py")
+    if _env("SIM_DUMP"):
+        sys.stdout.buffer.write(_DUMP)
+        _dump()
+        del _dump
+        gc.collect()
+    if _env("SIM_MOUNT"):  # a folder of the host beside the flash: tests keep their own code off it
+        vfs.mount(vfs.VfsPosix(_env("SIM_MOUNT")), "/sys")
+    if booted and not _env("SIM_ONLY_BOOT"):
         _run("main.py")
     save_counters()
     if not _env("SIM_ONLY_BOOT"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.board import Board
-from tests.board.world import Changes, World
+from tests.board.world import PATIENCE_S, Changes, World
 
 MODULES = ("serial_log", "wifi", "ota", "lamp")
 _LAMP = """from iot_platform.module import Module as Base
@@ -44,17 +44,6 @@ def test_a_board_on_fat_updates(world: World) -> None:
     world.assert_runs(new)
 
 
-def test_a_release_that_eats_all_memory_goes_back(world: World) -> None:
-    old = world.release("1.0.0", lamp(), modules=MODULES, confirm_timeout_s=10, max_boot_attempts=1)
-    new = world.release("1.1.0", lamp(start="self.eaten = []", tick="self.eaten.append(bytearray(5000))"), modules=MODULES)
-    world.flash(old)
-    world.offer(new)
-    since = world.now()
-    world.board.start()
-    world.board.expect(r"rolled back from 1\.1\.0 to 1\.0\.0", 60, since)
-    world.assert_runs(old)
-
-
 def test_boots_that_keep_failing_end_in_safe_mode_and_the_next_release_repairs_the_board(world: World) -> None:
     """Nothing is kept to go back to: the safe modules start, are reachable, and take the repair."""
     broken = world.release("1.0.0", lamp(start="raise SystemExit"), modules=MODULES)
@@ -62,8 +51,8 @@ def test_boots_that_keep_failing_end_in_safe_mode_and_the_next_release_repairs_t
     world.flash(broken)
     since = world.now()
     world.board.start()
-    world.board.expect("safe mode after 3 bad boots", 60, since)
-    world.board.expect("wifi: connected", 30, since)
+    world.board.expect("safe mode after 3 bad boots", 2 * PATIENCE_S, since)
+    world.board.expect("wifi: connected", PATIENCE_S, since)
     world.offer(repaired)
     world.update_to(repaired)
     world.assert_runs(repaired)
@@ -82,7 +71,7 @@ def test_boots_that_keep_failing_go_back_to_the_kept_version(world: World) -> No
     world.board.write({path: data or b"" for path, data in lamp(start="raise SystemExit").items()})  # a file goes bad
     since = world.now()
     world.board.start()
-    world.board.expect("boots keep failing: going back to 1.0.0", 60, since)
+    world.board.expect("boots keep failing: going back to 1.0.0", 2 * PATIENCE_S, since)
     world.wait_confirmed(old, since)
     found = world.stop()
     assert found.files["version"] == b"1.0.0\n"
@@ -95,6 +84,6 @@ def test_the_loop_goes_on_through_check_download_and_verification(world: World) 
     world.offer(new)
     world.boot("is ready to install")
     since = world.type("gap")
-    gap = int(world.board.expect(r"lamp: longest gap (\d+) ms", 10, since)[1])
+    gap = int(world.board.expect(r"lamp: longest gap (\d+) ms", PATIENCE_S, since)[1])
     print(f"longest gap between two ticks of another module: {gap} ms")
     assert gap < 2_000

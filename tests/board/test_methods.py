@@ -1,0 +1,170 @@
+"""Every method that other modules call, called from a module on a running board: its name, its arguments, what it returns."""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.board.world import ARCHIVE, PATIENCE_S, Handler, Release, World
+
+MODULES = ("serial_log", "wifi", "ota", "caller")
+CALLER = b'''
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    """Evaluates what is typed after `call`; `work` keeps it busy."""
+
+    name = "caller"
+    doing = None
+
+    def on_command(self, command):
+        if command.path == "work":
+            self.doing = command.payload or None
+        elif command.path == "call":
+            ota = self.platform.module("ota")
+            try:
+                self.platform.log("result", repr(eval(command.payload, {"ota": ota, "platform": self.platform})))
+            except Exception as error:
+                self.platform.log("result", repr([getattr(error, "reason", repr(error))]))
+
+    def busy(self):
+        return self.doing
+'''
+
+
+def release(world: World, version: str, **files: bytes) -> Release:
+    return world.release(version, {"modules/caller/__init__.py": CALLER, **files}, modules=MODULES, auto_install=False)
+
+
+@pytest.fixture
+def caller(world: World) -> Iterator[World]:
+    """A board that runs 1.0.0 and installs nothing unasked."""
+    old = release(world, "1.0.0")
+    world.flash(old, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
+    world.offer(old)
+    world.board.heap = "192k"  # this is not about memory
+    world.boot()
+    yield world
+
+
+def call(world: World, expression: str) -> Any:
+    since = world.type(f"call {expression}")
+    return ast.literal_eval(world.board.expect(r"I result (.*)$", PATIENCE_S, since).group(1))
+
+
+def test_what_needs_no_server(caller: World) -> None:
+    assert call(caller, "ota.load_ota_cfg()") is True
+    assert call(caller, "ota.local_version()") == "1.0.0"
+    since = caller.now()
+    assert call(caller, "ota.check_free_space(1000)") is True
+    caller.board.expect(r"free disk \d+ bytes, free memory \d+ bytes", PATIENCE_S, since)
+    assert call(caller, "platform.bus.get('freedisk')") > 1_000_000 and call(caller, "platform.bus.get('freeram')") > 1000
+    assert call(caller, "ota.check_free_space(100 * 1024 * 1024)") is False
+    assert call(caller, "ota.check_free_space('much')") is False
+    status = call(caller, "ota.status()")
+    assert status["state"] == "up_to_date" and status["version"] == "1.0.0" and status["channel"] == "stable"
+    assert status["job"] is None and status["previous"] is None
+    assert call(caller, "ota.set_channel('../x')") == ["not_allowed"]
+    assert call(caller, "ota.confirm()") is False and call(caller, "ota.cancel()") is False
+
+
+def test_recursive_delete_deletes_and_refuses(caller: World) -> None:
+    assert call(caller, "ota.recursive_delete('/junk')") is True
+    assert call(caller, "ota.recursive_delete('one.txt')") is True
+    assert call(caller, "ota.recursive_delete('junk')") is False
+    for path in ("/", "", ".", "..", "../x", "a/../main.py", "a//b"):
+        assert call(caller, f"ota.recursive_delete({path!r})") in (["bad_path"], ["protected_path"]), path
+    for path in ("boot.py", "BOOT.py", "ota_boot.py", "main.py", "version", "prefs.json", ".ota", ".ota/state.0", "iot_platform"):
+        assert call(caller, f"ota.recursive_delete({path!r})") == ["protected_path"], path
+    found = caller.stop()
+    assert not [path for path in found.files if path.startswith(("junk", "one.txt"))] and "junk" not in found.folders
+    assert {"main.py", "version", "boot.py"} <= set(found.files)
+
+
+def test_the_blocking_methods_check_download_and_install(caller: World) -> None:
+    assert call(caller, "ota.check_for_updates()") is False
+    assert call(caller, "ota.install_new_firmware()") is False, "nothing was downloaded"
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+    assert call(caller, "ota.check_for_updates()") is True
+    assert call(caller, "ota.state") == "ready" and call(caller, "ota.status()")["available"] == "1.1.0"
+    since = caller.now()
+    assert call(caller, "ota.install_new_firmware(quiet=True)") is True
+    caller.wait_confirmed(new, since)
+    assert "staged" not in caller.lines_since(since)
+    caller.assert_runs(new, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
+
+
+def test_check_for_updates_without_a_version_check_takes_the_same_version_again(caller: World) -> None:
+    assert call(caller, "ota.check_for_updates(version_check=False)") is True
+    assert [request.status for request in caller.requested("1.0.0.tar.gz")] == [200]
+
+
+def test_force_update_returns_a_text(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+    since = caller.now()
+    assert call(caller, "ota.force_update()") == "restarting to install version 1.1.0"
+    caller.wait_confirmed(new, since)
+    caller.server.close()
+    assert call(caller, "ota.force_update()").startswith("not updated: ")
+
+
+def test_a_bundle_that_came_some_other_way_is_installed(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.board.stop()
+    caller.board.write({ARCHIVE: new.archive})
+    since = caller.now()
+    caller.boot()
+    assert call(caller, "ota.request_install()") is True
+    caller.wait_confirmed(new, since)
+    assert caller.requested("1.1.0.tar.gz") == []
+
+
+def test_a_cancelled_download_is_resumed(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+
+    def slow(request: Handler) -> bool:
+        if not request.path.endswith("1.1.0.tar.gz"):
+            return False
+        request.send_half(new.archive, len(new.archive) // 2)
+        request.close_connection = False
+        time.sleep(3)
+        return True
+
+    caller.server.trick = slow
+    since = caller.type("ota check")
+    caller.board.expect(r"downloading [1-5]\d%", PATIENCE_S, since)
+    assert call(caller, "ota.request_check()") is False, "one job at a time"
+    assert call(caller, "ota.cancel()") is True
+    caller.board.expect("ota: cancelled", PATIENCE_S, since)
+    caller.server.trick = None
+    assert call(caller, "ota.check_for_updates()") is True
+    assert caller.requested("1.1.0.tar.gz")[-1].status == 206
+
+
+def test_a_restart_waits_for_a_busy_module_and_says_for_whom(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+    caller.type("work the door is moving")
+    since = caller.type("ota update")
+    caller.board.expect("committed: installing 1.1.0", PATIENCE_S, since)
+    assert call(caller, "platform.bus.get('restart/waiting_for')") == "caller: the door is moving"
+    assert "ota_boot: applying" not in caller.lines_since(since)
+    caller.type("work")
+    caller.wait_confirmed(new, since)
+
+
+def test_a_trial_is_confirmed_by_hand(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+    since = caller.type("ota update")
+    caller.board.expect("ota: version 1.1.0 is on trial", PATIENCE_S, since)
+    caller.type("ota confirm")
+    caller.wait_confirmed(new, since)
+    assert call(caller, "ota.confirm()") is False

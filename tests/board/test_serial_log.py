@@ -1,0 +1,118 @@
+"""The log on a board: levels, a bounded history, subscribers, and what it does when memory is short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.board import Board
+from tests.board.driver import new_board, run
+
+_LOG = "from modules.serial_log import DEBUG, ERROR, WARNING, SerialLog\n"
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return new_board(tmp_path_factory.mktemp("log") / "board.img")
+
+
+def on_board(board: Board, script: str) -> Any:
+    return run(board, _LOG + script)
+
+
+def test_the_level_decides_what_is_said(board: Board) -> None:
+    script = """
+SerialLog.purge()
+SerialLog.debug("quiet")
+SerialLog.log("a", 1, None)
+SerialLog.level = WARNING
+SerialLog.log("not this")
+SerialLog.warning("w")
+SerialLog.error("e")
+SerialLog.level = DEBUG
+SerialLog.debug("d")
+return [line[line.index("]") + 2:] for line in SerialLog.history()]
+"""
+    assert on_board(board, script) == ["I a 1 None", "W w", "E e", "D d"]
+
+
+def test_the_history_is_bounded_in_lines_and_in_bytes(board: Board) -> None:
+    script = """
+found = []
+for size, count in ((1, 200), (290, 60)):
+    SerialLog.purge()
+    for n in range(count):
+        SerialLog.log(n, "x" * size)
+    lines = list(SerialLog.history())
+    found.append([len(lines), sum(len(line) for line in lines), lines[-1].split(" ")[-2]])
+SerialLog.purge()
+return found + [len(list(SerialLog.history()))]
+"""
+    short, long, purged = on_board(board, script)
+    assert short[0] == 64 and short[2] == "199"
+    assert 5 < long[0] < 64 and long[1] <= 4096 and long[2] == "59"
+    assert purged == 0
+
+
+def test_a_line_is_bounded_and_cannot_move_the_cursor(board: Board) -> None:
+    script = 'SerialLog.log("x" * 5000)\nSerialLog.log("a\\x1b[2Jb\\nc")\nreturn list(SerialLog.history())[-2:]'
+    long, strange = on_board(board, script)
+    assert len(long) < 330 and long.endswith("...")
+    assert strange.endswith("a\\x1b[2Jb\\x0ac")
+
+
+def test_subscribers_get_every_line_and_one_that_raises_is_dropped(board: Board) -> None:
+    script = """
+got, calls = [], []
+def bad(level, line):
+    calls.append(1)
+    raise ValueError
+SerialLog.subscribe(bad)
+SerialLog.subscribe(lambda level, line: got.append([level, line[-1]]))
+for word in ("a", "b"):
+    SerialLog.error(word)
+return [got, len(calls)]
+"""
+    assert on_board(board, script) == [[[40, "a"], [40, "b"]], 1]
+
+
+def test_without_memory_it_forgets_and_does_not_raise(board: Board) -> None:
+    script = """
+import gc
+for n in range(40):
+    SerialLog.log("y" * 90)
+before = len(list(SerialLog.history()))
+eaten = []
+try:
+    while True:
+        eaten.append(bytearray(256))
+except MemoryError:
+    pass
+SerialLog.relax()
+after = len(list(SerialLog.history()))
+for n in range(5):
+    SerialLog.log("z" * 250)
+del eaten
+gc.collect()
+SerialLog.log("alive")
+return [before > 30, after, list(SerialLog.history())[-1][-5:]]
+"""
+    assert on_board(board, script) == [True, 0, "alive"]
+
+
+def test_a_traceback_is_logged_line_by_line(board: Board) -> None:
+    script = """
+SerialLog.purge()
+def inner():
+    raise KeyError("k")
+try:
+    inner()
+except KeyError as error:
+    SerialLog.exception(error, "module", "door")
+return [line[line.index("]") + 2:] for line in SerialLog.history()]
+"""
+    first, *rest = on_board(board, script)
+    assert first == "E module door KeyError('k',)"
+    assert rest[0].startswith("E Traceback") and any("inner" in line for line in rest)

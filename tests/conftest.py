@@ -1,0 +1,38 @@
+"""What all tests share: more workers than cores, and the figures that a reader wants to see at the end.
+
+Most tests wait for a board's clock (settling, pauses, watchdogs) and not for a core, so `-n auto` starts three workers a core.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+FIGURES = Path(__file__).resolve().parent.parent / ".build" / "figures"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return 3 * (os.cpu_count() or 1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="everything of what is otherwise evenly sampled")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        for path in FIGURES.glob("*.txt"):
+            path.unlink()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the sweeps and the power cuts have counted: see figures.note."""
+    for path in sorted(FIGURES.glob("*.txt")):
+        terminalreporter.write_line(path.read_text().rstrip())

@@ -1,0 +1,101 @@
+"""iotctl flash: the order of writing, and its two scripts on a simulated board. The serial line itself needs hardware."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iotctl import flash
+from iotctl.errors import IotctlError
+from sim.board import Board
+from tests.unit.iotctl_fixture import Place, make_place, run
+
+FILES = {
+    "main.py": b"print('main')\n",
+    "boot.py": b"",
+    "ota_boot.py": b"state = ''\n",
+    "modules/door/__init__.mpy": b"M\x06new",
+    "lib/squeak.mpy": b"M\x06",
+    "profile.json": b"{}",
+    ".ota/release": b"{}\n",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    made = Board(tmp_path / "board.img")
+    made.format()
+    return made
+
+
+def on_board(board: Board, script: str) -> str:
+    board.write({"script.py": script.encode()})
+    code = b"exec(open('/script.py').read())\nimport machine\nmachine.reset()\n"
+    kept = board.read().files.get("main.py")
+    board.write({"main.py": code})
+    output = board.boot_once().output
+    board.write({"main.py": kept or b""})
+    return output
+
+
+def test_what_starts_the_board_is_written_last() -> None:
+    made = flash.plan(FILES)
+    assert made.paths[-4:] == (".ota/release", "ota_boot.py", "boot.py", "main.py")
+    assert sorted(made.paths) == sorted(FILES)
+    assert made.folders == (".ota", "lib", "modules", "modules/door")
+
+
+def test_all_goes_over_in_one_session(tmp_path: Path) -> None:
+    words = flash.commands(flash.plan(FILES), tmp_path, "/dev/ttyX", tmp_path / "p.py", tmp_path / "c.py")
+    assert words[:4] == ["connect", "/dev/ttyX", "run", str(tmp_path / "p.py")]
+    assert words[-3:] == ["+", "run", str(tmp_path / "c.py")]
+    assert words.count("cp") == len(FILES) and f":/{'modules/door/__init__.mpy'}" in words
+
+
+def test_the_first_script_makes_folders_and_removes_twins(board: Board) -> None:
+    board.write({"modules/door/__init__.py": b"old", "lib/squeak/__init__.py": b"old", "prefs.json": b"{}", "mine.txt": b"1"})
+    assert "READY" in on_board(board, flash.prepare_script(flash.plan(FILES)))
+    tree = board.read().without("main.py", "script.py")
+    assert tree.files == {"prefs.json": b"{}", "mine.txt": b"1"}
+    assert tree.folders == {".ota", "lib", "modules", "modules/door"}
+    assert "READY" in on_board(board, flash.prepare_script(flash.plan(FILES))), "it can be done again"
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_recovering_forgets_an_unfinished_update_but_not_the_highest_sequence(board: Board, recover: bool) -> None:
+    left = {".ota/trial.2": b"journal", ".ota/stage/0/1": b"x", ".ota/fails.3": b"", ".ota/previous/journal": b"j"}
+    stays = {".ota/state.0": b"{}", ".ota/release": b"{}", "prefs.json": b"{}"}
+    board.write({**left, **stays})
+    assert "READY" in on_board(board, flash.prepare_script(flash.plan(FILES, recover)))
+    files = board.read().without("main.py", "script.py").files
+    assert files == ({**stays} if recover else {**left, **stays})
+
+
+def test_the_last_script_finds_every_file_that_is_not_right(board: Board) -> None:
+    board.write(FILES)
+    script = flash.check_script({path: data for path, data in FILES.items() if path != "main.py"})
+    assert "GOOD" in on_board(board, script)
+    board.write({"lib/squeak.mpy": b"M\x07"})
+    said = on_board(board, flash.check_script({**FILES, "main.py": b"", "gone.txt": b"1"}).replace("/main.py", "/boot.py"))
+    assert "'/lib/squeak.mpy'" in said and "'/gone.txt'" in said and "GOOD" not in said
+    with pytest.raises(IotctlError, match="squeak"):
+        flash.judge(said)
+
+
+def test_a_dry_run_says_what_would_be_written(place: Place) -> None:
+    result = run("flash", place.profile, "--version", "1.4.0", "--source", place.source, "--dry-run", "--recover", "--json")
+    value = json.loads(result.stdout)
+    assert value["recover"] is True and value["files"][-1] == "main.py" and ".ota/release" in value["files"]
+
+
+def test_a_port_that_is_not_there_is_one_line(place: Place) -> None:
+    result = run("flash", place.profile, "--version", "1.4.0", "--source", place.source, "--port", str(place.root / "no-port"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("iotctl: mpremote: failed to access") and len(result.stderr.splitlines()) == 1
