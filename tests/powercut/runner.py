@@ -27,7 +27,7 @@ from pathlib import Path
 from iotctl import ROOT, bundle, delta, mpy, publish, serve
 from iotctl.profile import Profile
 from sim import flashlog
-from sim.board import BLOCK, Board, BoardError, Boot, Cut, Tree
+from sim.board import Board, BoardError, Boot, Cut, Tree
 from tests.powercut.scenario import SCENARIOS, Files, Scenario
 
 MODES = ("before", "torn", "after")
