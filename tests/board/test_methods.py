@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def release(world: World, version: str, **files: bytes) -> Release:
 
 
 @pytest.fixture
-def caller(world: World) -> Iterator[World]:
+def caller(world: World) -> World:
     """A board that runs 1.0.0 and installs nothing unasked."""
     old = release(world, "1.0.0")
     world.flash(old, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
