@@ -158,7 +158,7 @@ class World:
         self.site = self.folder / "site"
         (self.site / SHORT_NAME).mkdir(parents=True)
         self.server = Server(self.site)
-        self.board = Board(self.folder / "board.img")
+        self.board = Board(self.folder / "board.img", heap=HEAP)
         self._published = int(time.time())
 
     def __enter__(self) -> Self:

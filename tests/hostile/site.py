@@ -93,7 +93,7 @@ class Site:
     def __init__(self, folder: Path, server: BadServer, *pinned: int, url: str | None = None, **ota: Any) -> None:
         self.server = server
         self.profile = make_profile(url or server.url, *pinned, **ota)
-        self.board = Board(folder / "board.img", heap="160k")
+        self.board = Board(folder / "board.img", heap="192k")
         self.old = {**sources(), "profile.json": self.profile, "version": b"1.0.0\n"}
         self.board.format()
         listed = forge.listing(self.old, version="1.0.0", sequence=1_000_000)

@@ -197,7 +197,7 @@ class WebWorld(World):
         *,
         web: dict[str, Any] | None = None,
         key: keys.PrivateKey | None = None,
-        heap: str = "160k",
+        heap: str = "192k",
         **ota: Any,
     ) -> None:
         self.web = {"password": PASSWORD} if web is None else web
