@@ -34,6 +34,7 @@ MODULES = ("serial_log", "wifi", "ota")
 SHORT_NAME = "sim-board"
 ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
+HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
 _SHORT_OF_MEMORY = 3  # of 100 checks some two fail with no_memory at 128 KB of heap, and succeed when asked again
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release", ".ota/changes")

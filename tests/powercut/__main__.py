@@ -5,47 +5,54 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tests.powercut import fat, runner
-from tests.powercut.scenario import SCENARIOS
+from tests.powercut.scenario import SCENARIOS, Scenario
 
 _COLUMNS = ("scenario", "fs", "cuts", "old", "new", "mixed", "unbootable", "lost_preferences", "seconds")
-_LARGE = 60  # cuts of the scenarios with hundreds of files, evenly spread: each takes seconds
-_SLOWEST = "300 files"
+_LARGE = {"lfs": 45, "fat": 600}  # cuts of a scenario with hundreds of files, evenly spread: on littlefs each takes seconds
+_DOUBLES = {"lfs": 20, "fat": 60}
 
 
 def main() -> int:
     options = _options()
     if options.replay:
-        outcome = runner.replay(options.replay)
+        outcome = runner.replay(options.replay, options.broken)
         print(outcome.verdict, "preferences lost" if outcome.lost else "", outcome.detail, sep="\n")
-        return 0 if outcome.verdict in ("old", "new") and not outcome.lost else 1
-    rows, failed = [], 0
-    for fs in options.fs:
-        for scenario in SCENARIOS:
-            if options.scenario and scenario.name not in options.scenario:
-                continue
-            sample = min(options.sample or _LARGE, _LARGE) if scenario.name.startswith(_SLOWEST) else options.sample
-            doubles = 0 if options.sample else 0 if scenario.name.startswith(_SLOWEST) else options.doubles
-            outcomes, seconds = runner.run(
-                scenario, fs, sample=sample, doubles=doubles, workers=options.workers, broken=options.broken
-            )
-            row = summary(scenario.name, fs, outcomes, seconds)
-            rows.append(row)
-            _show(row, outcomes, options.json)
-            failed += fs == "lfs" and _lost(row) > 0
-    if "fat" in options.fs and not options.scenario:
-        rows.append(fat.alone())
-        _show(rows[-1], [], options.json)
+        return 0 if outcome.good else 1
+    rows, lost = [], 0
+    chosen = [s for s in SCENARIOS if not options.scenario or s.name in options.scenario]
+    with _bar(options.json) as bar:
+        task = bar.add_task("", total=len(options.fs) * len(chosen))
+        for fs in options.fs:
+            for scenario in chosen:
+                bar.update(task, description=f"{scenario.name} on {fs}")
+                outcomes, seconds = _run(scenario, fs, options)
+                rows.append(summary(scenario.name, fs, outcomes, seconds))
+                _show(rows[-1], outcomes, options, bar.console)
+                lost += fs == "lfs" and sum(not outcome.good for outcome in outcomes)
+                bar.advance(task)
+    if not options.scenario:
+        for fs in options.fs:
+            rows.append(fat.alone(fs))
+            _show(rows[-1], [], options, Console())
     if not options.json:
         _table(rows)
-    return 1 if failed else 0
+    return 1 if lost else 0
+
+
+def _run(scenario: Scenario, fs: str, options: argparse.Namespace) -> tuple[list[runner.Outcome], float]:
+    sample = min(options.sample or _LARGE[fs], _LARGE[fs]) if scenario.large else options.sample
+    doubles = 0 if options.sample or scenario.large else _DOUBLES[fs] if options.doubles is None else options.doubles
+    return runner.run(scenario, fs, sample=sample, doubles=doubles, workers=options.workers, broken=options.broken)
 
 
 def summary(name: str, fs: str, outcomes: list[runner.Outcome], seconds: float) -> dict[str, Any]:
@@ -56,17 +63,25 @@ def summary(name: str, fs: str, outcomes: list[runner.Outcome], seconds: float) 
     return {"scenario": name, "fs": fs, "cuts": len(outcomes), **counts, "lost_preferences": lost, "seconds": round(seconds, 1)}
 
 
-def _lost(row: dict[str, Any]) -> int:
-    return int(row["mixed"] + row["unbootable"] + row["lost_preferences"])
-
-
-def _show(row: dict[str, Any], outcomes: list[runner.Outcome], as_json: bool) -> None:
-    if as_json:
+def _show(row: dict[str, Any], outcomes: list[runner.Outcome], options: argparse.Namespace, console: Console) -> None:
+    if options.json:
         print(json.dumps(row), flush=True)
     else:
-        print(", ".join(f"{name} {row[name]}" for name in _COLUMNS), flush=True)
-    for outcome in [o for o in outcomes if o.verdict not in ("old", "new") or o.lost][:5]:
-        print(f'again: make torture ARGS="--replay \'{outcome.case.replay()}\'"  ({outcome.verdict})', file=sys.stderr)
+        console.print(", ".join(f"{name} {row[name]}" for name in _COLUMNS), highlight=False, soft_wrap=True)
+    for outcome in [o for o in outcomes if not o.good][:5]:
+        print(f"again: {replay_command(outcome.case, options.broken)}  ({outcome.verdict})", file=sys.stderr, flush=True)
+
+
+def replay_command(case: runner.Case, broken: bool = False) -> str:
+    """The one command that does a case again."""
+    inner = f"--replay {shlex.quote(case.replay())}{' --broken' if broken else ''}"
+    return f'make torture ARGS="{inner}"'
+
+
+def _bar(as_json: bool) -> Progress:
+    console = Console(stderr=True) if as_json else Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
@@ -82,7 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=[s.name for s in SCENARIOS], help="only this one (again for more)")
     parser.add_argument("--fs", action="append", choices=("lfs", "fat"), help="only this file system")
     parser.add_argument("--sample", type=int, help="about so many cuts a scenario, evenly spread, and no double cuts")
-    parser.add_argument("--doubles", type=int, default=12, help="two cuts behind every n-th first one")
+    parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (20; FAT: 60); 0 for none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--broken", action="store_true", help="commit before the stage is complete: this must fail")
     parser.add_argument("--replay", metavar="CASE", help="do one case again, as a failure prints it")

@@ -16,7 +16,9 @@ from iot_platform.prefs import Prefs
 from modules.ota import Module, job
 
 ACTION = os.getenv("TORTURE_ACTION") or ""
-OFFLINE = bool(os.getenv("TORTURE_OFFLINE"))
+NETWORK = os.getenv("TORTURE_NETWORK") or ""  # "wifi off" or "server away"
+_FOLDERS = 40
+NOWHERE = "http://127.0.0.1:1/"
 
 
 class Bus(dict):
@@ -31,11 +33,14 @@ class Board:
     def feed(self):
         ota_boot.feed()
 
-    def reset_cause(self):
-        return "power"
-
     def time_known(self):
         return False
+
+    def now(self):
+        return None
+
+    def reset_cause(self):
+        return "power"
 
     def unique_id(self):
         return "torture"
@@ -44,7 +49,7 @@ class Board:
 class Platform:
     def __init__(self):
         self.bus, self.board, self.prefs = Bus(), Board(), Prefs()
-        self.bus["wifi/connected"] = not OFFLINE
+        self.bus["wifi/connected"] = NETWORK != "wifi off"
         self.modules, self.failed, self.profile, self.safe_mode = {"ota": 1}, {}, {"activeModules": ["ota"]}, False
 
     def module(self, name):
@@ -66,11 +71,15 @@ def exists(path):
 
 
 def fill_disk(when):
-    """A user's log that takes all that is left, at the worst moment."""
-    if os.getenv("TORTURE_FILL") != when or exists("/ballast"):
+    """A user's files that take all that is left, at the worst moment. Folders first: they take it in few operations."""
+    if os.getenv("TORTURE_FILL") != when:
         return
     try:
-        with open("/ballast", "wb") as f:
+        for n in range(_FOLDERS):
+            path = "/ballast%s" % ("/%d" % n if n else "")
+            if not exists(path):
+                os.mkdir(path)
+        with open("/ballast/file", "ab") as f:
             while True:
                 f.write(bytes(1024))
     except OSError:
@@ -85,11 +94,19 @@ def run(ota):
         machine.reset()
 
 
+def save_preferences():
+    """Once when something is asked for, and once in each trial: a user changes a setting at any time."""
+    prefs = ota.platform.prefs
+    prefs.set("count", prefs.get("count") + 1)
+    prefs.save()
+
+
 def impatient():
-    """The trial settles at once: it is not what is tested here."""
+    """The trial settles at once, and gives up soon: it is not what is tested here."""
     from modules.ota import trial
 
     trial._SETTLE_MS = trial._RETRY_MS = 1
+    trial._MARGIN_MS = ota_boot.header.get("timeout_s", 10) * 1000 - 100
 
 
 def broken():
@@ -122,18 +139,25 @@ def crowded():
 
 
 def act(ota):
+    if ACTION == "prefs" or (ACTION and os.getenv("TORTURE_PREFS")):
+        save_preferences()
     if ACTION == "install" and exists("/new_firmware.tar.gz"):
         ota.request_install()
     elif ACTION == "update":
         ota.request_update()
-    elif ACTION == "rollback" and ota.local_version() == "1.1.0" and not exists("/rolled"):
+    elif ACTION == "rollback" and ota.local_version() == "1.1.0" and ota.state != "rolled_back":
         ota.rollback()
-    elif ACTION == "prefs":
-        ota.platform.prefs.set("count", 2)
-        ota.platform.prefs.save()
     run(ota)
 
 
+def import_all():
+    """The modules of a mixed tree cannot import each other."""
+    if exists("/app/m0.py"):
+        for n in range(9):
+            __import__("app.m%d" % n)
+
+
+import_all()
 if ota_boot.state == "trial":
     fill_disk("trial")
     if exists("/bad.txt"):
@@ -141,13 +165,17 @@ if ota_boot.state == "trial":
         machine.reset()
 impatient()
 ota = Module(Platform())
+if ota_boot.state == "trial" and os.getenv("TORTURE_PREFS"):
+    save_preferences()
 ota.forget = gc.collect  # parts stay: the patches above live in them
 job.Job.forget = lambda _job: gc.collect()
-if os.getenv("TORTURE_BROKEN"):
-    broken()
 if os.getenv("TORTURE_STREAMED"):
     crowded()
+if os.getenv("TORTURE_BROKEN"):
+    broken()
 ota.start()
+if NETWORK == "server away":
+    ota.cfg["url"] = NOWHERE
 run(ota)
 if ota_boot.state == "":
     act(ota)

@@ -1,34 +1,45 @@
 """Cuts the power at every flash operation of every life of an update, and looks at what the board makes of it.
 
-The uncut run gives the lives (from one reset to the next), a snapshot of the image before each, and how many operations each has.
-A case is a cut in one life, perhaps a second one in the boot that follows, and then boots until the board is stable. After the
-first boot, and in the end, every file and folder is compared with both versions.
+The uncut run gives the lives (from one reset to the next): the image before each, and a log of its operations, from which the
+image is made that a cut at any of them leaves. What a cut before an operation leaves is what a cut after the one before it
+leaves: such a pair is looked at once, and counts as two cuts.
+
+A case is such an image, or two cuts: the boot after the first one is logged as well. Then:
+
+1. The board boots until it is stable, and nobody asks it for anything. After the loader's first run, and when it is stable, every
+   file and folder is compared with both versions. That gives the verdict, old or new.
+2. What the scenario does is done again, until the board is stable. It must end where the uncut run ends.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from iotctl import ROOT, bundle, delta, mpy, publish, serve
 from iotctl.profile import Profile
-from sim.board import Board, Boot, Cut, Tree
+from sim import flashlog
+from sim.board import BLOCK, Board, BoardError, Boot, Cut, Tree
 from tests.powercut.scenario import SCENARIOS, Files, Scenario
 
 MODES = ("before", "torn", "after")
-_SIZE = 2 * 1024 * 1024
+NETWORKS = ("", "wifi off", "server away")
 _HEAP = "256k"
 _MOST_BOOTS = 9
-_IGNORED = (".ota", "new_firmware.tar.gz", "prefs.json", "prefs.json.1", "ballast", "ota_boot.py", "ota_boot_old.py", "boot.keep")
+_ARCHIVE = "new_firmware.tar.gz"
+_IGNORED = (".ota", _ARCHIVE, "prefs.json", "prefs.json.1", "ballast", "ota_boot.py", "ota_boot_old.py", "boot.keep")
+_STAYS = {".ota/state.0", ".ota/state.1", ".ota/release"}
 _MAIN = b"import sys\nsys.path.append('/sys')\nimport driver\n"
 _PREFS = b'{"wifi.ssid": "home", "count": 1}'
+_NEWER_LOADER = b"# newer\n"
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,12 @@ class Case:
     life: int
     first: Cut
     second: Cut | None = None
-    offline: bool = False
+    network: str = ""  # while the board recovers; later the server is back
 
     def replay(self) -> str:
         parts = [self.scenario, self.fs, str(self.life), str(self.first.at), self.first.mode]
         parts += [str(self.second.at), self.second.mode] if self.second else []
-        return ":".join(parts) + (":offline" if self.offline else "")
+        return ":".join([*parts, self.network] if self.network else parts)
 
 
 @dataclass
@@ -54,144 +65,270 @@ class Outcome:
 
     case: Case
     verdict: str
-    lost: bool
+    lost: bool = False
     detail: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.verdict in ("old", "new") and not self.lost
 
 
 @dataclass
 class Lives:
-    """The uncut run: a snapshot of the image before each life, its operations, and the two trees."""
+    """The uncut run: for each life the image before it and its operations; and the two trees."""
 
+    scenario: Scenario
+    fs: str
     folder: Path
-    snapshots: list[Path]
-    operations: list[int]
+    url: str
+    counts: list[int]
     old: Tree
     new: Tree
+    broken: bool = False
+
+    @cached_property
+    def operations(self) -> list[list[flashlog.Operation]]:
+        return [flashlog.read(self.folder / f"life{life}.log") for life in range(len(self.counts))]
+
+    def image(self, life: int, where: Cut) -> bytes:
+        return flashlog.cut((self.folder / f"life{life}.img").read_bytes(), self.operations[life], where)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "operations"}  # each process reads them itself
 
 
 def by_name(name: str) -> Scenario:
     return next(scenario for scenario in SCENARIOS if scenario.name == name)
 
 
-def cases(lives: Lives, scenario: Scenario, fs: str, sample: int | None, doubles: int) -> Iterator[Case]:
-    """Every cut of every life, evenly thinned to about `sample`; then two cuts behind every `doubles`-th first one."""
-    everything = [(life, at, mode) for life, n in enumerate(lives.operations) for at in range(n + 1) for mode in MODES]
-    step = max(1, len(everything) // sample) if sample else 1
-    for life, at, mode in everything[:: step if step % 3 else step + 1]:
-        yield Case(scenario.name, fs, life, Cut(at, mode), offline=scenario.action == "update" and at % 2 == 0)
-    firsts = [(life, at) for life, n in enumerate(lives.operations) for at in range(n)]
-    for life, at in firsts[::doubles] if doubles else ():
-        for second in range(0, 2 * lives.operations[life], 2):
-            yield Case(scenario.name, fs, life, Cut(at, "torn"), Cut(second, MODES[second // 2 % 3]))
-
-
 def run(
     scenario: Scenario, fs: str, *, sample: int | None, doubles: int, workers: int, broken: bool = False
 ) -> tuple[list[Outcome], float]:
-    """All cases of a scenario, on all cores; the outcomes, and the seconds that it took."""
+    """All cases of a scenario, on all cores; the outcomes, and the seconds that it took.
+
+    :param sample: about so many cuts, evenly spread, instead of all.
+    :param doubles: two cuts behind every so many first ones; 0 for none.
+    """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _Site(Path(folder)) as site:
         lives = record(scenario, fs, Path(folder), site.url, broken)
-        todo = list(cases(lives, scenario, fs, sample, doubles))
+        single = _thinned(list(single_cuts(lives)), sample)
+        double = list(_first_cuts(lives))[::doubles] if doubles else []
         with ProcessPoolExecutor(workers) as pool:
-            outcomes = list(pool.map(_Judge(lives, site.url, broken), todo, chunksize=4))
+            outcomes = [outcome for found in pool.map(_Single(lives), single, chunksize=4) for outcome in found]
+            outcomes += [outcome for found in pool.map(_Double(lives), double) for outcome in found]
     return outcomes, time.monotonic() - began
 
 
-def replay(text: str) -> Outcome:
+def single_cuts(lives: Lives) -> Iterator[tuple[Case, ...]]:
+    """Every cut of every life; those that leave the same image together."""
+    for network in NETWORKS if lives.scenario.action == "update" else ("",):
+        for life, count in enumerate(lives.counts):
+            at = [Case(lives.scenario.name, lives.fs, life, Cut(n, mode), None, network) for n in range(count) for mode in MODES]
+            yield from [(at[0],)] if at else ()
+            for n in range(count):
+                yield (at[3 * n + 1],)  # torn
+                yield tuple(at[3 * n + 2 : 3 * n + 4])  # after it, and before the next one
+
+
+def _first_cuts(lives: Lives) -> Iterator[Case]:
+    for life, count in enumerate(lives.counts):
+        for at in range(count):
+            yield Case(lives.scenario.name, lives.fs, life, Cut(at, MODES[1 + at % 2]))
+
+
+def _thinned(found: list[tuple[Case, ...]], sample: int | None) -> list[tuple[Case, ...]]:
+    """Evenly spread; about `sample` cuts, of which a pair has two."""
+    wanted = min(len(found), sample * 2 // 3) if sample else len(found)
+    return [found[i * len(found) // wanted] for i in range(wanted)]
+
+
+def replay(text: str, broken: bool = False) -> Outcome:
     """Do one case again."""
     parts = text.split(":")
-    offline = parts[-1] == "offline"
-    parts = parts[:-1] if offline else parts
+    network = parts.pop() if parts[-1] in NETWORKS else ""
     second = Cut(int(parts[5]), parts[6]) if len(parts) > 5 else None
-    case = Case(parts[0], parts[1], int(parts[2]), Cut(int(parts[3]), parts[4]), second, offline)
-    with tempfile.TemporaryDirectory() as folder, _Site(Path(folder)) as site:
-        lives = record(by_name(case.scenario), case.fs, Path(folder), site.url, False)
-        return judge(case, lives, site.url, False)
+    case = Case(parts[0], parts[1], int(parts[2]), Cut(int(parts[3]), parts[4]), second, network)
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _Site(Path(folder)) as site:
+        lives = record(by_name(case.scenario), case.fs, Path(folder), site.url, broken)
+        with _board(lives) as board:
+            board.image.write_bytes(lives.image(case.life, case.first))
+            if second:
+                board.boot_once(cut=second)
+            return judge(case, lives, board)
 
 
-def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool) -> Lives:
-    """Run the scenario uncut, life by life."""
+# -- the uncut run
+
+
+def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool = False) -> Lives:
+    """Run the scenario uncut, life by life. AssertionError when it does not end as it should."""
     old, new = _tree(scenario, "1.0.0", url), _tree(scenario, "1.1.0", url)
     _write_system(folder / "sys")
-    board = _board(scenario, fs, folder / "first.img", folder, broken=broken)
-    board.format()
-    made_old, made_new = _bundle(scenario, "1.0.0", old), _bundle(scenario, "1.1.0", new)
-    board.write({**old, **scenario.extra, ".ota/release": made_old.listing, "prefs.json": _PREFS})
-    if scenario.action in ("install", "rollback"):
-        board.write({"new_firmware.tar.gz": bundle.pack(_delta(made_old, made_new) if scenario.delta else made_new)})
+    lives = Lives(scenario, fs, folder, url, [], _expected(old, scenario, True), _expected(new, scenario, False), broken)
     if scenario.newer:
         (folder / "newer").write_bytes(bundle.pack(_bundle(scenario, "1.2.0", _tree(scenario, "1.2.0", url))))
-    if scenario.action == "update":
-        _publish(folder, [made_old, made_new] if scenario.delta else [made_new])
-    if scenario.keep:  # the way there is not cut, only the way back
-        _live_to_the_end(_board(replace(scenario, action="install"), fs, board.image, folder, broken=False))
-    snapshots, operations = [], []
-    for life in range(_MOST_BOOTS):
-        snapshots.append(folder / f"life{life}.img")
-        board.snapshot(snapshots[-1])
-        boot = board.boot_once(cause="power" if life == 0 else "hard")
-        operations.append(boot.counters.operations)
-        if "STABLE" in boot.output:
-            break
-    else:
-        raise AssertionError(f"{scenario.name}: the uncut run does not come to rest:\n{boot.output}")
-    return Lives(folder, snapshots, operations, _expected(old, scenario, True), _expected(new, scenario, False))
+    made_old, made_new = _bundle(scenario, "1.0.0", old), _bundle(scenario, "1.1.0", new)
+    with _board(lives) as board:
+        board.format()
+        board.write({**old, **scenario.extra, ".ota/release": made_old.listing, "prefs.json": _PREFS})
+        if scenario.action == "update":
+            _publish(folder, [made_old, made_new] if scenario.delta else [made_new])
+        elif scenario.action != "prefs":
+            board.write({_ARCHIVE: bundle.pack(_delta(made_old, made_new) if scenario.delta else made_new)})
+        if scenario.action == "rollback":  # the way there is not cut, only the way back
+            board.env.update(_environment(lives, replace(scenario, action="install", bad=False)))
+            assert _live(board), "the way there does not end"
+            board.env.update(_environment(lives, scenario))
+        for life in range(_MOST_BOOTS):
+            board.snapshot(folder / f"life{life}.img")
+            boot = board.boot_once(cause="power" if life == 0 else "hard", log=folder / f"life{life}.log")
+            lives.counts.append(boot.counters.operations)
+            if "STABLE" in boot.output:
+                break
+        else:
+            raise AssertionError(f"{scenario.name}: the uncut run does not come to rest:\n{boot.output}")
+        ended = _verdict(board.read(), lives)
+        assert ended == scenario.ends_as, f"{scenario.name} on {fs}: the uncut run ends as {ended}:\n{boot.output}"
+        assert all(len(found) == count for found, count in zip(lives.operations, lives.counts, strict=True))
+    return lives
 
 
-class _Judge:
-    """judge() with its surroundings, for a pool of processes."""
-
-    def __init__(self, lives: Lives, url: str, broken: bool) -> None:
-        self.lives, self.url, self.broken = lives, url, broken
-
-    def __call__(self, case: Case) -> Outcome:
-        return judge(case, self.lives, self.url, self.broken)
+# -- the cases
 
 
-def judge(case: Case, lives: Lives, url: str, broken: bool) -> Outcome:
-    """Cut, boot, compare; boot on until the board is stable, and compare again."""
-    scenario = by_name(case.scenario)
-    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
-        board = _board(scenario, case.fs, Path(folder) / "board.img", lives.folder, broken=broken)
-        board.restore(lives.snapshots[case.life])
-        board.boot_once(cut=case.first, cause="power" if case.life == 0 else "hard")
-        if case.second:
-            board.boot_once(cut=case.second, cause="power")
-        after_one = board.boot_once(only_boot=True)
-        verdict = _verdict(board.read(), lives)
-        if verdict == "mixed":
-            return Outcome(case, verdict, False, after_one.output)
-        if scenario.newer:
-            board.write({"new_firmware.tar.gz": (lives.folder / "newer").read_bytes()})
-        offline = _board(scenario, case.fs, board.image, lives.folder, broken=broken, offline=True)
-        last = _live_to_the_end(offline if case.offline else board)
-        if case.offline and last and _verdict(board.read(), lives) != "mixed":
-            last = _live_to_the_end(board)  # the server is back
-        return _outcome(case, scenario, board, lives, last, url)
+class _Single:
+    """Judges a cut, or a pair that leaves the same image, for a pool of processes."""
+
+    def __init__(self, lives: Lives) -> None:
+        self.lives = lives
+
+    def __call__(self, cases: tuple[Case, ...]) -> list[Outcome]:
+        with _board(self.lives) as board:
+            board.image.write_bytes(self.lives.image(cases[0].life, cases[0].first))
+            outcome = judge(cases[0], self.lives, board)
+        return [replace(outcome, case=case) for case in cases]
 
 
-def _outcome(case: Case, scenario: Scenario, board: Board, lives: Lives, last: Boot | None, url: str) -> Outcome:
+class _Double:
+    """Judges a second cut at every second operation of the boot that follows a first one."""
+
+    def __init__(self, lives: Lives) -> None:
+        self.lives = lives
+
+    def __call__(self, first: Case) -> list[Outcome]:
+        with _board(self.lives) as board:
+            start = self.lives.image(first.life, first.first)
+            board.image.write_bytes(start)
+            log = board.image.with_suffix(".log")
+            board.boot_once(log=log)
+            operations = flashlog.read(log)
+            outcomes = []
+            for at in range(0, len(operations), 2):
+                second = Cut(at, MODES[1 + at // 2 % 2])
+                board.image.write_bytes(flashlog.cut(start, operations, second))
+                outcomes.append(judge(replace(first, second=second), self.lives, board))
+        return outcomes
+
+
+def judge(case: Case, lives: Lives, board: Board) -> Outcome:
+    """What becomes of a board whose power has been cut, and which is switched on now."""
+    try:
+        return _judge(case, lives, board)
+    except BoardError as error:  # a damaged FAT
+        return Outcome(case, "mixed", detail=str(error))
+
+
+def _judge(case: Case, lives: Lives, board: Board) -> Outcome:
+    scenario = lives.scenario
+    board.env.update(TORTURE_ACTION="", TORTURE_NETWORK=case.network)
+    boots: list[Boot] = []
+    if not _live(board, boots):
+        return Outcome(case, "unbootable", detail=_story(boots))
+    loaded = boots[0].tree  # between boot.py and main.py of the first boot
+    if loaded is None or _verdict(loaded, lives) == "mixed":
+        return Outcome(case, "mixed", detail="when the loader had run\n" + _story(boots))
+    verdict = _verdict(board.read(), lives)
+    if verdict == "mixed" or (scenario.bad and verdict != scenario.ends_as):
+        return Outcome(case, "mixed", detail=f"stable as {verdict}\n{_story(boots)}")
+    return _converge(case, lives, board, verdict, boots)
+
+
+def _converge(case: Case, lives: Lives, board: Board, verdict: str, boots: list[Boot]) -> Outcome:
+    """The server is back, and what was going on is asked for again: the board must come to the scenario's end."""
+    scenario = lives.scenario
+    board.env.update(_environment(lives, scenario), TORTURE_NETWORK="")
+    if scenario.newer:
+        board.write({_ARCHIVE: (lives.folder / "newer").read_bytes()})
+    if not _live(board, boots):
+        return Outcome(case, "unbootable", detail=_story(boots))
     tree = board.read()
-    if last is None:
-        return Outcome(case, "unbootable", False, board.boot_once().output[-1500:])
-    verdict = _verdict(tree, lives)
-    if scenario.newer and _same(tree, _expected(_tree(scenario, "1.2.0", url), scenario, False)):
-        verdict = "new"
-    elif scenario.newer or (scenario.bad and verdict != "old"):
-        return Outcome(case, "mixed", False, f"ended as {verdict}\n{last.output}")
-    loaders = [name for name in ("ota_boot.py", "ota_boot_old.py") if name in tree.files]
-    if not loaders or not tree.files[loaders[0]]:
-        return Outcome(case, "unbootable", False, "no loader is left")
-    return Outcome(case, verdict, _preferences_lost(tree, scenario), last.output)
+    wanted = {"old": lives.old, "new": lives.new}[scenario.ends_as]
+    if scenario.newer:
+        wanted = _expected(_tree(scenario, "1.2.0", lives.url), scenario, False)
+    gave_up = verdict == "old" and _failed_before(tree)  # the trial had no network: not tried again yet
+    if gave_up:
+        wanted = lives.old
+    if not _same(tree, wanted):
+        return Outcome(case, "mixed", detail="it does not end where it should\n" + _story(boots))
+    if left := _left_behind(tree, scenario):
+        return Outcome(case, "mixed", detail=f"left behind: {left}\n{_story(boots)}")
+    if not _loader_is_good(tree, scenario, gave_up):
+        return Outcome(case, "unbootable", detail="the loader is not what it should be\n" + _story(boots))
+    return Outcome(case, verdict, _preferences_lost(tree, scenario), _story(boots))
+
+
+def _live(board: Board, boots: list[Boot] | None = None) -> bool:
+    """Boot until the board says that it is stable; False when it never does."""
+    boots = [] if boots is None else boots
+    for number in range(_MOST_BOOTS):
+        boots.append(board.boot_once(timeout=60, cause="power" if number == 0 else "hard", dump=not boots))
+        if "STABLE" in boots[-1].output:
+            return True
+        if boots[-1].cause in ("dead", "timeout", "crash"):
+            return False
+    return False
+
+
+def _story(boots: list[Boot]) -> str:
+    return "\n-- boot\n".join(boot.output[-1500:] for boot in boots)
+
+
+# -- what must be there
+
+
+def _verdict(tree: Tree, lives: Lives) -> str:
+    return "old" if _same(tree, lives.old) else "new" if _same(tree, lives.new) else "mixed"
+
+
+def _same(found: Tree, wanted: Tree) -> bool:
+    live = found.without(*_IGNORED)
+    return live.files == wanted.files and live.folders == wanted.folders
+
+
+def _failed_before(tree: Tree) -> bool:
+    return any(b'"no_network"' in tree.files.get(f".ota/state.{n}", b"") for n in (0, 1))
+
+
+def _left_behind(tree: Tree, scenario: Scenario) -> list[str]:
+    """What an update has left below .ota, when there is nothing left to do."""
+    own = {path for path in tree.files | dict.fromkeys(tree.folders, b"") if path.startswith(".ota/")}
+    kept = {path for path in own if scenario.keep and path.startswith(".ota/previous")}
+    return sorted(own - _STAYS - kept)
+
+
+def _loader_is_good(tree: Tree, scenario: Scenario, gave_up: bool) -> bool:
+    if not scenario.loader or gave_up:
+        return tree.files.get("ota_boot.py") == _loader()
+    return tree.files.get("ota_boot.py") == _loader() + _NEWER_LOADER and tree.files.get("ota_boot_old.py") == _loader()
 
 
 def _preferences_lost(tree: Tree, scenario: Scenario) -> bool:
-    if scenario.action != "prefs":
+    if scenario.action != "prefs" and not scenario.prefs:
         return tree.files.get("prefs.json") != _PREFS
     slots = [data for name, data in tree.files.items() if name.startswith("prefs.json") and _whole(data)]
     values = [json.loads(data.split(b"\n")[0]) for data in slots]
-    return not any(value.get("wifi.ssid") == "home" and value["count"] in (1, 2) for value in values)
+    return not any(value.get("wifi.ssid") == "home" and value["count"] > 1 for value in values)
 
 
 def _whole(slot: bytes) -> bool:
@@ -202,24 +339,7 @@ def _whole(slot: bytes) -> bool:
     return digest.decode() == hashlib.sha256(payload + counter).hexdigest()
 
 
-def _live_to_the_end(board: Board) -> Boot | None:
-    """Boot until the board says that it is stable; None when it never does."""
-    for boot_number in range(_MOST_BOOTS):
-        boot = board.boot_once(timeout=30, cause="power" if boot_number == 0 else "hard")
-        if "STABLE" in boot.output:
-            return boot
-        if boot.cause in ("dead", "timeout", "crash"):
-            return None
-    return None
-
-
-def _verdict(tree: Tree, lives: Lives) -> str:
-    return "old" if _same(tree, lives.old) else "new" if _same(tree, lives.new) else "mixed"
-
-
-def _same(found: Tree, wanted: Tree) -> bool:
-    live = found.without(*_IGNORED)
-    return live.files == wanted.files and live.folders == wanted.folders
+# -- what is made for it
 
 
 def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
@@ -236,22 +356,26 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
         "shortName": "torture",
         "activeModules": ["ota"],
         "ota": {
-            "url": url, "tmp_filename": "new_firmware.tar.gz", "excluded_files": [], "confirm_timeout_s": 10,
+            "url": url, "tmp_filename": _ARCHIVE, "excluded_files": [], "confirm_timeout_s": 10,
             "delete": list(scenario.delete) if version != "1.0.0" else [], "keep_previous": scenario.keep,
         },
     }  # fmt: skip
-    loader = (ROOT / "platform" / "ota_boot.py").read_bytes()
     made = {
         **files,
         "boot.py": (ROOT / "platform" / "boot.py").read_bytes(),
-        "ota_boot.py": loader + b"# newer\n" if scenario.loader and version != "1.0.0" else loader,
+        "ota_boot.py": _loader() + (_NEWER_LOADER if scenario.loader and version != "1.0.0" else b""),
         "main.py": _MAIN,
         "version": version.encode() + b"\n",
         "profile.json": json.dumps(profile).encode(),
     }
-    if scenario.bad and version == "1.1.0":
+    if scenario.bad and version == ("1.0.0" if scenario.action == "rollback" else "1.1.0"):
         made["bad.txt"] = b"this release fails its trial"
     return made
+
+
+@cache
+def _loader() -> bytes:
+    return (ROOT / "platform" / "ota_boot.py").read_bytes()
 
 
 def _bundle(scenario: Scenario, version: str, files: Files) -> bundle.Bundle:
@@ -273,12 +397,31 @@ def _delta(old: bundle.Bundle, new: bundle.Bundle) -> bundle.Bundle:
     return made
 
 
-def _board(scenario: Scenario, fs: str, image: Path, folder: Path, *, broken: bool, offline: bool = False) -> Board:
-    env = {"TORTURE_ACTION": scenario.action, "TORTURE_FILL": scenario.fill, "SIM_MOUNT": str(folder / "sys")}
-    env.update({"TORTURE_BROKEN": "1"} if broken else {})
-    env.update({"TORTURE_STREAMED": "1"} if scenario.streamed else {})
-    env.update({"TORTURE_OFFLINE": "1"} if offline else {})
-    return Board(image, fs=fs, size=_SIZE, heap=_HEAP, env=env)
+class _board:
+    """A board of the scenario in a folder of its own."""
+
+    def __init__(self, lives: Lives) -> None:
+        self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
+        image = Path(self._folder.name) / "board.img"
+        env = {"SIM_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
+        self._made = Board(image, fs=lives.fs, size=lives.scenario.blocks * BLOCK, heap=_HEAP, env=env)
+
+    def __enter__(self) -> Board:
+        return self._made
+
+    def __exit__(self, *_error: object) -> None:
+        self._folder.cleanup()
+
+
+def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
+    return {
+        "TORTURE_ACTION": scenario.action,
+        "TORTURE_FILL": scenario.fill,
+        "TORTURE_PREFS": "1" if scenario.prefs else "",
+        "TORTURE_STREAMED": "1" if scenario.streamed else "",
+        "TORTURE_BROKEN": "1" if lives.broken else "",
+        "SIM_WATCHDOG_MS": "500" if lives.broken else "",
+    }
 
 
 @cache
@@ -318,4 +461,4 @@ class _Site(serve.Server):
 
 
 def _fast_folder() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 Files = dict[str, bytes]
 _BASE: Files = {"app/a.py": b"A = 1\n" * 40, "app/b.py": b"B = 1\n" * 700, "www/index.html": b"<p>old</p>" * 30}
-_NINE = {f"app/m{i}.py": b"from app.m0 import Old\n" * 20 for i in range(9)}
+_NINE: Files = {"app/m0.py": b"Old = 1\n", **{f"app/m{i}.py": b"from app.m0 import Old\n" * 20 for i in range(1, 9)}}
 _NINE_NEW = {path: data.replace(b"Old", b"New") for path, data in _NINE.items()}
 
 
@@ -17,16 +17,25 @@ class Scenario:
     name: str
     old: Files
     new: Files
-    action: str = "install"
-    bad: bool = False  # the release fails its trial: only the old version is right in the end
+    action: str = "install"  # or "update" over HTTP, "rollback" by hand, "prefs"
+    bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
-    keep: bool = False  # keep_previous, and every cut happens on the way back by hand
-    fill: str = ""  # the disk fills up: "staged" or "trial"
+    keep: bool = False  # keep_previous
+    fill: str = ""  # something fills the disk: "staged" or "trial"
     delta: bool = False  # the archive is a delta
     streamed: bool = False  # the disk has no room for the archive
     loader: bool = False  # the release brings another ota_boot.py
+    prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
+    blocks: int = 128  # of 4 KiB: the size of the flash
+    large: bool = False  # seconds a cut: `make torture` takes an evenly spread sample
+
+    @property
+    def ends_as(self) -> str:
+        """Which of the two trees is on the board when all is done."""
+        there, back = ("old", "new") if self.action in ("rollback", "prefs") else ("new", "old")
+        return back if self.bad else there
 
 
 def _changed(**files: bytes) -> Files:
@@ -36,9 +45,11 @@ def _changed(**files: bytes) -> Files:
 _SWAP_OLD: Files = {**_BASE, "x.py": b"# a file\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
 _SWAP_NEW: Files = {**_BASE, "x.py/z.py": b"# in a folder\n", "lib/y": b"# a file now\n"}
 _TWIN_NEW: Files = {**_BASE, "x/__init__.py": b"# a package\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
-_MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 10 for i in range(300)}
+_MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 30 for i in range(300)}
 _MANY_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _MANY.items()}
 _MOVED: Files = {"app/a.py": _BASE["app/a.py"], "deep/er/new.py": b"N = 1\n" * 90, "www/index.html": b"<p>new</p>" * 30}
+_TRASH: Files = {"trash/a.txt": b"1", "trash/b/c.txt": b"2"}
+_LEFTOVERS: Files = {".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}
 
 SCENARIOS = (
     Scenario("one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" * 700})),
@@ -50,12 +61,15 @@ SCENARIOS = (
     Scenario("folder and file, bad", _SWAP_NEW, _SWAP_OLD, bad=True),
     Scenario("module and package", _SWAP_OLD, _TWIN_NEW),
     Scenario("module and package, bad", _SWAP_OLD, _TWIN_NEW, bad=True),
-    Scenario("delete", _BASE, _MOVED, delete=("trash",), extra={"trash/a.txt": b"1", "trash/b/c.txt": b"2"}),
-    Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra={"trash/a.txt": b"1", "trash/b/c.txt": b"2"}),
+    Scenario("package and module", _TWIN_NEW, _SWAP_OLD),
+    Scenario("delete", _BASE, _MOVED, delete=("trash",), extra=_TRASH),
+    Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra=_TRASH),
     Scenario("fails its trial", _NINE, _NINE_NEW, bad=True),
     Scenario("a newer one follows", _NINE, _NINE_NEW, newer=True),
-    Scenario("leftovers", _BASE, _MOVED, extra={".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}),
+    Scenario("leftovers", _BASE, _MOVED, extra=_LEFTOVERS),
+    Scenario("a version is kept", _SWAP_OLD, _SWAP_NEW, keep=True),
     Scenario("the way back", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True),
+    Scenario("the way back, bad", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True, bad=True),
     Scenario("the loader", _BASE, _MOVED, loader=True),
     Scenario("over http", _BASE, _MOVED, action="update"),
     Scenario("a delta, one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" + b"B = 1\n" * 699}), delta=True),
@@ -65,7 +79,12 @@ SCENARIOS = (
     Scenario("a delta over http", _BASE, _MOVED, action="update", delta=True),
     Scenario("straight from the network", _BASE, _MOVED, action="update", streamed=True),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
-    Scenario("300 files", _MANY, _MANY_NEW),
-    Scenario("300 files, disk full after staging", _MANY, _MANY_NEW, fill="staged"),
-    Scenario("300 files, disk full in the trial", _MANY, _MANY_NEW, fill="trial", bad=True),
+    Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
+    Scenario("disk full after staging", _SWAP_OLD, _SWAP_NEW, fill="staged", blocks=72),
+    Scenario("disk full after staging, bad", _SWAP_OLD, _SWAP_NEW, fill="staged", bad=True, blocks=72),
+    Scenario("disk full in the trial", _SWAP_OLD, _SWAP_NEW, fill="trial", blocks=72),
+    Scenario("disk full in the trial, bad", _SWAP_OLD, _SWAP_NEW, fill="trial", bad=True, blocks=72),
+    Scenario("300 files", _MANY, _MANY_NEW, blocks=880, large=True),
+    Scenario("300 files, disk full after staging", _MANY, _MANY_NEW, fill="staged", blocks=880, large=True),
+    Scenario("300 files, disk full in the trial", _MANY, _MANY_NEW, fill="trial", bad=True, blocks=880, large=True),
 )
