@@ -23,7 +23,7 @@ def stream(ota, offer, rules):
     target = _stage(ota)
     try:
         if not (yield from _whole(ota, offer, rules, target)):
-            ota.discard()
+            _begin(ota, offer)
             header = yield from bundle.read(lambda: open_stream(ota, offer), rules, ota.view, target, ota.forget)
             jobs.verified(ota, header)
     except OtaError as error:
@@ -31,6 +31,13 @@ def stream(ota, offer, rules):
             yield from jobs.discard(ota)
         raise
     ota.store.set("part", {"staged": offer.sha256, "done": True})
+
+
+def _begin(ota, offer):
+    """Note what fills the stage: after a power cut it is not taken for a leftover then."""
+    ota.discard()
+    ota.store.set("part", {"staged": offer.sha256})
+    ota.store.save()
 
 
 def again(ota, rules, target):
@@ -83,7 +90,7 @@ def _wait(ota, job):
 def _whole(ota, offer, rules, target):
     """True when an earlier try has staged all of it. Generator."""
     part = ota.store.get("part") or {}
-    if part.get("staged") != offer.sha256 or files.file_size(ota_boot.ota("list")) is None:
+    if part.get("staged") != offer.sha256 or not part.get("done") or files.file_size(ota_boot.ota("list")) is None:
         return False
     yield from bundle.again(rules, ota.view, target, ota.forget)
     return target.whole()

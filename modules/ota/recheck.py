@@ -5,6 +5,7 @@
 """
 
 import binascii
+import gc
 import json
 
 import ota_boot
@@ -57,6 +58,11 @@ def _load_profile(path, size):
         try:
             profile = json.load(f)
         except ValueError:
+            profile = None
+        except MemoryError:
+            gc.collect()
+            if gc.mem_free() < _MAX_PROFILE:
+                raise  # memory was short before: it may be good
             profile = None
     if not isinstance(profile, dict) or not isinstance(profile.get("ota", {}), dict):
         raise OtaError("bad_key", "the new profile is not a profile, so it pins no key")

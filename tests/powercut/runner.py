@@ -314,7 +314,8 @@ def _left_behind(tree: Tree, scenario: Scenario) -> list[str]:
     """What an update has left below .ota, when there is nothing left to do."""
     own = {path for path in tree.files | dict.fromkeys(tree.folders, b"") if path.startswith(".ota/")}
     kept = {path for path in own if scenario.keep and path.startswith(".ota/previous")}
-    return sorted(own - _STAYS - kept)
+    delta = {".ota/changes"} if scenario.delta else set()  # the small list of what deltas have changed
+    return sorted(own - _STAYS - kept - delta)
 
 
 def _loader_is_good(tree: Tree, scenario: Scenario, gave_up: bool) -> bool:
