@@ -79,8 +79,7 @@ def waits_for(ota):
 
 def window_open(ota):
     """True within ``ota.window``; False while the board does not know the time."""
-    from .job import now
     from .policy import in_window
 
-    time_now = now(ota.platform)
-    return time_now is not None and in_window(time_now, ota.cfg["window"])
+    now = ota.platform.board.now()
+    return now is not None and in_window(now, ota.cfg["window"])

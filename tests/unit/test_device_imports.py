@@ -1,0 +1,63 @@
+"""The board imports late and inside functions: what is imported must be there, also where no other test comes by."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from iotctl import ROOT
+
+_FOLDERS = {"modules": ROOT / "modules", "iot_platform": ROOT / "platform" / "iot_platform"}
+_SOURCES = sorted(path for folder in _FOLDERS.values() for path in folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", _SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_device_code_imports_is_there(source: Path) -> None:
+    for module, name in _imports(source):
+        found = _file(module)
+        if found:
+            assert name in _names(found) or _file(f"{module}.{name}"), f"{module} has no {name}"
+
+
+def _imports(source: Path) -> Iterator[tuple[str, str]]:
+    """The full name of the module, and the name that is taken from it."""
+    package = ".".join(source.relative_to(next(f.parent for f in _FOLDERS.values() if f in source.parents)).parent.parts)
+    for node in ast.walk(_tree(source)):
+        if isinstance(node, ast.ImportFrom):
+            module = f"{package}.{node.module or ''}".rstrip(".") if node.level else str(node.module)
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def _file(module: str) -> Path | None:
+    first, *rest = module.split(".")
+    if first not in _FOLDERS:
+        return None
+    path = _FOLDERS[first].joinpath(*rest)
+    return next((found for found in (path.with_suffix(".py"), path / "__init__.py") if found.exists()), None)
+
+
+@cache
+def _names(path: Path) -> set[str]:
+    """What a module defines at its top level, or hands out by a `__getattr__` of its own."""
+    found: set[str] = set()
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+            if node.name == "__getattr__":
+                found |= {str(leaf.value) for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+            continue
+        for leaf in ast.walk(node):  # also below a `try` or an `if`
+            if isinstance(leaf, ast.Import | ast.ImportFrom):
+                found |= {alias.asname or alias.name.split(".")[0] for alias in leaf.names}
+            elif isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Store):
+                found.add(leaf.id)
+    return found
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
