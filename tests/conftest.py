@@ -6,6 +6,7 @@ Most tests wait for a board's clock (settling, pauses, watchdogs) and not for a 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would what tests start
     if not hasattr(session.config, "workerinput"):
         for path in FIGURES.glob("*.txt"):
             path.unlink()

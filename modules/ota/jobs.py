@@ -63,10 +63,10 @@ def take(ota, offer, force, install):
     """Download, verify and perhaps install what is offered. Generator."""
     yield from _fetch(ota, offer, force)
     ota.forget()
+    ota.enter("ready")
     now = install()
     if not now:
         ota.store.save()  # what is said to be ready survives a power cut
-    ota.enter("ready")
     ota.log("version %s is ready to install" % offer.version)
     if now:
         yield from install_ready(ota, force)

@@ -21,13 +21,13 @@ from tests.mqtt.test_commands import start
 
 _1900 = 2_208_988_800
 IN_WINDOW = calendar.timegm((2031, 5, 6, 3, 0, 0))
-BEFORE = calendar.timegm((2031, 5, 6, 1, 59, 57))
+BEFORE = calendar.timegm((2031, 5, 6, 1, 59, 48))  # time enough to find the update and to bring it
 WINDOW = "02:00-04:30"
 
 
 @dataclass
 class TimeServer:
-    """What the server says: its time now, and how it answers."""
+    """What the server says: its time when it is asked first, and how it answers."""
 
     port: int
     begins: float
@@ -43,13 +43,14 @@ def time_server(begins: float) -> Iterator[TimeServer]:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     server = TimeServer(sock.getsockname()[1], begins)
-    started = time.monotonic()
 
     def serve() -> None:
+        started = 0.0
         while True:
             question, who = sock.recvfrom(256)
             if len(question) != 48:
                 return
+            started = started or time.monotonic()
             server.asked += 1
             now = int(server.begins + time.monotonic() - started) + _1900
             echo = question[40:48] if server.echo else bytes(8)
