@@ -171,7 +171,7 @@ BIG = {"./version": b"1.1.0", **{f"./f{i}.py": b"" for i in range(201)}}
         ({**NEW, "./profile.json": b'{"ota": {"delete": ["../x"]}}'}, "bad_path"),
         ({**NEW, "./profile.json": b'{"ota": {"delete": ["prefs.json"]}}'}, "protected_path"),
         ({**NEW, "./profile.json": b'{"ota": {"delete": 5}}'}, "bad_bundle"),
-        ({**NEW, "./profile.json": b"{"}, "bad_bundle"),
+        ({**NEW, "./profile.json": b"[1"}, "bad_bundle"),  # MicroPython 1.25 takes it for a list, later ones for an error
     ],
 )
 def test_refuses_what_no_release_may_contain(board: Board, files: dict[str, bytes], reason: str) -> None:
