@@ -27,7 +27,7 @@ lint: setup ## ruff and mypy
 test: lint ## lint, then every test, with CPython coverage; needs Chromium and mosquitto, and installs them as root
 	@$(VENV)/python tools/get_chromium.py
 	@$(VENV)/python tools/get_services.py
-	$(VENV)/python -m pytest -n auto --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
+	$(VENV)/python -m pytest -n auto --dist worksteal --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: fuzz torture bench
 fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
