@@ -9,9 +9,13 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 FIGURES = Path(__file__).resolve().parent.parent / ".build" / "figures"
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")  # so many workers: how long an example takes says nothing
 
 
 def pytest_xdist_auto_num_workers() -> int:

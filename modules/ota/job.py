@@ -52,6 +52,7 @@ class Job:
         while self._job and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
             if self.step():
                 return
+        self.platform.in_a_hurry = self._job is not None
 
     def step(self):
         """Advance the job by one step, and end it where it ends. True when there is nothing to do before the next loop."""

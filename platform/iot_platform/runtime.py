@@ -17,6 +17,7 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
+_HURRY_MS = 1
 _COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
@@ -45,6 +46,7 @@ class Platform:
         self.modules = {}
         self.failed = {}
         self.max_gap_ms = 0
+        self.in_a_hurry = False  # set by a tick that has more to do and only stopped for the others
         self._failures = {}
         self._restart = None
         self.profile, self.profile_errors = self._load_profile()
@@ -93,8 +95,9 @@ class Platform:
                 self._collect()
                 if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
                     ota_boot.note_success()
+            self.in_a_hurry = False
             self._loop()
-            await asyncio.sleep_ms(_LOOP_MS)
+            await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)
 
     def _load_profile(self):
         from . import profile
