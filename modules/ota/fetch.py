@@ -25,9 +25,10 @@ def check_space(ota, offer, held):
     """
     block = files.block_size()
     least = (files.blocks(offer.size or 0) + _SPARE) * block
-    if files.free_bytes() + held < least:
-        yield from ota.give_up_previous()
     free = files.free_bytes() + held
+    if free < least:
+        yield from ota.give_up_previous()
+        free = files.free_bytes() + held
     if free < least:
         raise OtaError("no_space", "the download needs %d bytes, %d are free" % (least, free))
     if free < least + (offer.unpacked or 0) * 5 // 4:

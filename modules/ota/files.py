@@ -10,6 +10,7 @@ import ota_boot
 
 BUFFER = 1024
 _FOLDER = 0x4000
+_block = 0  # see block_size
 
 
 def buffer():
@@ -83,11 +84,18 @@ def remove_tree(path):
 
 
 def block_size():
-    return os.statvfs(ota_boot.ROOT or "/")[0]
+    """Bytes of a block of the board's disk. Asked once: littlefs reads all of its folders to answer statvfs."""
+    global _block
+    if not _block:
+        _block = os.statvfs(ota_boot.ROOT or "/")[0]
+    return _block
 
 
 def free_bytes():
-    """Free bytes of the board's disk. littlefs counts what two files share twice: on a full one it says less than none."""
+    """Free bytes of the board's disk; tens of milliseconds on littlefs.
+
+    littlefs counts what two files share twice: on a full one it says less than none.
+    """
     status = os.statvfs(ota_boot.ROOT or "/")
     return max(status[0] * status[3], 0)
 

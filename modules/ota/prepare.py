@@ -66,10 +66,11 @@ def _have(stage, n, entry):
 
 
 def _check_space(stage, need):
-    if need > files.free_bytes() // files.block_size() and stage.on_space:
-        yield from stage.on_space()
-    free = files.free_bytes()
     need *= files.block_size()
+    free = files.free_bytes()
+    if need > free and stage.on_space:
+        yield from stage.on_space()
+        free = files.free_bytes()
     stage.log("stage needs", need, "bytes, free disk", free)
     if need > free:
         raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
