@@ -46,7 +46,7 @@ def _begin(head, rules, view, visitor, forget):
     if rules.keys:
         _check_signature(head, rules.keys)
         forget()
-    header = yield from _listing(rules)
+    header = yield from _listing(rules, forget)
     forget()
     if header["base"] is not None:
         yield from _merge(header, rules, view)
@@ -79,10 +79,10 @@ def _head(open_stream, view):
     return found
 
 
-def _listing(rules):
+def _listing(rules, forget):
     from . import listing
 
-    return (yield from listing.check(rules))
+    return (yield from listing.check(rules, forget))
 
 
 def _merge(header, rules, view):

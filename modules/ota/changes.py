@@ -54,7 +54,9 @@ def _lines(stage, short):
     for entry, _changed in complete():
         count += 1
         size += entry["size"]
-    yield release.header_line(dict(stage.header, base=None, files=count, size=size))
+    from .header import header_line
+
+    yield header_line(dict(stage.header, base=None, files=count, size=size))
     if short:
         for old, new in pairs(lines_of(CHANGES), lines_of(LIST)):
             yield _line(new or old, stage.excluded)

@@ -11,7 +11,7 @@ Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which
 import binascii
 import hashlib
 
-from iot_platform.profile import name_ok
+from iot_platform.words import name_ok
 
 from . import sign, versions
 from .checks import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object

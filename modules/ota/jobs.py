@@ -141,9 +141,8 @@ def look(ota, force):
 
 def _fetch(ota, offer, force):
     """Download and verify; what is refused is deleted."""
-    from . import inflate
-
-    inflate.check_firmware()
+    _check_firmware()
+    ota.forget()
     ota.enter("downloading")
     ota.report_space()
     if offer.legacy:
@@ -152,16 +151,21 @@ def _fetch(ota, offer, force):
         yield from legacy.download(ota, offer)
         return
     expect = [offer.version, offer.sequence]
-    rules = ota.rules(force, expect)
     if offer.streamed or (ota.store.get("part") or {}).get("staged") == offer.sha256:
         offer.streamed = True
-        yield from _translated(_stream(ota, offer, rules))
+        yield from _translated(_stream(ota, offer, ota.rules(force, expect)))
     else:
         yield from _download(ota, offer)
         ota.forget()
-        yield from _verify(ota, rules)
+        yield from _verify(ota, ota.rules(force, expect))
     part = ota.store.get("part")
     part["expect"], part["forced"] = expect, force
+
+
+def _check_firmware():
+    from . import inflate
+
+    inflate.check_firmware()
 
 
 def _stream(ota, offer, rules):

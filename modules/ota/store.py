@@ -18,7 +18,6 @@
 import json
 
 import ota_boot
-from iot_platform import slots
 
 _MAX_FAILED = 8
 
@@ -33,6 +32,8 @@ class Store:
         self.load()
 
     def load(self):
+        from iot_platform import slots
+
         _counter, payload = slots.read(self._paths)
         try:
             values = json.loads(payload) if payload else {}
@@ -55,6 +56,8 @@ class Store:
         """Write the state if it has changed: one small file."""
         text = json.dumps(self._values)
         if text != self._saved:
+            from iot_platform import slots
+
             ota_boot.make_parents(self._paths[0])
             slots.write(self._paths, text.encode())
             self._saved = text

@@ -5,8 +5,6 @@ Keys are added, never renamed or reused, and unknown ones survive a save: an old
 
 import json
 
-from . import slots
-
 PATHS = ("/prefs.json", "/prefs.json.1")
 
 
@@ -37,11 +35,15 @@ class Prefs:
         text = json.dumps(self._values)
         if text == self._saved:
             return False
+        from . import slots
+
         slots.write(self._paths, text.encode())
         self._saved = text
         return True
 
     def _load(self):
+        from . import slots
+
         _counter, payload = slots.read(self._paths)
         if payload is None:
             return {}

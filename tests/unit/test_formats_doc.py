@@ -13,6 +13,7 @@ import pytest
 from iot_platform import slots
 
 from modules.ota import channel, latest, patch, release
+from modules.ota.header import parse_header
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -33,7 +34,7 @@ def test_the_latest_line() -> None:
 
 
 def test_the_release_list() -> None:
-    header = release.parse_header(example("header").strip())
+    header = parse_header(example("header").strip())
     entries, previous = [], None
     for line in example("entries").splitlines():
         entries.append(release.parse_entry(line, previous))
@@ -44,7 +45,7 @@ def test_the_release_list() -> None:
 
 def test_a_delta() -> None:
     header, *lines = example("delta").splitlines()
-    assert release.parse_header(header)["base"] == "1.3.0"
+    assert parse_header(header)["base"] == "1.3.0"
     patched, gone = (release.parse_entry(line, None, True) for line in lines)
     assert patched["patch"][1] == 57 and gone["size"] is None
 
