@@ -44,7 +44,7 @@ def _begin(head, rules, view, visitor, forget):
     """From the list's digest and signature to a visitor that knows what it wants. Generator; returns the header."""
     forget()
     if rules.keys:
-        _check_signature(head, rules.keys)
+        _check_signature(head, rules)
         forget()
     header = yield from _listing(rules, forget)
     forget()
@@ -57,10 +57,10 @@ def _begin(head, rules, view, visitor, forget):
     return header
 
 
-def _check_signature(head, keys):
+def _check_signature(head, rules):
     from . import sign
 
-    sign.check(head[0], head[1], keys)
+    sign.check(head[0], head[1], rules.keys, rules.room)
 
 
 def _staged(view):

@@ -20,6 +20,8 @@ def look(ota, force):
     raw, etag = answer
     if raw is None:
         return (yield from _look_legacy(ota, force))
+    answer = None
+    raw = bytes(raw)  # out of the room: see ask
     return _decide(ota, raw, etag, force)
 
 

@@ -14,13 +14,13 @@ LINE = 1024  # the size of the buffer, and so the longest line
 class Connection:
     """One connection after the other.
 
-    :param buffer: a bytearray of LINE bytes.
+    :param buffer: a bytearray; its first LINE bytes are used.
     :param idle_ms: how long a single wait may take; `total_ms`: how long all of it may take, from now on.
     """
 
     def __init__(self, buffer, idle_ms, total_ms):
         self._buffer = buffer
-        self._view = memoryview(buffer)
+        self._view = memoryview(buffer)[:LINE]
         self._start = self._end = 0  # what is in the buffer and not yet taken
         self._idle_ms = idle_ms
         self._total_ms = total_ms

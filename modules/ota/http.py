@@ -35,14 +35,15 @@ class Http:
     :param base_url: its scheme, host and port are the origin that `headers` belong to; relative URLs are joined to it.
     :param headers: dict of more request headers, such as an access token.
     :param ca: path of a certificate, or None.
+    :param buffer: a bytearray of at least LINE bytes that is free meanwhile, or None.
     """
 
-    def __init__(self, base_url, headers=None, ca=None):
+    def __init__(self, base_url, headers=None, ca=None, buffer=None):
         self._base = base_url
         self._origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
         self._ca = ca
-        self._buffer = bytearray(LINE)
+        self._buffer = buffer or bytearray(LINE)
 
     def get(self, url, etag=None, offset=0, if_range=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
         """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.

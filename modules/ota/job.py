@@ -88,7 +88,7 @@ class Job:
         """Free the job's memory, say how it ended, plan the next check."""
         module = self.module
         self._job = None
-        if error and error.reason == "no_memory" and not self._relaxed and self.name not in _AT_START:
+        if error and error.reason == "no_memory" and not self._relaxed:
             self._again()
             return
         self.view = None
@@ -145,8 +145,9 @@ class Job:
         from .rules import Rules
 
         expect = tuple(expect) if expect else None
-        version = self.local_version()
-        return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, version, self.excluded)
+        rules = Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect)
+        rules.running, rules.excluded, rules.room = self.local_version(), self.excluded, self.room
+        return rules
 
     def require_network(self):
         if self.platform.bus.get("wifi/connected") is False:

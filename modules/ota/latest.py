@@ -49,7 +49,7 @@ def latest(ota):
         ota.count(response)
         response.close()
     try:
-        return parse_latest(body.decode())
+        return parse_latest(bytes(body).decode())
     except UnicodeError:
         raise _bad_line("it is not text")
 
