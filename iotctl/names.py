@@ -136,8 +136,9 @@ def _strings_and_imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((node.module or "") if isinstance(node, ast.ImportFrom) else "").split(".")
             for alias in node.names:
-                yield from (alias.name, alias.asname or alias.name)
+                yield from (*alias.name.split("."), alias.asname or alias.name)
         elif isinstance(node, ast.JoinedStr):  # its parts are tokens since Python 3.12 only
             yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
 

@@ -1,7 +1,7 @@
 """Asking the server for the channel file."""
 
 from .errors import OtaError, status_error
-from .http import LINE, Http
+from .http import Http
 
 MAX_BYTES = 4096  # of a channel file
 _IDLE_MS = 15_000
@@ -11,7 +11,7 @@ _TOTAL_MS = 60_000
 def ask(ota, force):
     """``(bytes, etag)`` of the channel file, ``(None, None)`` when there is none, None when it has not changed. Generator.
 
-    The bytes are a part of the room, and to be used before anything else is: a heap in pieces may have no other place for them.
+    The bytes may be a part of the job's buffer, and are to be used before anything else is.
     """
     known = ota.store.get("etag")
     etag = known[1] if known and known[0] == ota.channel and not force else None
@@ -25,8 +25,7 @@ def ask(ota, force):
             return (None, None)
         if response.status != 200:
             raise status_error(response, "the channel file")
-        room = ota.room.buffer()
-        view = memoryview(room)[LINE : LINE + MAX_BYTES + 1] if room else None
+        view = ota.view if (response.content_length or MAX_BYTES) < len(ota.view) else None
         return ((yield from read_body(response, MAX_BYTES, view)), response.etag)
     finally:
         ota.count(response)
@@ -53,4 +52,4 @@ def _may_use_latest(ota):
 
 def http(ota):
     """The server that the profile names, with the profile's headers and certificate."""
-    return Http(ota.cfg["url"], ota.cfg.get("headers"), ota.cfg.get("ca"), ota.room.buffer())
+    return Http(ota.cfg["url"], ota.cfg.get("headers"), ota.cfg.get("ca"), ota.drop)

@@ -21,7 +21,8 @@ def look(ota, force):
     if raw is None:
         return (yield from _look_legacy(ota, force))
     answer = None
-    raw = bytes(raw)  # out of the room: see ask
+    raw = bytes(raw)  # out of the job's buffer: see ask
+    yield  # what lies on the stack still keeps what the answer was read with
     return _decide(ota, raw, etag, force)
 
 

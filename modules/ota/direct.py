@@ -54,7 +54,7 @@ def open_stream(ota, offer):
 
 def _ask(ota, offer, total_ms):
     """The body of the answer: see http.Response.detach."""
-    for name in ("urls", "connection", "http", "ask"):  # imports within imports take a board's stack
+    for name in ("connection", "http", "ask"):  # imports within imports take a board's stack
         __import__("modules.ota." + name)
     from .ask import http
 

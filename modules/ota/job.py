@@ -221,6 +221,11 @@ class Job:
             self.module.previous = None
             yield from files.remove_tree(ota_boot.ota("previous"))
 
+    def drop(self, *names):
+        """Give back the memory of some parts within a phase."""
+        parts.drop("modules.ota", names)
+        parts.drop("iot_platform", names)
+
     def forget(self):
         """Give back the memory of the parts that worked for the last phase; they are imported again when needed.
 
@@ -229,6 +234,8 @@ class Job:
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
+        if self.room:
+            self.room.keep()
 
 
 def report_space(platform):

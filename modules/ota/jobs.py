@@ -157,6 +157,7 @@ def _fetch(ota, offer, force):
     else:
         yield from _download(ota, offer)
         ota.forget()
+        yield  # what lies on the stack keeps some of it until the next step
         yield from _verify(ota, ota.rules(force, expect))
     part = ota.store.get("part")
     part["expect"], part["forced"] = expect, force

@@ -2,7 +2,7 @@
 
 A heap that has run for days is in pieces: 34 KB may be free without one hole of 4 KB, the window of a bundle (measured: some 2 of
 100 updates failed for it). So the piece is taken at the start, while the heap is whole, and given away only for the moment in
-which the decompressor asks for it. Meanwhile what the server answers is read into it.
+which the decompressor asks for it.
 """
 
 import gc
@@ -19,18 +19,21 @@ class Room:
 
     def take(self):
         """Hold it (again). Where memory is too short, do without: whoever needs it then finds out."""
-        gc.collect()
-        try:
-            self._held = self._held or bytearray(_BYTES)
-        except MemoryError:
-            self._held = None
+        self._lent = False
+        self.keep()
 
-    def buffer(self):
-        """The piece itself, for what works while nothing is unpacked: a bytearray. None where memory was too short for it."""
-        return self._held
+    def keep(self):
+        """Hold it, unless somebody uses it just now: called when memory has become free."""
+        gc.collect()
+        if not self._held and not self._lent:
+            try:
+                self._held = bytearray(_BYTES)
+            except MemoryError:
+                self._held = None
 
     def give(self):
         """Make it the first hole that is large enough for the next one who asks."""
+        self._lent = True
         self._held = None
         gc.collect()
 

@@ -66,6 +66,7 @@ def test_names_that_a_file_keeps_to_itself_are_shortened() -> None:
         ("def _x():\n    pass\n", "import a\nclass B:\n    def _x(self):\n        a._x()\n"),
         ("def f(value, other=None):\n    return value\n", "from a import f\nf(value=1, other=2)\n"),
         ("def f(value):\n    return value\n", "def g(x):\n    return x.value\n"),
+        ("def f(other):\n    from .other import x\n    return x\n", ""),
         ("def f(type):\n    return type\n", ""),
     ],
 )
