@@ -16,7 +16,9 @@ _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
 _AT_START = ("trial", "clean_up")
 # What lives as long as the job. All other parts of the package work for one phase of it, and are forgotten then.
-_STAYS = ("module", "errors", "store", "room", "job", "jobs", "files", "kept", "offer", "rules", "bundle", "stage")
+_STAYS = (
+    "module", "errors", "store", "room", "job", "jobs", "obtain", "install", "reading", "files", "kept", "offer", "rules", "stage"
+)  # fmt: skip
 
 
 class Job:
@@ -113,6 +115,7 @@ class Job:
 
         self._relaxed = True
         self.log("short of memory: the other modules give back what they can, and once more")
+        self.drop("obtain", "reading", "install")
         self.forget()
         self.platform.relax()
         self._job = jobs.start(self, self.name, self._force)
