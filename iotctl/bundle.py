@@ -21,6 +21,7 @@ from iotctl.tree import Files
 from modules.ota import checks, paths, policy, release
 from modules.ota.errors import OtaError
 from modules.ota.header import MAX_FILES, parse_header
+from modules.ota.lines import tree_line
 from modules.ota.rules import Rules
 
 Header = dict[str, Any]
@@ -101,7 +102,7 @@ def make(profile: Profile, files: Files, options: Options) -> Bundle:
         kept = next((path for path in files if paths.inside(path, name)), None)
         if kept:
             raise IotctlError(f"ota.delete names {name}, but the release contains {kept}")
-    tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
+    tree = hashlib.sha256(b"".join(tree_line(entry) for entry in entries)).hexdigest()
     header = {
         "format": checks.FORMAT,
         "name": profile.name,

@@ -20,6 +20,7 @@ from . import files, paths, release, tar
 from .checks import FORMAT, load_object
 from .errors import OtaError
 from .kept import LIST, entries
+from .lines import tree_line
 
 _MAX_FILES = 200
 _MAX_TOTAL = 16 * 1024 * 1024
@@ -117,7 +118,7 @@ def _write_list(notes, header, order, offsets):
     with open(notes, "rb") as source:
         for i in order:
             source.seek(offsets[i])
-            tree.update(release.tree_line(json.loads(source.readline())))
+            tree.update(tree_line(json.loads(source.readline())))
             yield
         header["tree"] = files.hexdigest(tree)
         with open(ota_boot.ota(LIST), "wb") as out:

@@ -57,7 +57,8 @@ def clean_up(ota):
     if not ota_boot.exists(ota_boot.ota(PREVIOUS + "/journal")):
         yield from _clear((PREVIOUS,))
     yield from _clear(("backup", "reserve", "journal.new", "reason"))
-    if not ota_boot.exists(ota.archive):  # power failed while a refused download was being cleared up
+    staged = (ota.store.get("part") or {}).get("staged")  # straight from the network: there is no archive
+    if not staged and not ota_boot.exists(ota.archive):  # power failed while a refused download was being cleared up
         yield from _clear(("stage", "loader", LIST))
 
 

@@ -3,19 +3,16 @@
 This file decides what is valid; it opens nothing and writes nothing. Host and board use the same code.
 """
 
-import json
-
 from iot_platform.words import name_ok
 
 from . import versions
 from .checks import FORMAT, MAX_COUNTER, check_keys, is_digest, is_whole, load_object
 from .errors import OtaError
+from .lines import HEADER
 
 MAX_HEADER = 4096  # bytes of the line
 MAX_FILES = 5000
 MAX_NOTES = 2048
-
-_HEADER = "format name version sequence base tree micropython mpy created expires notes files size delete"
 
 
 def parse_header(line):
@@ -23,7 +20,7 @@ def parse_header(line):
     if len(line) > MAX_HEADER:
         raise OtaError("bad_bundle", "the release header is longer than %d bytes" % MAX_HEADER)
     header = load_object(line, "the release header")
-    check_keys(header, _HEADER.split(), (), "the release header")
+    check_keys(header, HEADER.split(), (), "the release header")
     if header["format"] is True or header["format"] != FORMAT:
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
     if not name_ok(header["name"]):
@@ -41,12 +38,6 @@ def parse_header(line):
         raise _bad("micropython")
     _check_delete(header["delete"])
     return header
-
-
-def header_line(header):
-    """The header as `iotctl` writes it, and as a board keeps it: bytes with their line feed."""
-    pairs = ['"%s":%s' % (key, json.dumps(header[key], separators=(",", ":"))) for key in _HEADER.split()]
-    return ("{%s}\n" % ",".join(pairs)).encode()
 
 
 def _check_numbers(header):

@@ -118,7 +118,7 @@ class Job:
         self.drop("obtain", "reading", "install")
         self.forget()
         self.platform.relax()
-        self._job = jobs.start(self, self.name, self._force)
+        self._job = jobs.again(self, self.name, self._force)
 
     # -- what the board knows
 

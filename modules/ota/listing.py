@@ -8,6 +8,7 @@ import ota_boot
 from . import files
 from .errors import OtaError
 from .kept import LIST
+from .lines import tree_line
 
 _PIECE = 256
 
@@ -54,7 +55,7 @@ def _entries(f, header):
         count += 1
         total += entry["size"] or 0
         if not delta:
-            tree.update(release.tree_line(entry))
+            tree.update(tree_line(entry))
         yield
         line = _line(f, release.MAX_LINE)
     if count != header["files"] or total != header["size"]:

@@ -41,19 +41,6 @@ def parse_entry(line, previous, delta=False):
     return entry
 
 
-def line(entry, excluded=False):
-    """An entry as `iotctl` writes it, and as a board keeps it: bytes with their line feed."""
-    if entry["size"] is None:
-        return ('{"path":"%s","size":null}\n' % entry["path"]).encode()
-    mark = ',"excluded":true' if excluded else ""
-    return ('{"path":"%s","size":%d,"sha256":"%s"%s}\n' % (entry["path"], entry["size"], entry["sha256"], mark)).encode()
-
-
-def tree_line(entry):
-    """What the ``tree`` digest is made of: SHA-256 over these lines of the complete, sorted list."""
-    return ("%s %d %s\n" % (entry["path"], entry["size"], entry["sha256"])).encode()
-
-
 def _check_patch(path, value):
     """``[digest of the base, bytes on the wire]``."""
     if not isinstance(value, (list, tuple)) or len(value) != 2 or not is_digest(value[0]) or not is_whole(value[1], MAX_FILE):

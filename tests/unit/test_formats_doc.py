@@ -14,6 +14,7 @@ from iot_platform import slots
 
 from modules.ota import channel, latest, patch, release
 from modules.ota.header import parse_header
+from modules.ota.lines import tree_line
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -39,7 +40,7 @@ def test_the_release_list() -> None:
     for line in example("entries").splitlines():
         entries.append(release.parse_entry(line, previous))
         previous = entries[-1]["path"]
-    tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
+    tree = hashlib.sha256(b"".join(tree_line(entry) for entry in entries)).hexdigest()
     assert (len(entries), sum(entry["size"] for entry in entries), tree) == (header["files"], header["size"], header["tree"])
 
 
