@@ -42,9 +42,11 @@ def again(rules, view, visitor, forget):
 
 def _begin(head, rules, view, visitor, forget):
     """From the list's digest and signature to a visitor that knows what it wants. Generator; returns the header."""
+    yield  # what lies on the stack keeps the decompressor until the next step
     forget()
     if rules.keys:
         _check_signature(head, rules)
+        yield
         forget()
     header = yield from _listing(rules, forget)
     forget()

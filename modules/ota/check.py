@@ -23,7 +23,9 @@ def look(ota, force):
     answer = None
     raw = bytes(raw)  # out of the job's buffer: see ask
     yield  # what lies on the stack still keeps what the answer was read with
-    return _decide(ota, raw, etag, force)
+    offer = _decide(ota, raw, etag, force)
+    yield  # likewise the numbers of the signature: then the room is whole again
+    return offer
 
 
 def _ask(ota, force):

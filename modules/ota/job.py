@@ -84,6 +84,8 @@ class Job:
     def _sample(self):
         """Collect now and then, before the heap is in pieces, and note how little memory was left."""
         gc.collect()
+        if self.room:
+            self.room.keep()
         self.lowest = min(self.lowest, self.platform.board.mem_free())
 
     def _ended(self, error):

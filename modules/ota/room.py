@@ -24,8 +24,8 @@ class Room:
 
     def keep(self):
         """Hold it, unless somebody uses it just now: called when memory has become free."""
-        gc.collect()
         if not self._held and not self._lent:
+            gc.collect()
             try:
                 self._held = bytearray(_BYTES)
             except MemoryError:
