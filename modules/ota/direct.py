@@ -25,6 +25,8 @@ def stream(ota, offer, rules):
     try:
         if not (yield from _whole(ota, offer, rules, target)):
             ota.discard()
+            ota.store.set("part", {"staged": offer.sha256})  # the start after a power cut leaves the stage alone
+            ota.store.save()
             header = yield from bundle.read(lambda: open_stream(ota, offer), rules, ota.view, target, ota.forget)
             verified(ota, header)
     except OtaError as error:
@@ -84,7 +86,7 @@ def _wait(ota, job):
 def _whole(ota, offer, rules, target):
     """True when an earlier try has staged all of it. Generator."""
     part = ota.store.get("part") or {}
-    if part.get("staged") != offer.sha256 or files.file_size(ota_boot.ota("list")) is None:
+    if not part.get("done") or part.get("staged") != offer.sha256 or files.file_size(ota_boot.ota("list")) is None:
         return False
     yield from bundle.again(rules, ota.view, target, ota.forget)
     return target.whole()
