@@ -28,6 +28,7 @@ from modules.ota import files, inflate, paths, policy, release, versions
 from modules.ota import latest as board_latest
 from modules.ota import patch as board_patch
 from modules.ota.errors import OtaError
+from modules.ota.lines import tree_line
 from tests.hostile import forge
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -89,7 +90,7 @@ def delta(data: bytes) -> None:
             kept = {path: content for path, content in BASE.items() if path not in listed}
             tree = {**kept, **staged}
             tree.update({path: BASE[path] for path in listed if listed[path]["size"] is not None and path not in staged})
-            found = b"".join(release.tree_line(forge.entry(path, tree[path])) for path in sorted(tree, key=paths.key))
+            found = b"".join(tree_line(forge.entry(path, tree[path])) for path in sorted(tree, key=paths.key))
             assert hashlib.sha256(found).hexdigest() == header["tree"]
 
 

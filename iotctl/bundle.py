@@ -18,8 +18,10 @@ from iotctl import board_code, keys, mpy
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota import paths, policy, release
+from modules.ota import checks, paths, policy, release
 from modules.ota.errors import OtaError
+from modules.ota.header import MAX_FILES, parse_header
+from modules.ota.lines import tree_line
 from modules.ota.rules import Rules
 
 Header = dict[str, Any]
@@ -50,7 +52,7 @@ class Bundle:
 
     @property
     def header(self) -> Header:
-        header: Header = release.parse_header(self.listing.split(b"\n", 1)[0])
+        header: Header = parse_header(self.listing.split(b"\n", 1)[0])
         return header
 
     @property
@@ -100,9 +102,9 @@ def make(profile: Profile, files: Files, options: Options) -> Bundle:
         kept = next((path for path in files if paths.inside(path, name)), None)
         if kept:
             raise IotctlError(f"ota.delete names {name}, but the release contains {kept}")
-    tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
+    tree = hashlib.sha256(b"".join(tree_line(entry) for entry in entries)).hexdigest()
     header = {
-        "format": release.FORMAT,
+        "format": checks.FORMAT,
         "name": profile.name,
         "version": options.version,
         "sequence": options.sequence,
@@ -118,9 +120,9 @@ def make(profile: Profile, files: Files, options: Options) -> Bundle:
         "delete": delete,
     }
     first = _line(header)
-    release.parse_header(first[:-1])
-    if len(entries) > release.MAX_FILES:
-        raise IotctlError(f"a release has at most {release.MAX_FILES} files")
+    parse_header(first[:-1])
+    if len(entries) > MAX_FILES:
+        raise IotctlError(f"a release has at most {MAX_FILES} files")
     return Bundle(first + b"".join(_line(entry) for entry in entries), None, files)
 
 
@@ -227,7 +229,7 @@ def _check_list(bundle: Bundle) -> None:
     lines = bundle.listing.split(b"\n")
     if lines[-1]:
         raise OtaError("bad_bundle", "the last line of .release is not ended")
-    delta = release.parse_header(lines[0])["base"] is not None
+    delta = parse_header(lines[0])["base"] is not None
     previous = None
     for line in lines[1:-1]:
         entry = release.parse_entry(line, previous, delta)

@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 
 from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, tree
 from iotctl.errors import IotctlError
-from modules.ota import release
+from modules.ota import checks
 
 if TYPE_CHECKING:  # paho is slow to import, and few commands need it
     from iotctl.fleet import Address
@@ -55,7 +55,7 @@ PassphraseOption = Annotated[
 PyOption = Annotated[bool, typer.Option("--py", help="Sources instead of .mpy.")]
 NotesOption = Annotated[str, typer.Option("--notes", help="What people should know about it.")]
 SequenceOption = Annotated[
-    int | None, typer.Option("--sequence", min=1, max=release.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
+    int | None, typer.Option("--sequence", min=1, max=checks.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
 ]
 ExpiresOption = Annotated[str | None, typer.Option("--expires", help="A date (2030-01-31, UTC), or days from now.")]
 SourceOption = Annotated[Path, typer.Option("--source", help="The checkout to take the code from.", show_default="this one")]

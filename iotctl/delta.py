@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iot_platform.words import name_ok
+
 from iotctl import board_code, bundle, keys, patch
-from modules.ota import paths, release
+from modules.ota import paths
 from modules.ota.errors import OtaError
 
 _ENTRY = 45  # bytes that the word of a patch takes in the packed list: a digest, mostly
@@ -62,7 +64,7 @@ def from_folder(new: bundle.Bundle, folder: Path, most: int, full: int, key: key
     for old in _older(new, folder, key)[:most]:
         made = make(old, new)
         name = f"{old.header['version']}-{new.header['version']}.tar.gz"
-        if made is None or not release.name_ok(name):
+        if made is None or not name_ok(name):
             continue
         archive = bundle.pack(bundle.Bundle(made.listing, keys.sign(key, made.listing) if key else None, made.files))
         if len(archive) < full:

@@ -18,15 +18,23 @@ _CACHE = ROOT / ".build" / "mpy"
 
 
 def compile_source(source: bytes, board_path: str) -> bytes:
-    """The .mpy of a source; tracebacks will name it `board_path`. IotctlError with the compiler's words otherwise."""
+    """The .mpy of a source, `board_path`. IotctlError with the compiler's words otherwise.
+
+    Tracebacks name it as the board finds it, such as ``modules/wifi/__init__.mpy`` or ``/lib/tarfile.mpy``: a board has that
+    name in its memory anyway.
+    """
     cross, version = _compiler()
-    cached = _CACHE / (hashlib.sha256(b"\0".join((source, board_path.encode(), version.encode()))).hexdigest() + ".mpy")
+    cached = _CACHE / (hashlib.sha256(b"\0".join((source, _name(board_path).encode(), version.encode()))).hexdigest() + ".mpy")
     if cached.exists():
         return cached.read_bytes()
     compiled = _run(cross, source, board_path)
     cached.parent.mkdir(parents=True, exist_ok=True)
     files.replace(cached, compiled)
     return compiled
+
+
+def _name(board_path: str) -> str:
+    return ("/" if board_path.startswith("lib/") else "") + board_path.removesuffix(".py") + ".mpy"
 
 
 def _compiler() -> tuple[str, str]:
@@ -41,7 +49,7 @@ def _run(cross: str, source: bytes, board_path: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "in.py"), Path(folder, "out.mpy")
         given.write_bytes(source)
-        done = subprocess.run([cross, "-s", board_path, "-o", made, given], capture_output=True, text=True)
+        done = subprocess.run([cross, "-s", _name(board_path), "-o", made, given], capture_output=True, text=True)
         if done.returncode:
             words = (done.stderr or done.stdout).strip().splitlines() or ["mpy-cross failed"]
             where = words[-2].strip() + ": " if len(words) > 1 else ""

@@ -12,7 +12,7 @@ from iot_platform import profile as board_profile
 from iotctl import ROOT, files
 from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
-from modules.ota import release, sign
+from modules.ota import checks, sign
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read(path: Path) -> Profile:
         json.loads(text)
     except ValueError as error:
         raise IotctlError(f"{path} is not JSON: {error}") from None
-    return Profile(path, raw, release.load_object(text, str(path), "not_configured"))
+    return Profile(path, raw, checks.load_object(text, str(path), "not_configured"))
 
 
 def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iot_platform import profile as board_profile
+from iot_platform.words import name_ok
 
 from iotctl import bundle, delta, files, keys
 from iotctl.errors import IotctlError
 from modules.ota import channel as board_channel
-from modules.ota import release
+from modules.ota import checks
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def channel_bytes(
 ) -> bytes:
     """The channel file: one line of JSON, and its signature in base64 where there is a key."""
     value: dict[str, Any] = {
-        "format": release.FORMAT,
+        "format": checks.FORMAT,
         "name": header["name"],
         "channel": options.channel,
         "version": header["version"],
@@ -107,7 +107,7 @@ def next_counter(channel_file: Path) -> int:
 
 
 def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -> None:
-    if not board_profile.name_ok(options.channel):
+    if not name_ok(options.channel):
         raise IotctlError("a channel's name has letters, digits, _ . or -, such as stable")
     if made.header["base"] is not None:
         raise IotctlError("this is a delta: publish the full bundle, with --deltas")

@@ -50,6 +50,14 @@ def run():
     ready = True
 
 
+def forget():
+    """Called once the platform runs: the code that only a boot needs gives its memory back."""
+    global run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
+    global _any_entry, _rename, _stage, _reset_cause
+    del run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
+    del _any_entry, _rename, _stage, _reset_cause
+
+
 def feed():
     """Feed the watchdog, unless the trial's time is up: then the board restarts, and the loader counts that boot."""
     if _wdt is not None and (_deadline is None or time.ticks_diff(_deadline, time.ticks_ms()) > 0):

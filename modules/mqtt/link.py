@@ -3,7 +3,7 @@
 import random
 import time
 
-from iot_platform import dial
+from iot_platform import dial, sockets
 
 from .client import Client, MqttError
 
@@ -50,7 +50,7 @@ def _shake_hands(sock, mqtt, check):
         reason = "tls"
     data = memoryview(_hello(cfg, mqtt.base))
     while data:
-        n = dial.attempt(sock.write, data, reason, MqttError)
+        n = sockets.attempt(sock.write, data, reason, MqttError)
         if n:
             data = data[n:]
         else:
@@ -59,7 +59,7 @@ def _shake_hands(sock, mqtt, check):
     answer = memoryview(bytearray(4))
     left = answer
     while left:
-        n = dial.attempt(sock.readinto, left, "connection_lost", MqttError)
+        n = sockets.attempt(sock.readinto, left, "connection_lost", MqttError)
         if n:
             left = left[n:]
         elif n == 0:

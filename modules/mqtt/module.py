@@ -19,6 +19,8 @@ _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
 _MAX_TOLD = const(8)
 _ENTITY_MS = const(2_000)
+_SHORT_MS = const(5_000)
+_HELD_MS = const(1_800_000)  # no longer without a broker for an update's sake
 
 
 class Module(Base):
@@ -39,7 +41,7 @@ class Module(Base):
         self._noisy = set()
         self._replies = []
         self._flying = None  # the reply that the broker has not acknowledged yet
-        self._held = False  # True while an update needs the memory of a connection
+        self._held = None  # ticks_ms until which an update may need the memory of a connection
         self._job = None  # logging in, or announcing to Home Assistant: a generator
         self._since = self._next = self._noisy_at = self._entity_at = time.ticks_ms()
 
@@ -109,8 +111,9 @@ class Module(Base):
                 self._talk(now)
             elif self._job:
                 next(self._job)
-            elif self._held:
-                self._held = bool(self._ota_works())
+            elif self._held is not None:
+                if not self._ota_works() or time.ticks_diff(now, self._held) > 0:
+                    self._held = None
             elif self.cfg and time.ticks_diff(now, self._next) >= 0 and self.platform.bus.get("wifi/connected") is not False:
                 from .link import login
 
@@ -119,8 +122,9 @@ class Module(Base):
         except StopIteration:  # logged in
             self._job = None
             self._forget()
-        except MemoryError as error:  # an update may need all of it just now
-            self._lost(error)
+        except MemoryError:  # an update may need all of it just now, so nothing is imported to say so
+            self._drop()
+            self.wait(_SHORT_MS)
         except Exception as error:
             if not isinstance(error, OSError) and not hasattr(error, "reason"):
                 raise
@@ -139,12 +143,12 @@ class Module(Base):
             self.entity = self.entity or ours or key == "version"
 
     def relax(self):
-        """Without a connection until the update is over, and without its code."""
+        """Without a connection until the update is over, and without its code. Then everything is told again."""
         if self.client:
             self.client.farewell()
             self._drop()
             self.wait(0)
-        self._held = True
+        self._held = time.ticks_add(time.ticks_ms(), _HELD_MS)
         parts.forget("modules.mqtt", ("module",))
         parts.forget("umqtt", ())
 

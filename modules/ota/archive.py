@@ -17,8 +17,10 @@ import json
 import ota_boot
 
 from . import files, paths, release, tar
+from .checks import FORMAT, load_object
 from .errors import OtaError
 from .kept import LIST, entries
+from .lines import tree_line
 
 _MAX_FILES = 200
 _MAX_TOTAL = 16 * 1024 * 1024
@@ -79,7 +81,9 @@ def unpack(ota, stream, notes, header, places, target):
             if path != entry["path"] or member.size != entry["size"]:
                 raise OtaError("bad_digest", "the archive changed while it was read")
             yield from read_file(archive, member, place, entry, ota.view, target)
-    target.header = release.parse_header(json.dumps(dict(header, delete=_deletes())))
+    from .header import parse_header
+
+    target.header = parse_header(json.dumps(dict(header, delete=_deletes())))
 
 
 def members(archive):
@@ -104,7 +108,7 @@ def members(archive):
 def _header(name, version, count, total):
     """A header for what has none: sequence 0 raises no floor, and an empty `micropython` asks for none."""
     return {
-        "format": release.FORMAT, "name": name, "version": version, "sequence": 0, "base": None, "tree": "", "micropython": "",
+        "format": FORMAT, "name": name, "version": version, "sequence": 0, "base": None, "tree": "", "micropython": "",
         "mpy": 0, "created": 0, "expires": None, "notes": "", "files": count, "size": total, "delete": [],
     }  # fmt: skip
 
@@ -114,7 +118,7 @@ def _write_list(notes, header, order, offsets):
     with open(notes, "rb") as source:
         for i in order:
             source.seek(offsets[i])
-            tree.update(release.tree_line(json.loads(source.readline())))
+            tree.update(tree_line(json.loads(source.readline())))
             yield
         header["tree"] = files.hexdigest(tree)
         with open(ota_boot.ota(LIST), "wb") as out:
@@ -148,7 +152,7 @@ def _deletes():
     if files.file_size(path) > _MAX_PROFILE:
         raise OtaError("bad_bundle", "the new profile is larger than %d bytes" % _MAX_PROFILE)
     with open(path, "rb") as f:
-        profile = release.load_object(f.read(), "the new profile")
+        profile = load_object(f.read(), "the new profile")
     settings = profile.get("ota")
     names = settings.get("delete", []) if isinstance(settings, dict) else []
     return [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names

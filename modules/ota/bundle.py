@@ -42,11 +42,13 @@ def again(rules, view, visitor, forget):
 
 def _begin(head, rules, view, visitor, forget):
     """From the list's digest and signature to a visitor that knows what it wants. Generator; returns the header."""
+    yield  # what lies on the stack keeps the decompressor until the next step
     forget()
     if rules.keys:
-        _check_signature(head, rules.keys)
+        _check_signature(head, rules)
+        yield
         forget()
-    header = yield from _listing(rules)
+    header = yield from _listing(rules, forget)
     forget()
     if header["base"] is not None:
         yield from _merge(header, rules, view)
@@ -57,10 +59,10 @@ def _begin(head, rules, view, visitor, forget):
     return header
 
 
-def _check_signature(head, keys):
+def _check_signature(head, rules):
     from . import sign
 
-    sign.check(head[0], head[1], keys)
+    sign.check(head[0], head[1], rules.keys, rules.room)
 
 
 def _staged(view):
@@ -79,10 +81,10 @@ def _head(open_stream, view):
     return found
 
 
-def _listing(rules):
+def _listing(rules, forget):
     from . import listing
 
-    return (yield from listing.check(rules))
+    return (yield from listing.check(rules, forget))
 
 
 def _merge(header, rules, view):

@@ -20,7 +20,7 @@ def load_ota_cfg(ota):
         ota.warn("off: profile.json: %s %s; expected: %s" % errors[0])
         return False
     ota.name_on_server = profile["shortName"]
-    ota.cfg = profile["ota"]
+    ota.cfg = ota.platform.profile["ota"] = profile["ota"]  # one copy of it: a key has some 600 bytes
     ota.keys = ota.cfg.get("public_keys") or ()
     ota.excluded = ota.cfg["excluded_files"]
     ota.archive = ota_boot.live(ota.cfg["tmp_filename"].lstrip("/"))
@@ -69,7 +69,7 @@ def recursive_delete(ota, path):
 
 
 def set_channel(ota, channel):
-    from iot_platform.profile import name_ok
+    from iot_platform.words import name_ok
 
     if not name_ok(channel):
         raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")

@@ -8,8 +8,9 @@ import os
 
 import ota_boot
 
-from . import paths, release
+from .excluded import excluded as is_excluded
 from .kept import CHANGES, LIST, RUNNING, lines_of
+from .lines import header_line, line
 from .pairs import complete, pairs
 
 
@@ -22,16 +23,16 @@ def stage_list(stage):
         return
     ota_boot.make_parents(slot)
     with open(slot, "wb") as out:
-        for line in _lines(stage, short):
-            out.write(line)
+        for text in _lines(stage, short):
+            out.write(text)
             yield
 
 
 def same_list(stage, path):
     """True when the file at `path` is exactly what is to be kept. Generator."""
     with open(path, "rb") as f:
-        for line in _lines(stage, stage.list_path == ".ota/" + CHANGES):
-            if f.read(len(line)) != line:
+        for text in _lines(stage, stage.list_path == ".ota/" + CHANGES):
+            if f.read(len(text)) != text:
                 return False
             yield
         return not f.read(1)
@@ -43,7 +44,7 @@ def _is_short(excluded):
     if size > os.stat(ota_boot.ota(RUNNING))[6] // 2:
         return False
     for entry, changed in complete():
-        if not changed and bool(entry.get("excluded")) != paths.excluded(entry["path"], excluded):
+        if not changed and bool(entry.get("excluded")) != is_excluded(entry["path"], excluded):
             return False
         yield
     return True
@@ -54,7 +55,7 @@ def _lines(stage, short):
     for entry, _changed in complete():
         count += 1
         size += entry["size"]
-    yield release.header_line(dict(stage.header, base=None, files=count, size=size))
+    yield header_line(dict(stage.header, base=None, files=count, size=size))
     if short:
         for old, new in pairs(lines_of(CHANGES), lines_of(LIST)):
             yield _line(new or old, stage.excluded)
@@ -64,4 +65,4 @@ def _lines(stage, short):
 
 
 def _line(entry, excluded):
-    return release.line(entry, paths.excluded(entry["path"], excluded))
+    return line(entry, is_excluded(entry["path"], excluded))

@@ -11,7 +11,7 @@ Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which
 import binascii
 import hashlib
 
-from iot_platform.profile import name_ok
+from iot_platform.words import name_ok
 
 from . import sign, versions
 from .checks import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
@@ -22,13 +22,13 @@ _KEYS = ("format", "name", "channel", "version", "sequence", "published", "expir
 _OPTIONAL = ("expires", "deltas", "rollout")
 
 
-def parse(raw, keys):
+def parse(raw, keys, room=None):
     """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned."""
     if len(raw) > MAX_BYTES:
         raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
     line, _, rest = bytes(raw).partition(b"\n")
     if keys:
-        _check_signature(line, rest.strip(), keys)
+        _check_signature(line, rest.strip(), keys, room)
     value = load_object(line, "the channel file", "bad_channel")
     _check_fields(value)
     return value
@@ -51,14 +51,14 @@ def check(value, name, channel, published, now):
         raise OtaError("expired", "the channel file has expired")
 
 
-def _check_signature(line, text, keys):
+def _check_signature(line, text, keys, room):
     if not text:
         raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
     try:
         signature = binascii.a2b_base64(text)
     except ValueError:
         raise OtaError("bad_signature", "the channel file's signature is not base64")
-    if not sign.verify_any(hashlib.sha256(line).digest(), signature, keys):
+    if not sign.verify_any(hashlib.sha256(line).digest(), signature, keys, room):
         raise OtaError("bad_signature", "no pinned key signed the channel file")
 
 

@@ -20,7 +20,12 @@ def look(ota, force):
     raw, etag = answer
     if raw is None:
         return (yield from _look_legacy(ota, force))
-    return _decide(ota, raw, etag, force)
+    answer = None
+    raw = bytes(raw)  # out of the job's buffer: see ask
+    yield  # what lies on the stack still keeps what the answer was read with
+    offer = _decide(ota, raw, etag, force)
+    yield  # likewise the numbers of the signature: then the room is whole again
+    return offer
 
 
 def _ask(ota, force):

@@ -32,6 +32,16 @@ def load_object(text, what, reason="bad_bundle"):
     return value
 
 
+def check_keys(value, required, optional, what):
+    """OtaError ``bad_bundle`` unless an object has all of its keys, and no other."""
+    for key in required:
+        if key not in value:
+            raise OtaError("bad_bundle", "%s has no %s" % (what, key))
+    for key in value:
+        if key not in required and key not in optional:
+            raise OtaError("bad_bundle", "%s has an unknown key" % what)
+
+
 def _keys_once(text, value):
     """JSON readers keep the last of two equal keys: count the members instead, so that none can hide another."""
     return _members(text) == _count(value)

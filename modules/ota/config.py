@@ -1,8 +1,10 @@
 """The profile's ``ota`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
 
-from iot_platform.profile import field, name_ok
+from iot_platform.profile import field
+from iot_platform.words import name_ok
 
-from . import paths, release, sign
+from . import paths, sign
+from .checks import is_digest, is_whole
 from .errors import OtaError
 
 _REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
@@ -80,7 +82,7 @@ def _is_bool(value):
 
 
 def _between(low, high):
-    return lambda value: release.is_whole(value, high) and value >= low
+    return lambda value: is_whole(value, high) and value >= low
 
 
 def _is_window(value):
@@ -107,7 +109,7 @@ def _is_mip(value):
     if not isinstance(value, dict) or not is_url(value.get("index")):
         return False
     digests = value.get("sha256", {})
-    return isinstance(digests, dict) and all(_is_path(path) and release.is_digest(digests[path]) for path in digests)
+    return isinstance(digests, dict) and all(_is_path(path) and is_digest(digests[path]) for path in digests)
 
 
 _REQUIRED = (

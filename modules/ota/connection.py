@@ -3,8 +3,7 @@
 Every wait is a yield, but for the name lookup: see iot_platform.dial. Failures are OtaErrors of kind transport.
 """
 
-from iot_platform import dial
-from iot_platform.dial import ticks_diff, ticks_ms
+from iot_platform.sockets import attempt, ticks_diff, ticks_ms
 
 from .errors import OtaError
 
@@ -34,10 +33,10 @@ class Connection:
         self._start = self._end = 0
         self._phase = "connect"
         self.close()
-        self._sock = yield from dial.connect(dial.lookup(host, port, OtaError), self._check, OtaError)
+        self._sock = yield from _connect(host, port, self._check)
         if scheme == "https":
             self._phase = "tls"
-            self._sock = dial.secure(self._sock, host, ca, OtaError)
+            self._sock = _secure(self._sock, host, ca)
 
     def send(self, text):
         """Send all of it. Generator."""
@@ -106,7 +105,7 @@ class Connection:
         since = ticks_ms()
         while True:
             self._check(since)
-            n = dial.attempt(call, argument, self._phase, OtaError)
+            n = attempt(call, argument, self._phase, OtaError)
             if n is not None:
                 return n
             yield
@@ -117,6 +116,18 @@ class Connection:
             raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
         if ticks_diff(now, self._began) > self._total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
+
+
+def _connect(host, port, check):
+    from iot_platform import dial
+
+    return (yield from dial.connect(dial.lookup(host, port, OtaError), check, OtaError))
+
+
+def _secure(sock, host, ca):
+    from iot_platform import dial
+
+    return dial.secure(sock, host, ca, OtaError)
 
 
 def bad(what):

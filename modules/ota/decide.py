@@ -15,7 +15,7 @@ def decide(ota, raw, etag, force):
     an answer that leads to nothing are noted in the store.
     """
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
-    value = channel.parse(raw, ota.keys)
+    value = channel.parse(raw, ota.keys, ota.room)
     seen = ota.store.get("published", {})
     channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.now())
     if value["published"] > seen.get(ota.channel, 0):

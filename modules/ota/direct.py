@@ -18,17 +18,18 @@ _TOTAL_MS = 120_000  # and two seconds more for each KiB
 
 def stream(ota, offer, rules):
     """Fill the stage from the network. Generator."""
-    from . import jobs
+    from .obtain import verified
+    from .reading import discard
 
     target = _stage(ota)
     try:
         if not (yield from _whole(ota, offer, rules, target)):
             _begin(ota, offer)
             header = yield from bundle.read(lambda: open_stream(ota, offer), rules, ota.view, target, ota.forget)
-            jobs.verified(ota, header)
+            verified(ota, header)
     except OtaError as error:
         if error.kind != "transport" and error.reason != "no_memory":
-            yield from jobs.discard(ota)
+            yield from discard(ota)
         raise
     ota.store.set("part", {"staged": offer.sha256, "done": True})
 
@@ -61,7 +62,7 @@ def open_stream(ota, offer):
 
 def _ask(ota, offer, total_ms):
     """The body of the answer: see http.Response.detach."""
-    for name in ("urls", "connection", "http", "ask"):  # imports within imports take a board's stack
+    for name in ("connection", "http", "ask"):  # imports within imports take a board's stack
         __import__("modules.ota." + name)
     from .ask import http
 

@@ -9,23 +9,23 @@ The sentence is for a person. What the caller should do follows from the kind:
     state          this is not the moment, or not the board, for what was asked; or "internal", a mistake of this updater
 """
 
-_TRANSPORT = (
-    "no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost".split()
-)
+# Strings, not lists: those would take 1.4 KB of a board's heap for ever.
+_TRANSPORT = " no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost "
 _VERIFICATION = (
-    "bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
-    "bad_path protected_path bad_patch bad_digest bad_size expired bad_key version_mismatch not_newer".split()
+    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
+    "bad_path protected_path bad_patch bad_digest bad_size expired bad_key version_mismatch not_newer "
 )
-_STORAGE = "no_space flash_error no_memory".split()
+_STORAGE = " no_space flash_error no_memory "
 
 
 def kind(reason):
     """The kind of failure (see above) that a reason belongs to."""
-    if reason in _TRANSPORT:
+    word = " %s " % reason
+    if word in _TRANSPORT:
         return "transport"
-    if reason in _VERIFICATION:
+    if word in _VERIFICATION:
         return "verification"
-    return "storage" if reason in _STORAGE else "state"
+    return "storage" if word in _STORAGE else "state"
 
 
 class OtaError(Exception):

@@ -28,8 +28,6 @@ class Gzip:
     def __init__(self, source, room=None):
         self._room = room
         self._f = open(source, "rb") if isinstance(source, str) else source
-        if room:
-            room.give()
         try:
             self._open()
         except OtaError as error:
@@ -41,6 +39,8 @@ class Gzip:
 
     def _open(self):
         self._stream = _open_stream(self._f)
+        if self._room:
+            self._room.give()
         self._first = self._guard(self._stream.read, 1)  # makes it take its memory now
 
     def _reopen(self):

@@ -16,7 +16,9 @@ _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
 _AT_START = ("trial", "clean_up")
 # What lives as long as the job. All other parts of the package work for one phase of it, and are forgotten then.
-_STAYS = ("module", "errors", "store", "room", "job", "jobs", "files", "kept", "offer", "rules", "bundle", "stage")
+_STAYS = (
+    "module", "errors", "store", "room", "job", "jobs", "obtain", "install", "reading", "files", "kept", "offer", "rules", "stage"
+)  # fmt: skip
 
 
 class Job:
@@ -83,13 +85,15 @@ class Job:
     def _sample(self):
         """Collect now and then, before the heap is in pieces, and note how little memory was left."""
         gc.collect()
+        if self.room:
+            self.room.keep()
         self.lowest = min(self.lowest, self.platform.board.mem_free())
 
     def _ended(self, error):
         """Free the job's memory, say how it ended, plan the next check."""
         module = self.module
         self._job = None
-        if error and error.reason == "no_memory" and not self._relaxed and self.name not in _AT_START:
+        if error and error.reason == "no_memory" and not self._relaxed:
             self._again()
             return
         self.view = None
@@ -114,9 +118,10 @@ class Job:
 
         self._relaxed = True
         self.log("short of memory: the other modules give back what they can, and once more")
+        self.drop("obtain", "reading", "install")
         self.forget()
         self.platform.relax()
-        self._job = jobs.start(self, self.name, self._force)
+        self._job = jobs.again(self, self.name, self._force)
 
     # -- what the board knows
 
@@ -146,8 +151,9 @@ class Job:
         from .rules import Rules
 
         expect = tuple(expect) if expect else None
-        version = self.local_version()
-        return Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect, version, self.excluded)
+        rules = Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect)
+        rules.running, rules.excluded, rules.room = self.local_version(), self.excluded, self.room
+        return rules
 
     def require_network(self):
         if self.platform.bus.get("wifi/connected") is False:
@@ -221,6 +227,11 @@ class Job:
             self.module.previous = None
             yield from files.remove_tree(ota_boot.ota("previous"))
 
+    def drop(self, *names):
+        """Give back the memory of some parts within a phase."""
+        parts.drop("modules.ota", names)
+        parts.drop("iot_platform", names)
+
     def forget(self):
         """Give back the memory of the parts that worked for the last phase; they are imported again when needed.
 
@@ -229,6 +240,8 @@ class Job:
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
+        if self.room:
+            self.room.keep()
 
 
 def report_space(platform):

@@ -12,6 +12,7 @@ import ota_boot
 from . import files, paths
 from .errors import OtaError
 from .kept import CHANGES, LIST, RUNNING, entries
+from .lines import key
 
 
 def commit(stage, old, header):
@@ -88,7 +89,7 @@ class Journal:
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
         mine = next(new, None)
         for _n, old in entries(RUNNING):
-            while mine and paths.key(mine["path"]) < paths.key(old["path"]):
+            while mine and key(mine["path"]) < key(old["path"]):
                 mine = next(new, None)
                 yield
             listed = mine and mine["path"] == old["path"]

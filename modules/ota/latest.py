@@ -5,7 +5,7 @@
 Fields from the third on may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``.
 """
 
-from iot_platform.profile import name_ok
+from iot_platform.words import name_ok
 
 from . import versions
 from .checks import is_digest
@@ -49,7 +49,7 @@ def latest(ota):
         ota.count(response)
         response.close()
     try:
-        return parse_latest(body.decode())
+        return parse_latest(bytes(body).decode())
     except UnicodeError:
         raise _bad_line("it is not text")
 

@@ -12,9 +12,10 @@ import hashlib
 
 import ota_boot
 
-from . import files, paths, release
+from . import files, paths
 from .errors import OtaError
 from .kept import RUNNING, read_header
+from .lines import tree_line
 from .pairs import complete
 
 
@@ -29,7 +30,7 @@ def check(header, excluded, view):
         path = entry["path"]
         paths.check_order(previous, path)
         previous = path
-        tree.update(release.tree_line(entry))
+        tree.update(tree_line(entry))
         if not changed and not paths.skips(path, excluded):
             if not (yield from files.same(ota_boot.live(path), entry["size"], entry["sha256"], view)):
                 raise OtaError("wrong_base", "%s is not as version %s has it" % (path, header["base"]))

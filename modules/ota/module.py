@@ -13,6 +13,8 @@ import ota_boot
 from iot_platform import parts
 from iot_platform.module import Module as Base
 
+from .room import Room
+
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
 _LOOK_MS = 10_000  # from one look at the window to the next
@@ -28,7 +30,8 @@ class Module(Base):
         self.cfg = {}
         self.keys = ()
         self.excluded = ()
-        self.store = self.room = None
+        self.store = None
+        self.room = Room()  # taken before other modules are loaded, while the heap is whole
         self.state = "idle"
         self.error = None  # the OtaError of the last job that failed
         self.notes = ""
@@ -223,11 +226,10 @@ class Module(Base):
         if not ota_boot.ready or not self.load_ota_cfg():
             self.state = "failed"
             self.cfg = {}
+            self.room = None
             return
-        from .room import Room
         from .store import Store
 
-        self.room = Room()
         self.store = Store()
         self.platform.bus.publish("ota/channel", self.channel)
         self.started = time.ticks_ms()

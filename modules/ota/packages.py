@@ -17,8 +17,10 @@ import os
 import time
 
 import ota_boot
+from iot_platform.words import name_ok
 
-from . import files, paths, release
+from . import files, paths
+from .checks import load_object
 from .errors import OtaError
 from .http import Http
 
@@ -166,7 +168,7 @@ class _Answer:
         while n:
             n = self.readinto(view[length:])
             length += n
-        package = release.load_object(bytes(view[:length]), "the index's answer", "bad_response")
+        package = load_object(bytes(view[:length]), "the index's answer", "bad_response")
         _check_package(package)
         return package
 
@@ -183,5 +185,5 @@ def _check_package(package):
             raise OtaError("bad_response", "the index's answer is not understood")
         for first, second in pairs:
             paths.check(first)
-            if not release.name_ok(second) or (key == "deps" and "/" in first):
+            if not name_ok(second) or (key == "deps" and "/" in first):
                 raise OtaError("bad_response", "the index's answer is not understood")

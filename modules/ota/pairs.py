@@ -1,8 +1,8 @@
 """Sorted lists of files walked together: the kept one, what deltas have changed in it, and what a new delta changes."""
 
-from . import paths
 from .errors import OtaError
 from .kept import CHANGES, LIST, RUNNING, entries, lines_of
+from .lines import key
 
 
 def pairs(old, new):
@@ -12,8 +12,8 @@ def pairs(old, new):
     """
     left, right = next(old, None), next(new, None)
     while left or right:
-        before = left and (not right or paths.key(left["path"]) < paths.key(right["path"]))
-        same = left and right and paths.key(left["path"]) == paths.key(right["path"])
+        before = left and (not right or key(left["path"]) < key(right["path"]))
+        same = left and right and key(left["path"]) == key(right["path"])
         yield left if before or same else None, None if before else right
         if before or same:
             left = next(old, None)

@@ -15,6 +15,7 @@ True
 
 from .errors import OtaError
 from .excluded import excluded, inside, skips  # noqa: F401 - as much a part of this, in a file that may stay in memory
+from .lines import key
 
 MAX_PATH = 100
 LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
@@ -68,11 +69,6 @@ def check_member(path):
         raise OtaError("protected_path", "%s belongs to the board, no release may bring it" % path)
     if shadows(path):
         raise OtaError("protected_path", "%s would replace a built-in module or the loader" % path)
-
-
-def key(path):
-    """Sort key: lower case with ``/`` lowest, so that ``a/b`` comes right after ``a`` and before ``a.py``."""
-    return path.lower().replace("/", "\x00")
 
 
 def check_order(previous, path, whole=True):

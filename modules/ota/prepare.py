@@ -5,8 +5,9 @@ import os
 
 import ota_boot
 
-from . import files, paths
+from . import files
 from .errors import OtaError
+from .excluded import skips
 from .kept import LIST, RUNNING, SIGNATURE, entries, target
 
 _METADATA = 16  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
@@ -45,7 +46,7 @@ def _plan(stage):
     need = _METADATA + files.blocks(size)
     folder = -1
     for n, entry in entries():
-        if entry["size"] is not None and not paths.skips(entry["path"], stage.excluded):
+        if entry["size"] is not None and not skips(entry["path"], stage.excluded):
             if not (yield from _have(stage, n, entry)):
                 wanted[n // 8] |= 1 << n % 8
                 need += files.blocks(entry["size"])

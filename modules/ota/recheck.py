@@ -10,31 +10,33 @@ import json
 
 import ota_boot
 
-from . import files, paths, sign
+from . import files, sign
 from .errors import OtaError
+from .excluded import excluded
 from .kept import LIST, entries, target
 
 _MAX_PROFILE = 16 * 1024
 
 
-def check(stage, keys):
+def check(stage, keys, room=None):
     """Check a filled stage.Stage. Generator; OtaError ``bad_key`` or ``flash_error``.
 
     :param keys: the pinned keys of the running version.
+    :param room: see sign.verify.
     """
     if keys:
-        _check_profile(stage)
+        _check_profile(stage, room)
     yield from _check_list(stage)
     yield from _check_stage(stage)
 
 
-def _check_profile(stage):
-    if paths.excluded("profile.json", stage.excluded):
+def _check_profile(stage, room):
+    if excluded("profile.json", stage.excluded):
         return
     keys = _new_profile(stage).get("ota", {}).get("public_keys") or []
     if not isinstance(keys, list) or not 0 < len(keys) <= sign.MAX_KEYS:
         raise OtaError("bad_key", "the new profile pins no key")
-    if not sign.verify_any(stage.digest, stage.signature, keys):
+    if not sign.verify_any(stage.digest, stage.signature, keys, room):
         raise OtaError("bad_key", "the new profile's keys do not verify this release")
 
 

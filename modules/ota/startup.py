@@ -14,10 +14,10 @@ def after_start(ota):
     ota.forget()
     _look_for_previous(ota)
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
-        from . import jobs
+        from . import install
 
         ota.warn("boots keep failing: going back to", ota.module.previous)
-        yield from jobs.roll_back(ota)
+        yield from install.roll_back(ota)
 
 
 def _trial(ota):

@@ -15,10 +15,10 @@
     wakes        good wakes of a trial on a board that sleeps deeply
 """
 
+import hashlib
 import json
 
 import ota_boot
-from iot_platform import slots
 
 _MAX_FAILED = 8
 
@@ -33,13 +33,15 @@ class Store:
         self.load()
 
     def load(self):
+        from iot_platform import slots
+
         _counter, payload = slots.read(self._paths)
         try:
             values = json.loads(payload) if payload else {}
         except ValueError:
             values = {}
         self._values = values if isinstance(values, dict) else {}
-        self._saved = json.dumps(self._values)
+        self._saved = _digest(json.dumps(self._values).encode())
 
     def get(self, key, default=None):
         return self._values.get(key, default)
@@ -53,11 +55,13 @@ class Store:
 
     def save(self):
         """Write the state if it has changed: one small file."""
-        text = json.dumps(self._values)
-        if text != self._saved:
+        text = json.dumps(self._values).encode()
+        if _digest(text) != self._saved:
+            from iot_platform import slots
+
             ota_boot.make_parents(self._paths[0])
-            slots.write(self._paths, text.encode())
-            self._saved = text
+            slots.write(self._paths, text)
+            self._saved = _digest(text)
 
     def failure(self, sequence):
         """``[version, reason, text, tries]`` of a release that failed here, or None."""
@@ -77,3 +81,8 @@ class Store:
         self.set("floor", max(sequence, self.get("floor", 0)))
         failed = {key: value for key, value in self.get("failed", {}).items() if int(key) > sequence}
         self.set("failed", failed or None)
+
+
+def _digest(text):
+    """What is remembered of what was saved: shorter than the text."""
+    return hashlib.sha256(text).digest()

@@ -68,6 +68,7 @@ def _ask(ota):
         if error.kind in ("transport", "verification") and error.reason not in ("old_sequence", "failed_before"):
             ota.warn("trial: the check did not succeed yet:", error)
             return str(error), error.retry or 0
+    ota.forget()
     return "", 0
 
 

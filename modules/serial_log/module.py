@@ -42,6 +42,9 @@ class Module(Base):
     def telemetry(self):
         SerialLog.relax()
 
+    def relax(self):
+        SerialLog.purge()
+
     def execute(self, line):
         """Run one command of the console; what it says goes to the log."""
         from modules.serial_log.console import execute

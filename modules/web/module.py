@@ -35,6 +35,7 @@ class Module(Base):
         self.poll = select.poll()
         self.uptime_ms = 0
         self._server = None
+        self._held = False  # True while an update needs the memory of this
         self._retry = self._clock = time.ticks_ms()
 
     # -- for other modules, in their routes(web)
@@ -88,6 +89,12 @@ class Module(Base):
         """``web password`` at the serial console makes a new password, for an owner who has forgotten theirs."""
         if command.path == "web" and command.source == "console" and command.payload == "password":
             self.make_password()
+
+    def relax(self):
+        """Without browsers until the update is over: they ask again and again, as they do while a board restarts."""
+        self._held = True
+        if self._server:
+            self._server.leave()
 
     def stop(self):
         if self._server:
@@ -155,11 +162,15 @@ class Module(Base):
 
     def _open(self):
         """The first browser for a while: import what serves it. Without the memory for that it is sent away."""
-        try:
-            from .server import Server
+        ota = self.platform.module("ota")
+        self._held = bool(self._held and ota and ota.job)
+        if not self._held:
+            try:
+                from .server import Server
 
-            self._server = Server(self)
-        except MemoryError:
-            self.forget()
-            SerialLog.warning("web: a browser was sent away: memory is short")
-            self.listener.accept()[0].close()
+                self._server = Server(self)
+                return
+            except MemoryError:
+                self.forget()
+                SerialLog.warning("web: a browser was sent away: memory is short")
+        self.listener.accept()[0].close()

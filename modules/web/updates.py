@@ -58,7 +58,7 @@ async def cancel(server, request):
 
 
 async def channel(server, request):
-    from iot_platform.profile import name_ok
+    from iot_platform.words import name_ok
 
     name = body(request).get("channel")
     if not name_ok(name):

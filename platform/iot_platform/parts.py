@@ -3,7 +3,17 @@
 import gc
 import sys
 
-PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime", "slots")  # what stays of iot_platform; the rest comes and goes
+PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime")  # what stays of iot_platform; the rest comes and goes
+
+
+def drop(package, names):
+    """Forget only these parts of `package`."""
+    module = sys.modules.get(package)
+    for name in names:
+        sys.modules.pop(package + "." + name, None)
+        if hasattr(module, name):
+            delattr(module, name)
+    gc.collect()
 
 
 def forget(package, stays):

@@ -3,9 +3,8 @@
 Keys are added, never renamed or reused, and unknown ones survive a save: an older version may run again tomorrow.
 """
 
+import hashlib
 import json
-
-from . import slots
 
 PATHS = ("/prefs.json", "/prefs.json.1")
 
@@ -17,7 +16,7 @@ class Prefs:
         self._paths = paths
         self.warning = None  # what was wrong with the files, for the log
         self._values = self._load()
-        self._saved = json.dumps(self._values)
+        self._saved = _digest(json.dumps(self._values).encode())
 
     def get(self, key, default=None):
         return self._values.get(key, default)
@@ -34,14 +33,18 @@ class Prefs:
 
     def save(self):
         """Write if something has changed. True when it was written; OSError when it could not be."""
-        text = json.dumps(self._values)
-        if text == self._saved:
+        text = json.dumps(self._values).encode()
+        if _digest(text) == self._saved:
             return False
-        slots.write(self._paths, text.encode())
-        self._saved = text
+        from . import slots
+
+        slots.write(self._paths, text)
+        self._saved = _digest(text)
         return True
 
     def _load(self):
+        from . import slots
+
         _counter, payload = slots.read(self._paths)
         if payload is None:
             return {}
@@ -53,3 +56,8 @@ class Prefs:
             self.warning = "prefs.json is damaged: starting with none"
             return {}
         return values
+
+
+def _digest(text):
+    """What is remembered of what was saved: shorter than the text."""
+    return hashlib.sha256(text).digest()

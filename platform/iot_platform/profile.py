@@ -9,6 +9,8 @@ Each module checks its own section; this file checks what the platform itself ne
 import json
 import os
 
+from .words import in_name, name_ok
+
 MAX_BYTES = 16 * 1024
 
 
@@ -65,15 +67,6 @@ def field(errors, value, key, good, expected, prefix="", required=False):
         errors.append((prefix + key, "is wrong", expected))
 
 
-def name_ok(text):
-    """True for a plain name that is safe in a URL and as a file: 1 to 64 of ``[A-Za-z0-9_.-]``, not beginning with a dot."""
-    return isinstance(text, str) and 0 < len(text) <= 64 and text[0] != "." and all(_in_name(c) for c in text)
-
-
-def _in_name(c):
-    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "_.-"
-
-
 def _is_names(value):
     return isinstance(value, list) and all(name_ok(name) and "." not in name for name in value)
 
@@ -83,7 +76,7 @@ def _is_server(value):
         return True
     host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
     good_port = not colon or (port.isdigit() and 0 < int(port) < 65536)
-    return bool(host) and len(host) <= 100 and all(_in_name(c) for c in host) and good_port
+    return bool(host) and len(host) <= 100 and all(in_name(c) for c in host) and good_port
 
 
 def _is_watchdog(value):

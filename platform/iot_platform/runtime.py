@@ -18,7 +18,6 @@ from .prefs import Prefs
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
 _HURRY_MS = 1
-_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
@@ -49,7 +48,8 @@ class Platform:
         self.in_a_hurry = False  # set by a tick that has more to do and only stopped for the others
         self._failures = {}
         self._restart = None
-        self.profile, self.profile_errors = self._load_profile()
+        self.profile = {}
+        self.profile_errors = []
 
     def module(self, name):
         """A running module, or None."""
@@ -84,6 +84,7 @@ class Platform:
     async def main(self):
         """Load and start the modules, then loop for ever."""
         self._start()
+        parts.forget("iot_platform", parts.PLATFORM)
         began = last = seconds = time.ticks_ms()
         while True:
             now = time.ticks_ms()
@@ -99,43 +100,10 @@ class Platform:
             self._loop()
             await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)
 
-    def _load_profile(self):
-        from . import profile
-
-        try:
-            loaded = profile.load()
-        except (OSError, ValueError) as error:
-            self._log.error("profile.json cannot be read, only the safe modules start:", error)
-            return {}, [("profile.json", "cannot be read", "a JSON object")]
-        errors = profile.check_platform(loaded)
-        for key, problem, expected in errors[:1]:
-            self._log.error("profile.json: %s %s; expected: %s" % (key, problem, expected))
-        return loaded, errors
-
     def _start(self):
-        from . import registry
+        from .startup import start
 
-        gc.threshold(_COLLECT_AFTER)
-        if self.prefs.warning:
-            self._log.warning(self.prefs.warning)
-        names = self.profile.get("activeModules", registry.SAFE)
-        names = names if isinstance(names, list) else registry.SAFE
-        if self.safe_mode:
-            self._log.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(registry.SAFE), "start")
-            names = [name for name in names if name in registry.SAFE]
-        self.bus.publish("safe_mode", self.safe_mode)
-        self.modules = {}
-        self.modules.update(registry.load(self, names))
-        for name in list(self.modules):
-            gc.collect()
-            try:
-                self.modules[name].start()
-            except Exception as error:
-                self.switch_off(name, "start", error)
-        parts.forget("iot_platform", parts.PLATFORM)
-        self._log.info("running:", ", ".join(self.modules), "free memory", self.board.mem_free())
-        if self.profile.get("watchdog_s"):
-            self.board.start_watchdog(self.profile["watchdog_s"] * 1000)
+        start(self)
 
     def _loop(self):
         """One round: ticks, then what has changed, then commands; all from one list, so that all see the same."""

@@ -17,6 +17,8 @@ __all__ = ["certificates"]  # a fixture
 
 _FETCH = """
 import gc, hashlib
+from iot_platform import dial
+from modules.ota import answer, request, response
 from modules.ota.http import Http
 gc.collect()
 before = gc.mem_alloc()

@@ -296,7 +296,7 @@ platform = Platform()
 ota = Module(platform)
 platform.modules["ota"] = ota
 assert ota.load_ota_cfg()
-from modules.ota import calls, files, job, jobs, store
+from modules.ota import calls, files, install, job, obtain, store
 ota.store = store.Store()
 for floor in VALUES.get("floor", []):
     ota.store.raise_floor(floor)
@@ -309,7 +309,7 @@ def change():
     with open(path, "wb") as f:
         f.write(data)
 
-verify, recheck = jobs._verify, jobs._recheck
+verify, recheck = obtain.verify, install._recheck
 def verify_then_change(*args):
     yield from verify(*args)
     change()
@@ -317,9 +317,10 @@ def change_then_recheck(*args):
     change()
     yield from recheck(*args)
 if VALUES.get("when") == "verified":
-    jobs._verify = verify_then_change
+    obtain.verify = verify_then_change
 elif VALUES.get("when") == "staged":
-    jobs._recheck = change_then_recheck
+    install._recheck = change_then_recheck
+job.Job.drop = lambda _job, *names: None
 ota.forget = lambda: None       # it would forget the two lines above
 job.Job.forget = lambda _job: None
 
@@ -347,7 +348,7 @@ def board(pristine: Board) -> Board:
 
 
 def install(board: Board, data: bytes, **values: Any) -> Any:
-    """[state, reason] after jobs.install_file; the tree must be the old one then, and nothing left of the refused one."""
+    """[state, reason] after install.install_file; the tree must be the old one then, and nothing left of the refused one."""
     board.write({"new_firmware.tar.gz": data})
     before = board.read().without("main.py", "new_firmware.tar.gz", ".ota")
     state, reason, names, archive = run(board, INSTALL, **values)

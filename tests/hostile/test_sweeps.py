@@ -1,6 +1,6 @@
 """A byte flipped at every position of a signed bundle, and the bundle cut short at every length, on the board's own code.
 
-Each mutation goes the whole way that an uploaded file goes (jobs.install_file): verified, then staged and committed if it was
+Each mutation goes the whole way that an uploaded file goes (install.install_file): verified, then staged and committed if it was
 believed. Believed it may only be where it makes no difference: what is staged must then be what the true bundle stages.
 
 Every position of a whole byte and every length are tried always; of the single bits every fourth, and with ``--full`` all. The

@@ -13,6 +13,8 @@ import pytest
 from iot_platform import slots
 
 from modules.ota import channel, latest, patch, release
+from modules.ota.header import parse_header
+from modules.ota.lines import tree_line
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -33,18 +35,18 @@ def test_the_latest_line() -> None:
 
 
 def test_the_release_list() -> None:
-    header = release.parse_header(example("header").strip())
+    header = parse_header(example("header").strip())
     entries, previous = [], None
     for line in example("entries").splitlines():
         entries.append(release.parse_entry(line, previous))
         previous = entries[-1]["path"]
-    tree = hashlib.sha256(b"".join(release.tree_line(entry) for entry in entries)).hexdigest()
+    tree = hashlib.sha256(b"".join(tree_line(entry) for entry in entries)).hexdigest()
     assert (len(entries), sum(entry["size"] for entry in entries), tree) == (header["files"], header["size"], header["tree"])
 
 
 def test_a_delta() -> None:
     header, *lines = example("delta").splitlines()
-    assert release.parse_header(header)["base"] == "1.3.0"
+    assert parse_header(header)["base"] == "1.3.0"
     patched, gone = (release.parse_entry(line, None, True) for line in lines)
     assert patched["patch"][1] == 57 and gone["size"] is None
 

@@ -75,7 +75,9 @@ def test_sources_instead_of_mpy(place: Place) -> None:
 
 
 def test_tracebacks_will_name_the_boards_paths(place: Place) -> None:
-    assert b"modules/door/hinge.py" in members(place.built())["modules/door/hinge.mpy"]
+    made = members(place.built())
+    assert b"modules/door/hinge.mpy" in made["modules/door/hinge.mpy"]
+    assert b"/lib/tarfile.mpy" in made["lib/tarfile.mpy"]
 
 
 def test_the_header(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,31 @@ def test_names_that_a_file_keeps_to_itself_are_shortened() -> None:
         ("def _x():\n    pass\n", "from a import _x\n"),
         ("def _x():\n    pass\n", "print(getattr(object, '_x', None))\n"),
         ("class A:\n    def _x(self):\n        pass\n", "from a import A\nclass B(A):\n    def _y(self):\n        pass\n"),
+        ("def _x():\n    pass\n", "import a\nclass B:\n    def _x(self):\n        a._x()\n"),
+        ("def f(value, other=None):\n    return value\n", "from a import f\nf(value=1, other=2)\n"),
+        ("def f(value):\n    return value\n", "def g(x):\n    return x.value\n"),
+        ("def f(other):\n    from .other import x\n    return x\n", ""),
+        ("def f(type):\n    return type\n", ""),
     ],
 )
 def test_names_that_another_file_sees_stay(a: str, b: str) -> None:
     assert names.shorten({"a.py": a, "b.py": b}) == {"a.py": a, "b.py": b}
+
+
+def test_files_that_have_nothing_to_do_with_each_other_may_have_the_same_private_names() -> None:
+    a = "class A:\n    def __init__(self):\n        self._out = _make()\ndef _make():\n    pass\n"
+    b = "class B:\n    def _make(self):\n        self._out = 2\n"
+    short = names.shorten({"a.py": a, "b.py": b})
+    assert not any(name in text for name in ("_out", "_make") for text in short.values())
+
+
+def test_parameters_that_are_given_by_position_are_shortened() -> None:
+    source = "def f(first, second=1):\n    return lambda third: first + second + third\n"
+    short = names.shorten({"a.py": source})["a.py"]
+    space: dict[str, Any] = {}
+    exec(short, space)
+    assert space["f"](1, second=2)(3) == 6
+    assert "first" not in short and "third" not in short
 
 
 def test_two_names_of_one_file_never_become_one() -> None:

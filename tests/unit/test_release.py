@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import policy, release
+from modules.ota import checks, policy, release
 from modules.ota.errors import OtaError
+from modules.ota.header import parse_header
 
 DIGEST = "0123456789abcdef" * 4
 HEADER: dict[str, Any] = {
@@ -34,14 +35,14 @@ JUNK: tuple[Any, ...] = (-1, 1 << 60, 1.5, True, [], {}, None, "x" * 5000, "../x
 
 
 def test_accepts_a_whole_header_and_entry() -> None:
-    assert release.parse_header(json.dumps(HEADER).encode()) == HEADER
+    assert parse_header(json.dumps(HEADER).encode()) == HEADER
     assert release.parse_entry(json.dumps(ENTRY).encode(), None) == ENTRY
 
 
 @pytest.mark.parametrize("key", HEADER)
 def test_refuses_a_header_without_one_of_its_keys(key: str) -> None:
     with pytest.raises(OtaError):
-        release.parse_header(json.dumps({k: v for k, v in HEADER.items() if k != key}))
+        parse_header(json.dumps({k: v for k, v in HEADER.items() if k != key}))
 
 
 @pytest.mark.parametrize("key", ENTRY)
@@ -63,7 +64,7 @@ def test_refuses_a_header_with_junk_in_a_field(key: str, value: Any) -> None:
     if key == "format" and value is True:
         return
     with pytest.raises(OtaError):
-        release.parse_header(json.dumps(dict(HEADER, **{key: value})))
+        parse_header(json.dumps(dict(HEADER, **{key: value})))
 
 
 @pytest.mark.parametrize("value", JUNK, ids=lambda v: repr(v)[:12])
@@ -76,7 +77,7 @@ def test_refuses_an_entry_with_junk_in_a_field(key: str, value: Any) -> None:
 def test_refuses_an_unknown_key() -> None:
     for value in (dict(HEADER, extra=1),):
         with pytest.raises(OtaError):
-            release.parse_header(json.dumps(value))
+            parse_header(json.dumps(value))
     with pytest.raises(OtaError):
         release.parse_entry(json.dumps(dict(ENTRY, patch="x")), None)
 
@@ -85,18 +86,18 @@ def test_refuses_an_unknown_key() -> None:
 def test_refuses_a_key_that_stands_twice(key: str) -> None:
     text = json.dumps(HEADER)
     with pytest.raises(OtaError):
-        release.parse_header(text[:-1] + ", " + json.dumps({key: HEADER[key]})[1:])
+        parse_header(text[:-1] + ", " + json.dumps({key: HEADER[key]})[1:])
 
 
 @pytest.mark.parametrize("name", ["/etc", "../x", "prefs.json", ".ota", "boot.py", "ota_boot.py", "os.py", 7])
 def test_refuses_a_delete_of_what_must_stay(name: object) -> None:
     with pytest.raises(OtaError):
-        release.parse_header(json.dumps(dict(HEADER, delete=[name])))
+        parse_header(json.dumps(dict(HEADER, delete=[name])))
 
 
 @given(st.binary(max_size=300))
 def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
-    for parse in (release.parse_header, lambda line: release.parse_entry(line, None)):
+    for parse in (parse_header, lambda line: release.parse_entry(line, None)):
         with pytest.raises(OtaError):
             parse(raw)
 
@@ -108,12 +109,12 @@ def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
 )
 def test_any_json_is_refused_with_our_error(value: object) -> None:
     with pytest.raises(OtaError):
-        release.parse_header(json.dumps(value))
+        parse_header(json.dumps(value))
 
 
 @given(st.dictionaries(st.text(), st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner))))
 def test_counting_members_takes_no_clean_object_for_a_double_one(value: dict[str, Any]) -> None:
-    assert release.load_object(json.dumps(value), "it") == value
+    assert checks.load_object(json.dumps(value), "it") == value
 
 
 def test_a_rollout_takes_about_its_share_of_boards_and_grows_only() -> None:

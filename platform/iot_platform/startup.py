@@ -1,0 +1,54 @@
+"""What the runtime does once: the profile, the modules, their start. Imported for it, and forgotten afterwards."""
+
+import gc
+
+import ota_boot
+
+from modules.serial_log import SerialLog
+
+from . import profile, registry
+
+_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+
+
+def start(platform):
+    """Read the profile, load and start the modules that it names."""
+    gc.threshold(_COLLECT_AFTER)
+    if hasattr(ota_boot, "forget"):  # an older loader has no such thing
+        ota_boot.forget()
+    platform.profile, platform.profile_errors = _load_profile()
+    if platform.prefs.warning:
+        SerialLog.warning(platform.prefs.warning)
+    platform.bus.publish("safe_mode", platform.safe_mode)
+    platform.modules.update(registry.load(platform, _names(platform)))
+    for name in list(platform.modules):
+        gc.collect()
+        try:
+            platform.modules[name].start()
+        except Exception as error:
+            platform.switch_off(name, "start", error)
+    SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
+    if platform.profile.get("watchdog_s"):
+        platform.board.start_watchdog(platform.profile["watchdog_s"] * 1000)
+
+
+def _load_profile():
+    """The profile, and what is wrong with it."""
+    try:
+        loaded = profile.load()
+    except (OSError, ValueError) as error:
+        SerialLog.error("profile.json cannot be read, only the safe modules start:", error)
+        return {}, [("profile.json", "cannot be read", "a JSON object")]
+    errors = profile.check_platform(loaded)
+    for key, problem, expected in errors[:1]:
+        SerialLog.error("profile.json: %s %s; expected: %s" % (key, problem, expected))
+    return loaded, errors
+
+
+def _names(platform):
+    names = platform.profile.get("activeModules", registry.SAFE)
+    names = names if isinstance(names, list) else registry.SAFE
+    if platform.safe_mode:
+        SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(registry.SAFE), "start")
+        names = [name for name in names if name in registry.SAFE]
+    return names
