@@ -90,7 +90,7 @@ def _listing(rules, forget):
 def _merge(header, rules, view):
     from . import merge
 
-    yield from merge.check(header, rules.excluded, view)
+    yield from merge.check(header, rules.excluded, view, header["tree"] == rules.whole)
 
 
 def _members(open_stream, rules, view, visitor):

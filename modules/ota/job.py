@@ -14,6 +14,7 @@ from .errors import OtaError, from_system
 _DAY = 86_400
 _BUDGET_MS = 6
 _SAMPLE = 32  # steps from one collection to the next
+_PLENTY = 48 * 1024  # bytes of free memory: more than any phase needs
 _AT_START = ("trial", "clean_up")
 # What lives as long as the job. All other parts of the package work for one phase of it, and are forgotten then.
 _STAYS = (
@@ -40,6 +41,7 @@ class Job:
         self.view = files.buffer()  # the one buffer of the job
         self.result = None
         self.asked = False  # True when a trial has asked the server
+        self.whole = None  # see rules.Rules
         self._force = force
         self._relaxed = False  # True once it had to start again for want of memory
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
@@ -153,6 +155,7 @@ class Job:
         expect = tuple(expect) if expect else None
         rules = Rules(self.name_on_server, self.keys, self.floor, bool(force), self.now(), expect)
         rules.running, rules.excluded, rules.room = self.local_version(), self.excluded, self.room
+        rules.whole = self.whole
         return rules
 
     def require_network(self):
@@ -235,8 +238,12 @@ class Job:
     def forget(self):
         """Give back the memory of the parts that worked for the last phase; they are imported again when needed.
 
-        Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them.
+        Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them. Where there
+        is plenty they stay until the job ends: to import one again takes thousands of small reads of the flash.
         """
+        gc.collect()
+        if self.platform.board.mem_free() > _PLENTY:
+            return
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)

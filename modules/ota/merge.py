@@ -19,8 +19,11 @@ from .lines import tree_line
 from .pairs import complete
 
 
-def check(header, excluded, view):
-    """Rules 1 to 4 for the delta whose list is ``/.ota/list``. Generator; OtaError ``wrong_base`` when one is broken."""
+def check(header, excluded, view, whole=False):
+    """Rules 1 to 4 for the delta whose list is ``/.ota/list``. Generator; OtaError ``wrong_base`` when one is broken.
+
+    :param whole: True when rule 3 was found kept a moment ago, and not every file need be read again.
+    """
     running = read_header(RUNNING)
     if not running or running.get("version") != header["base"]:
         raise OtaError("wrong_base", "there is no list of version %s, from which the bundle starts" % header["base"])
@@ -31,7 +34,7 @@ def check(header, excluded, view):
         paths.check_order(previous, path)
         previous = path
         tree.update(tree_line(entry))
-        if not changed and not paths.skips(path, excluded):
+        if not (changed or whole or paths.skips(path, excluded)):
             if not (yield from files.same(ota_boot.live(path), entry["size"], entry["sha256"], view)):
                 raise OtaError("wrong_base", "%s is not as version %s has it" % (path, header["base"]))
         yield

@@ -60,4 +60,5 @@ def verify(ota, rules):
 
 def verified(ota, header):
     ota.module.notes = header["notes"]
+    ota.whole = header["tree"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")

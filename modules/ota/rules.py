@@ -14,3 +14,4 @@ class Rules:
         self.running = running  # the running version
         self.excluded = excluded  # the profile's files that updates leave alone
         self.room = room  # memory for checking the signature
+        self.whole = None  # `tree` of a delta whose base this job has found whole already
