@@ -2,8 +2,8 @@
 
 A client here does what the page does: it logs in, asks for the event stream, and polls every two seconds where all streams are
 taken. What is missing to the wanted number of requests a second they ask for as somebody does who clicks through the page. One
-more browser is a real Chromium, whose page must show the new version in the end. The update comes over a slow link, so that
-download, installation, restart and trial all fall within the load.
+more browser is a real Chromium: its Update button begins the update, and its page must show the new version in the end. The update
+comes over a slow link, so that download, installation, restart and trial all fall within the load.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figure
         page = _open(context.new_page(), lab)
         load.begin()
         since = lab.line()
-        lab.board.send("ota check")
+        page.click("#update")
         began = time.monotonic()
         load.run()
         ended = time.monotonic()

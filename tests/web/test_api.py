@@ -252,21 +252,9 @@ def test_wifi_shows_its_state_and_finds_networks(client: Client) -> None:
         refused(client.post("/api/wifi/join", {"ssid": "x", "password": password}), 400, "bad_value")
 
 
-def test_mqtt_settings_are_kept_and_the_password_is_never_shown(client: Client) -> None:
-    settings = {"host": "broker.local", "port": 8883, "user": "door", "password": "mqtt-secret", "tls": True}
-    assert client.post("/api/mqtt", settings).status == 204
-    answer = client.get("/api/mqtt")
-    assert answer.json == {**settings, "password": True} and b"mqtt-secret" not in answer.body
-    wrong = [("host", "a b"), ("port", 0), ("port", True), ("port", "1"), ("user", "x" * 65), ("user", "\n"), ("tls", 1)]
-    for name, value in wrong:
-        refused(client.post("/api/mqtt", {name: value}), 400, "bad_value")
-    assert client.get("/api/mqtt").json == {**settings, "password": True}
-
-
 def test_no_secret_is_in_any_answer_or_on_the_console(shared: WebWorld, client: Client) -> None:
-    client.post("/api/mqtt", {"password": "mqtt-secret"})
     texts = [client.get(path).body.decode() for path in GETS if path != "/api/events"]
-    for secret in (PASSWORD, "simulated", "mqtt-secret"):
+    for secret in (PASSWORD, "simulated"):
         assert not [text for text in [*texts, shared.board.console()] if secret in text]
 
 
