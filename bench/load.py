@@ -2,8 +2,8 @@
 
 A client here does what the page does: it logs in, asks for the event stream, and polls every two seconds where all streams are
 taken. What is missing to the wanted number of requests a second they ask for as somebody does who clicks through the page. One
-more browser is a real Chromium: its Update button begins the update, and its page must show the new version in the end. The update
-comes over a slow link, so that download, installation, restart and trial all fall within the load.
+more browser is a real Chromium: its Update button begins the update, and its page must show the new version in the end. The
+update comes over a slow link, so that download, installation, restart and trial all fall within the load.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ PASSWORD = "open-sesame"
 _POLL_S = 2.0
 _POLLS = 20  # until a page tries again to get a stream
 _TIMEOUT_S = 15.0
-_GRACE_S = 90.0  # for the update to end after the load
 _PATHS = ("/", "/api/status", "/api/values", "/api/panels", "/api/session", "/api/log?after=-1", "/api/wifi", "/api/nothing")
 _FINE = (200, 404)
 _AWAY, _BACK = r"I restarting: ", r"web: listening on port"
@@ -48,6 +47,7 @@ class Plan:
     seconds: float = 60.0
     bytes_per_s: int = 2500
     heap_k: int = 128
+    grace_s: float = 90.0  # for the update to end after the load
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _word(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError):
-        return "no JSON"
+        return "as a page"
 
 
 class Load:
@@ -282,7 +282,7 @@ def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figure
         load.run()
         ended = time.monotonic()
         load.end()
-        confirmed = _confirmed(lab, version, since, ended)
+        confirmed = _confirmed(lab, version, since, ended, plan.grace_s)
         shown = _shown(page, version)
         lab.board.send("reset")  # the new version's ticker says what it has counted
         with contextlib.suppress(BoardError):
@@ -300,9 +300,9 @@ def _open(page: Page, lab: Lab) -> Page:
     return page
 
 
-def _confirmed(lab: Lab, version: str, since: int, ended: float) -> str:
+def _confirmed(lab: Lab, version: str, since: int, ended: float, grace_s: float) -> str:
     try:
-        _n, at, _found = lab.board.when(rf"ota: confirmed: version {re.escape(version)} stays", _GRACE_S, since)
+        _n, at, _found = lab.board.when(rf"ota: confirmed: version {re.escape(version)} stays", grace_s, since)
     except BoardError:
         return "never"
     return "in the load" if at < ended else "after it"

@@ -47,11 +47,18 @@ def test_settings_are_used_without_a_restart(mqtt_world: WebWorld, tmp_path: Pat
 def test_what_mqtt_would_refuse_is_refused_and_changes_nothing(mqtt_world: WebWorld) -> None:
     client = mqtt_world.client()
     before = client.get("/api/mqtt").json
-    wrong = [
-        ({"host": "a b"}, "mqtt.host"), ({"host": 3}, "mqtt.host"), ({"port": 70_000}, "mqtt.port"), ({"port": True}, "mqtt.port"),
-        ({"port": "1"}, "mqtt.port"), ({"user": "x" * 129}, "mqtt.user"), ({"tls": 1}, "mqtt.tls"), ({"password": "x"}, "mqtt.user"),
-        ({"ca": "/x.pem"}, "can be set"), ({"host": "ok", "nothing": 1}, "can be set"),
-    ]  # fmt: skip
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"host": "a b"}, "mqtt.host"),
+        ({"host": 3}, "mqtt.host"),
+        ({"port": 70_000}, "mqtt.port"),
+        ({"port": True}, "mqtt.port"),
+        ({"port": "1"}, "mqtt.port"),
+        ({"user": "x" * 129}, "mqtt.user"),
+        ({"tls": 1}, "mqtt.tls"),
+        ({"password": "x"}, "mqtt.user"),
+        ({"ca": "/x.pem"}, "can be set"),
+        ({"host": "ok", "nothing": 1}, "can be set"),
+    ]
     for settings, said in wrong:
         answer = client.post("/api/mqtt", settings)
         assert (answer.status, answer.json["error"]) == (400, "bad_value") and said in answer.json["message"], settings

@@ -246,7 +246,7 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     page.reload()
     visitor.wait_linked()
     expect(mqtt.get_by_label("Broker")).to_have_value("127.0.0.1", timeout=PATIENCE_MS)
-    expect(mqtt.get_by_label("Port")).to_have_value("8883")
+    expect(mqtt.get_by_label("Port")).to_have_value(str(broker.port))
     expect(mqtt.get_by_label("Password")).to_have_value("")
     page.click("#logout")
     visitor.log_in("another-secret")

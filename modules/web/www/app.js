@@ -894,6 +894,7 @@ async function loadSettings() {
     const form = $("mqtt-form").elements;
     for (const name of ["host", "port", "user"]) form[name].value = answer[name] || "";
     form.tls.checked = Boolean(answer.tls);
+    form.password.placeholder = answer.password ? "Unchanged" : "";
   });
 }
 
