@@ -89,7 +89,7 @@ class Server:
 
     def note(self, address, status, reason, message):
         """One line about a refused request; a flood of them is cut short."""
-        if status in (401, 404) and reason != "bad_password":
+        if status == 401 and reason != "bad_password":  # a page whose session has ended asks again and again
             SerialLog.debug("web:", address, status, reason)
             return
         self._notes += 1

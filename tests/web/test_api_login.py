@@ -54,6 +54,7 @@ def test_a_new_password_at_the_console_ends_all_sessions(bare: WebWorld) -> None
 
 
 def test_what_is_kept_is_salted_and_stretched_as_the_standard_says(bare: WebWorld) -> None:
+    bare.board.expect("password of this board's page is ", PATIENCE_S)  # this may be the first test that this board sees
     password = re.findall(r"password of this board's page is ([a-z2-9-]+) ", bare.board.console())[-1]
     prefs = _prefs(bare)
     rounds, salt, found = prefs["web.password"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from playwright.sync_api import expect
 from tests.board import world as worlds
 from tests.mqtt.broker import Broker
 from tests.web.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
-from tests.web.conftest import MODULES, PASSWORD, WebWorld
+from tests.web.conftest import MODULES, PASSWORD, Slowly, WebWorld
 
 MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
 PANEL = b"""
@@ -45,27 +43,6 @@ def lamp_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
     with WebWorld(tmp_path_factory.mktemp("lamp")) as made:
         made.start(made.release("1.0.0", LAMP, modules=WITH_LAMP))
         yield made
-
-
-@dataclass
-class Slowly:
-    """The update server sends archives in pieces, so that there is some progress to be seen."""
-
-    seconds: float
-
-    def __call__(self, handler: worlds.Handler) -> bool:
-        data = handler._find()
-        if data is None or not handler.path.endswith(".tar.gz"):
-            return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        size = len(data) // 12 + 1
-        for at in range(0, len(data), size):
-            handler.wfile.write(data[at : at + size])
-            handler.wfile.flush()
-            time.sleep(self.seconds / 12)
-        return True
 
 
 def visit(browser: Browsers, world: WebWorld, section: str = "dashboard") -> Visitor:
@@ -417,7 +394,7 @@ def test_everything_can_be_done_with_the_keyboard(browser: Browsers, lamp_world:
         expect(page.locator(f"#{name}")).to_be_visible()
         expect(page.locator(f"#{name}-h")).to_be_focused()
         if name == "settings":
-            visitor.see("#mqtt-form")  # the last that is there
+            visitor.see("#wifi-state", "Connected")  # the last that is there
         inside = page.locator(f"#{name} :is(a[href], button, input, select, [tabindex='0']):visible:not([disabled])").count()
         reached = set()
         for _press in range(inside + 1):

@@ -900,12 +900,12 @@ async function loadSettings() {
 
 /** A card for a module that may not be on this board. */
 async function optional(path, card, fill) {
+  card.hidden = !board.modules?.includes(path);
+  if (card.hidden) return;
   try {
     fill(await api(path));
-    card.hidden = false;
   } catch (error) {
-    if (error.status === 404 || error.status === 409) card.hidden = true;
-    else toast(error.message);
+    toast(error.message);
   }
 }
 
