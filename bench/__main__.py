@@ -1,14 +1,23 @@
-"""`python -m bench`: measure everything, and write results, plots and tables. `python -m bench heap`: memory alone."""
+"""`python -m bench`: measure everything, and write results, plots and tables.
+
+`python -m bench heap`: memory alone. `python -m bench load`: many browsers while the board updates.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
-from bench import heap, lab, measure, report
+from bench import heap, lab, load, measure, report
+from sim.board import BoardError
+from tools import get_chromium
 
 _CONSOLE = Console()
 
@@ -26,8 +35,16 @@ def main() -> int:
     memory.add_argument("--delta", action="store_true", help="update by a delta bundle")
     memory.add_argument("--quick", action="store_true", help="no bisection")
     memory.add_argument("--verbose", action="store_true", help="the board's console")
+    browsers = commands.add_parser("load", help="many browsers and an update at once: answers, memory, gaps")
+    browsers.add_argument("--heap", type=int, default=load.Plan.heap_k, help="kilobytes of heap")
+    browsers.add_argument("--browsers", type=int, default=load.Plan.browsers)
+    browsers.add_argument("--rate", type=int, default=load.Plan.requests_per_s, help="requests a second")
+    browsers.add_argument("--seconds", type=float, default=load.Plan.seconds)
+    browsers.add_argument("--pace", type=int, default=load.Plan.bytes_per_s, help="bytes a second of the update's download")
+    browsers.add_argument("--json", type=Path, help="write the figures to this file, too")
+    browsers.add_argument("--verbose", action="store_true", help="the board's console")
     args = parser.parse_args()
-    return _heap(args) if args.command == "heap" else _bench(args)
+    return {"heap": _heap, "load": _load, None: _bench}[args.command](args)
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -61,6 +78,26 @@ def _heap(args: argparse.Namespace) -> int:
         print(f"{args.heap}k of heap do not suffice: {str(error).splitlines()[0]}")
     if not args.quick:
         print(f"smallest heap that boots and updates: {heap.min_platform_heap(modules, args.delta)}k")
+    return 0
+
+
+def _load(args: argparse.Namespace) -> int:
+    program = get_chromium.find()
+    if not program:
+        print("there is no Chromium: run tools/get_chromium.py", file=sys.stderr)
+        return 1
+    plan = load.Plan(args.browsers, args.rate, args.seconds, args.pace, args.heap)
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"])
+            figures = load.measure(plan, chromium, print if args.verbose else None)
+            chromium.close()
+    except (lab.Failed, BoardError) as error:
+        print(f"{args.heap}k of heap do not suffice: {str(error).splitlines()[0]}")
+        return 1
+    print("\n".join(figures.lines()))
+    if args.json:
+        args.json.write_text(json.dumps(asdict(figures), indent=2) + "\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lab import Failed, Lab, Release
+from iotctl.tree import Files
 from sim.board import BoardError
 
 _FLOOR_K, _CEILING_K = 40, 232
@@ -40,6 +41,11 @@ def smallest(succeeds: Callable[[int], bool], low: int = _FLOOR_K, high: int = _
     return good
 
 
+def story(files: Files, on_the_way_to: str = "a board") -> Files:
+    """A tree with a page whose first line may differ from one release to the next."""
+    return {**files, "www/story.txt": _STORY.replace(b"a board", on_the_way_to.encode(), 1)}
+
+
 def platform_update(
     modules: tuple[str, ...], heap_k: int, delta: bool = False, log: Callable[[str], None] | None = None
 ) -> Memory:
@@ -48,8 +54,7 @@ def platform_update(
         if log:
             lab.board.on_line = log
         files = lab.platform()
-        old = lab.release("1.0.0", {**files, "www/story.txt": _STORY})
-        new = lab.release("1.1.0", {**files, "www/story.txt": _STORY.replace(b"a board", b"the board", 1)})
+        old, new = lab.release("1.0.0", story(files)), lab.release("1.1.0", story(files, "the board"))
         return _update(lab, old, new, delta)
 
 

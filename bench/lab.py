@@ -136,8 +136,10 @@ class Lab:
         size: int = 2 * 1024 * 1024,
         weather: Weather | None = None,
         key: bool = True,
+        sections: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
+        self.sections = sections or {}  # more of the profile
         self.modules = modules
         self.key = owner() if key else None
         self.site = folder / "site"
@@ -179,6 +181,7 @@ class Lab:
                 **pinned,
             },
         }
+        value.update(self.sections)
         if self.broker:
             value["mqtt"] = {"host": "127.0.0.1", "port": self.broker}
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
@@ -275,7 +278,7 @@ class Lab:
             programmed=sum(life.programmed for life in self.board.lives[lives : lives + 2]),
             erases=sum(life.erases for life in self.board.lives[lives : lives + 2]),
             lowest=_number(r"lowest free memory of this update: (\d+)", story),
-            gaps=_gaps(story),
+            gaps=next(iter(gaps_of(story)), None),
         )
 
     # -- inside
@@ -352,8 +355,8 @@ def _number(pattern: str, lines: list[str]) -> int | None:
     return int(found[-1].group(1)) if found else None
 
 
-def _gaps(lines: list[str]) -> Gaps | None:
-    """What the ticker said when the old version was stopped."""
+def gaps_of(lines: list[str]) -> list[Gaps]:
+    """What the ticker said each time when it was stopped: first that of the old version."""
     pattern = r"ticker: gaps (\d+), p99 (\d+) ms, longest (\d+) ms in (\w*)"
-    found = next((match for line in lines if (match := re.search(pattern, line))), None)
-    return Gaps(int(found[1]), int(found[2]), int(found[3]), found[4]) if found else None
+    found = [match for line in lines if (match := re.search(pattern, line))]
+    return [Gaps(int(match[1]), int(match[2]), int(match[3]), match[4]) for match in found]

@@ -116,14 +116,18 @@ class Job:
 
     def _again(self):
         """From the beginning, after other modules have given back what they can do without meanwhile."""
-        from . import jobs
-
         self._relaxed = True
         self.log("short of memory: the other modules give back what they can, and once more")
         self.drop("obtain", "reading", "install")
         self.forget()
         self.platform.relax()
-        self._job = jobs.again(self, self.name, self._force)
+        self._job = self._once_more()
+
+    def _once_more(self):
+        yield True  # first the tasks end that other modules have given up: until then they hold their memory
+        from . import jobs
+
+        return (yield from jobs.again(self, self.name, self._force))
 
     # -- what the board knows
 

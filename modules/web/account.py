@@ -17,7 +17,7 @@ _FREE_FOR_ALL = 20
 _ALL = "all"
 _COOKIE = "sid=%s; Path=/; HttpOnly; SameSite=Strict"
 _MOST = 12  # addresses that are remembered
-_WAIT_S = 8
+_WAIT_S = 3  # less than the 8 s after which a silent connection ends
 _FORGIVE_S = 900  # after the end of the last wait
 
 

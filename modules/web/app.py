@@ -158,10 +158,11 @@ def body(request):
     """The JSON object that came with a request."""
     if request.content_length > len(request.body):
         raise Refused(413, "too_large", "the body is larger than %d bytes" % _MAX_BODY)
-    value = None
-    if request.body.count(b"[") + request.body.count(b"{") < _MAX_NESTED:  # a thousand lists in each other are 40 KB of heap
+    value, data = None, request.body.strip() or b"{}"
+    whole = data[:1] == b"{" and data[-1:] == b"}"  # MicroPython up to 1.25 takes a lone brace for an object
+    if whole and data.count(b"[") + data.count(b"{") < _MAX_NESTED:  # a thousand lists in each other are 40 KB of heap
         try:
-            value = json.loads(request.body or b"{}")
+            value = json.loads(data)
         except (ValueError, RuntimeError):
             pass
     if not isinstance(value, dict):

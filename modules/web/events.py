@@ -5,6 +5,7 @@ told as ``event: dropped``. Of the bus it holds what has changed since it was se
 """
 
 import asyncio
+import gc
 import json
 
 from microdot.microdot import Response
@@ -15,12 +16,15 @@ from modules.serial_log import SerialLog
 from .refused import Refused
 
 _STREAMS = const(4)  # at once, unless the profile says otherwise
+_LEAST = const(13_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
 
 async def events(server, request):
-    if len(server.streams) >= server.web.cfg.get("max_streams", _STREAMS):
+    web = server.web
+    gc.collect()
+    if web.tight or len(server.streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
         raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
     connection = request.sock[0]
     stream = Events(server, connection)
@@ -65,6 +69,10 @@ class Events:
                 return piece
             self._connection.deadline = None
             await self._news.wait()
+
+    def end(self):
+        """Hang up."""
+        self._connection.task.cancel()
 
     def close(self):
         """The connection has ended."""

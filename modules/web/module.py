@@ -1,9 +1,11 @@
 """What is always there of the web server: the listening socket, who is logged in, and what other modules have declared.
 
 All the rest (server, app, connection, microdot, the handlers) is imported when a browser connects, and forgotten when none has
-been there for a while: an update that comes by itself has that memory.
+been there for a while: an update that comes by itself has that memory. An update that runs short of memory gets it back: then few
+browsers are served until it is over, without event streams, or none, where the server alone is too much (see spare).
 """
 
+import gc
 import select
 import socket
 import sys
@@ -18,6 +20,10 @@ from modules.serial_log import SerialLog
 _RETRY_MS = const(3_000)
 _NEVER_MS = const(600_000)
 _BACKLOG = const(16)
+_SERVES = const(24_000)  # bytes of free heap that the server and a request take
+_UPDATES = const(44_000)  # and that an update takes beside them
+_SAY_MS = const(10_000)
+_TIGHT_MS = const(90_000)  # what could not begin for want of memory is tried again within this time
 
 
 class Module(Base):
@@ -34,8 +40,12 @@ class Module(Base):
         self.listener = None
         self.poll = select.poll()
         self.uptime_ms = 0
-        self._server = None
-        self._held = False  # True while an update needs the memory of this
+        self.tight = 0  # how often memory was short for an update that runs, or that could not begin
+        self.wanted = None  # a job of the updater that begins when browsers have given way: (method, its arguments ...)
+        self._server = self._spare = None
+        self._ending = 0  # rounds until the tasks of a server that had to go have come to their end
+        self._relaxed = None  # ticks_ms of the last relax()
+        self._said = None  # ticks_ms of the last line about short memory
         self._retry = self._clock = time.ticks_ms()
 
     # -- for other modules, in their routes(web)
@@ -66,14 +76,26 @@ class Module(Base):
         self._listen()
 
     def tick(self):
+        if self._ending:
+            self._ending -= 1
+            if not self._ending:
+                self.forget()
+        if self.tight:
+            self._give_way()
+        elif self.wanted and self._server and not self._server.serving():
+            self.relax()
         if self._server:
             if not self._server.tick():
                 self._server = None
                 self.forget()
-        elif self.listener:
+        elif self._spare:
+            if not self._spare.tick():
+                self._spare = None
+                self.forget()
+        elif self.listener and not self._ending:
             for _ready in self.poll.ipoll(0):
                 self._open()
-        elif time.ticks_diff(time.ticks_ms(), self._retry) > 0:
+        elif not self.listener and time.ticks_diff(time.ticks_ms(), self._retry) > 0:
             self._listen()
 
     def telemetry(self):
@@ -91,14 +113,21 @@ class Module(Base):
             self.make_password()
 
     def relax(self):
-        """Without browsers until the update is over: they ask again and again, as they do while a board restarts."""
-        self._held = True
+        """Every browser gives way to an update that is short of memory. Whether some may come back is seen in _open()."""
+        self.tight += 1
+        self._relaxed = time.ticks_ms()
         if self._server:
-            self._server.leave()
+            self._server.shed()
+            self._server = None
+            self._ending = 2
 
     def stop(self):
-        if self._server:
-            self._server.close()
+        for server in self._server, self._spare:
+            if server:
+                server.close()
+        self._server = self._spare = None
+        self.forget()
+        gc.collect()
         if self.logins:
             from .sessions import hand_over
 
@@ -106,7 +135,7 @@ class Module(Base):
         if self.listener:
             self.poll.unregister(self.listener)
             self.listener.close()
-            self.listener = self._server = None
+            self.listener = None
             self._retry = time.ticks_add(time.ticks_ms(), _NEVER_MS)
 
     # -- what the other parts use
@@ -114,6 +143,13 @@ class Module(Base):
     def seconds(self):
         """A clock that never goes back: seconds since the start."""
         return self.uptime_ms // 1000
+
+    def excuse(self):
+        """Why browsers are sent away: a word for a program, a sentence for a person."""
+        if not self._updating():
+            return "no_memory", "the board is short of memory, try again"
+        percent = self.platform.bus.get("ota/progress")
+        return "updating", "the board needs its memory for an update" + (": %d %%" % percent if percent else "")
 
     def make_password(self):
         """Make a password, as a task of its own, and show it on the serial console."""
@@ -125,12 +161,16 @@ class Module(Base):
 
     def forget(self):
         """Give back the memory of all parts that nobody is using."""
-        if not self._server:
-            for name in "microdot.microdot", "microdot":
-                sys.modules.pop(name, None)
-            parts.forget("modules.web", ("module",))
-        else:
+        if self._server:
             parts.forget("modules.web", ("module", "server", "app", "connection", "refused", "sessions"))
+            return
+        for name in "microdot.microdot", "microdot":
+            sys.modules.pop(name, None)
+        for name in () if self.stretching or self._ending else list(sys.modules):
+            if name.startswith("modules.web.") and name != "modules.web.module":
+                # asyncio still knows its last tasks, these their code, and the code all names of its file: 20 KB
+                sys.modules[name].__dict__.clear()
+        parts.forget("modules.web", ("module",))
 
     # -- inside
 
@@ -161,16 +201,39 @@ class Module(Base):
         SerialLog.log("web: listening on port", port)
 
     def _open(self):
-        """The first browser for a while: import what serves it. Without the memory for that it is sent away."""
-        ota = self.platform.module("ota")
-        self._held = bool(self._held and ota and ota.job)
-        if not self._held:
-            try:
+        """The first browser for a while: import what serves it, or, without the memory for that, what sends it away."""
+        gc.collect()
+        try:
+            if self.platform.board.mem_free() >= _SERVES + (_UPDATES if self.tight else 0) and self.tight < 2:
                 from .server import Server
 
                 self._server = Server(self)
-                return
-            except MemoryError:
-                self.forget()
-                SerialLog.warning("web: a browser was sent away: memory is short")
-        self.listener.accept()[0].close()
+            else:
+                self._send_away()
+        except MemoryError:
+            self._server = self._spare = None
+            self.forget()
+            self.listener.accept()[0].close()
+
+    def _send_away(self):
+        from .spare import Spare
+
+        self._spare = Spare(self)
+        now = time.ticks_ms()
+        if self._said is None or time.ticks_diff(now, self._said) > _SAY_MS:
+            self._said = now
+            SerialLog.warning("web: browsers are sent away:", self.excuse()[1])
+
+    def _give_way(self):
+        """While memory is short: begin what was asked for, and see when it is over."""
+        if self.wanted and not self._server:
+            (method, *arguments), self.wanted = self.wanted, None
+            method(*arguments)
+        elif self._updating():
+            self._relaxed = None
+        elif self._relaxed is None or time.ticks_diff(time.ticks_ms(), self._relaxed) > _TIGHT_MS:
+            self.tight = 0
+
+    def _updating(self):
+        ota = self.platform.module("ota")
+        return ota is not None and (ota.job is not None or ota.state == "rebooting")

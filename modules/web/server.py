@@ -1,10 +1,12 @@
 """Connections: accepted, kept to their deadlines, told when there is news; all from the module's tick().
 
 At most so many at once: when all are taken, the oldest one that has not sent its request yet makes room, and the rest wait in the
-backlog. An event stream is a connection that stays; it counts for itself.
+backlog. An event stream is a connection that stays; it counts for itself. Where memory is short, the rest waits as well, and if
+only event streams could give some back, the youngest ends: its page polls.
 """
 
 import asyncio
+import gc
 import time
 
 from micropython import const
@@ -15,6 +17,9 @@ from .app import App
 from .connection import Connection
 
 _MOST = const(8)
+_MOST_TIGHT = const(2)  # while an update is short of memory
+_LEAST = const(10_000)  # bytes of free heap for one more request, its handler's code included
+_EACH = const(3_000)  # and for each that is being served
 _ACCEPTS = const(3)  # a tick
 _CHECK_MS = const(500)
 _SHED_MS = const(1_000)
@@ -32,7 +37,7 @@ class Server:
         self.web = web
         self.app = App(self)
         self.streams = []  # events.Events
-        self._connections = []
+        self.connections = []
         self._parts = {}
         self._used = self._busy = self._checked = time.ticks_ms()
         self._logged = self._notes = self._checks = 0
@@ -50,7 +55,7 @@ class Server:
             self.wake(None)
         if time.ticks_diff(now, self._checked) >= _CHECK_MS:
             self._check(now)
-        if self._connections:
+        if self.connections:
             self._busy = now
         return time.ticks_diff(now, self._busy) < _IDLE_MS
 
@@ -66,8 +71,18 @@ class Server:
             connection.task.cancel()
 
     def close(self):
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.close()
+
+    def serving(self):
+        """How many connections there are, event streams not counted."""
+        return len(self.connections) - len(self.streams)
+
+    def shed(self):
+        """End all connections, and with them this server."""
+        for connection in self.connections:
+            connection.task.cancel()
+        self._parts = {}
 
     def part(self, name):
         """A file of this package that is imported when a request needs it."""
@@ -83,7 +98,7 @@ class Server:
 
     def note(self, address, status, reason, message):
         """One line about a refused request; a flood of them is cut short."""
-        if status in (401, 404) and reason != "bad_password":
+        if status == 401 and reason != "bad_password":  # a page whose session has ended asks again and again
             SerialLog.debug("web:", address, status, reason)
             return
         self._notes += 1
@@ -94,11 +109,12 @@ class Server:
 
     def _accept(self, now):
         for _ in range(_ACCEPTS):
-            if len(self._connections) - len(self.streams) >= _MOST and not self._shed(now):
-                return
             for _ready in self.web.poll.ipoll(0):
                 break
             else:
+                return
+            most = _MOST_TIGHT if self.web.tight else _MOST
+            if self.serving() >= most and not self._shed(now) or not self._has_memory():
                 return
             try:
                 sock, address = self.web.listener.accept()
@@ -106,12 +122,24 @@ class Server:
                 return
             sock.setblocking(False)
             connection = Connection(sock, _text(address))
-            self._connections.append(connection)
+            self.connections.append(connection)
             connection.task = asyncio.create_task(self._serve(connection))
+
+    def _has_memory(self):
+        """True when there is enough for one more request; a single one is served in any case."""
+        least = _LEAST + _EACH * self.serving()
+        if self.web.platform.board.mem_free() >= least:
+            return True
+        gc.collect()
+        if self.web.platform.board.mem_free() >= least:
+            return True
+        if self.streams:
+            self.streams[-1].end()
+        return not self.serving()
 
     def _shed(self, now):
         """Close the connection that has been silent for the longest time. True when there was one."""
-        for connection in self._connections:  # oldest first
+        for connection in self.connections:  # oldest first
             if connection.waiting and time.ticks_diff(now, connection.began) > _SHED_MS:
                 connection.waiting = False
                 self._end(connection, "it sent no request, and others want to")
@@ -138,12 +166,12 @@ class Server:
             SerialLog.exception(error, "web: a connection failed:")
         finally:
             connection.close()
-            self._connections.remove(connection)
+            self.connections.remove(connection)
 
     def _check(self, now):
         """Twice a second: deadlines, streams whose client has gone, keep-alives, parts that nobody uses."""
         self._checked = now
-        for connection in self._connections:
+        for connection in self.connections:
             if connection.deadline is not None and time.ticks_diff(connection.deadline, now) < 0:
                 self._end(connection, "it was too slow")
             elif connection.streaming and connection.gone():

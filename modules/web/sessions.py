@@ -11,7 +11,7 @@ import os
 
 from micropython import const
 
-_MOST = const(8)
+_MOST = const(24)
 _IDLE = const(3_600)
 _LONGEST = const(43_200)
 _KEY = "web.sessions"

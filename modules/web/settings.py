@@ -37,30 +37,47 @@ async def forget(server, request):
 
 
 async def mqtt(server, _request):
-    prefs = server.web.platform.prefs
-    section = server.web.platform.profile.get("mqtt")
+    platform = _mqtt(server).platform
+    section = platform.profile.get("mqtt")
     section = section if isinstance(section, dict) else {}
-    found = {name: prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
-    found["password"] = bool(prefs.get("mqtt.password") or section.get("password"))
+    found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
+    found["password"] = bool(found["password"])
     return found
 
 
 async def set_mqtt(server, request):
-    """Keys that are not given stay as they are; an empty host switches MQTT off."""
-    value = body(request)
+    """Keys that are not given stay as they are; an empty host switches MQTT off. The rules are those of the mqtt module."""
+    value, module = body(request), _mqtt(server)
+    from modules.mqtt.config import settings
+
+    prefs = module.platform.prefs
     for name in value:
-        if name not in _CHECKS:
+        if name not in dict(_MQTT):
             raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
-        if not _CHECKS[name](value[name]):
-            raise Refused(400, "bad_value", "%s has no value that it can have" % name)
-    prefs = server.web.platform.prefs
-    for name in value:
-        prefs.set("mqtt." + name, value[name])
+    before = {name: prefs.get("mqtt." + name) for name in value}
+    _set(prefs, value)
+    _settings, error = settings(module.platform)
+    if error:
+        _set(prefs, before)
+        raise Refused(400, "bad_value", "%s %s; expected: %s" % error)
     prefs.save()
-    module = server.web.platform.module("mqtt")
-    if hasattr(module, "settings_changed"):
-        module.settings_changed()
+    module.start()  # from now on
     return 204
+
+
+def _set(prefs, value):
+    for name in value:
+        if value[name] is None:
+            prefs.remove("mqtt." + name)
+        else:
+            prefs.set("mqtt." + name, value[name])
+
+
+def _mqtt(server):
+    module = server.web.platform.module("mqtt")
+    if module is None:
+        raise Refused(409, "not_configured", "this board has no mqtt module")
+    return module
 
 
 def _wifi(server):
@@ -70,18 +87,7 @@ def _wifi(server):
     return module
 
 
-def _text(most):
-    return lambda value: isinstance(value, str) and len(value) <= most and all(32 <= ord(c) != 127 for c in value)
-
-
-_MQTT = (("host", ""), ("port", 1883), ("user", ""), ("tls", False))
-_CHECKS = {
-    "host": lambda value: _text(100)(value) and " " not in value and "/" not in value,
-    "port": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536,
-    "user": _text(64),
-    "password": _text(64),
-    "tls": lambda value: isinstance(value, bool),
-}
+_MQTT = (("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False))
 
 HANDLERS = {
     "GET /api/wifi": wifi,

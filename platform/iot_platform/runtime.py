@@ -138,6 +138,8 @@ class Platform:
             result = getattr(module, method)(*args)
         except Exception as error:  # includes MemoryError
             self._count_failure(name, method, error)
+            if isinstance(error, MemoryError) and method != "relax":
+                self.relax()
             return None
         if self._failures:
             self._failures.pop(name + method, None)

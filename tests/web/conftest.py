@@ -44,9 +44,13 @@ class Module(Base):
     def routes(self, web):
         web.route("/lamp", self.page)
         web.route("/api/lamp", self.page)
+        web.route("/api/lamp/broken", self.broken)
 
     async def page(self, web, request):
         return {"on": self.platform.bus.get("lamp/on")}
+
+    async def broken(self, web, request):
+        return {"on": 1 / 0}
 
     def on_command(self, command):
         if command.path == "lamp/toggle":
@@ -186,6 +190,27 @@ class EventStream:
                 return data[key]
             assert time.monotonic() < deadline, f"{key} did not become {wanted}"
         raise AssertionError(f"the stream ended before {key} became {wanted}")
+
+
+@dataclass
+class Slowly:
+    """The update server sends archives in pieces, so that there is some progress to be seen."""
+
+    seconds: float
+
+    def __call__(self, handler: worlds.Handler) -> bool:
+        data = handler._find()
+        if data is None or not handler.path.endswith(".tar.gz"):
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        size = len(data) // 12 + 1
+        for at in range(0, len(data), size):
+            handler.wfile.write(data[at : at + size])
+            handler.wfile.flush()
+            time.sleep(self.seconds / 12)
+        return True
 
 
 class WebWorld(World):

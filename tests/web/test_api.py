@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -252,21 +253,9 @@ def test_wifi_shows_its_state_and_finds_networks(client: Client) -> None:
         refused(client.post("/api/wifi/join", {"ssid": "x", "password": password}), 400, "bad_value")
 
 
-def test_mqtt_settings_are_kept_and_the_password_is_never_shown(client: Client) -> None:
-    settings = {"host": "broker.local", "port": 8883, "user": "door", "password": "mqtt-secret", "tls": True}
-    assert client.post("/api/mqtt", settings).status == 204
-    answer = client.get("/api/mqtt")
-    assert answer.json == {**settings, "password": True} and b"mqtt-secret" not in answer.body
-    wrong = [("host", "a b"), ("port", 0), ("port", True), ("port", "1"), ("user", "x" * 65), ("user", "\n"), ("tls", 1)]
-    for name, value in wrong:
-        refused(client.post("/api/mqtt", {name: value}), 400, "bad_value")
-    assert client.get("/api/mqtt").json == {**settings, "password": True}
-
-
 def test_no_secret_is_in_any_answer_or_on_the_console(shared: WebWorld, client: Client) -> None:
-    client.post("/api/mqtt", {"password": "mqtt-secret"})
     texts = [client.get(path).body.decode() for path in GETS if path != "/api/events"]
-    for secret in (PASSWORD, "simulated", "mqtt-secret"):
+    for secret in (PASSWORD, "simulated"):
         assert not [text for text in [*texts, shared.board.console()] if secret in text]
 
 
@@ -302,3 +291,37 @@ def test_json_is_json_and_is_not_kept_by_anybody(client: Client) -> None:
             answer = client.get(path)
             assert answer.headers["content-type"].startswith("application/json") and answer.headers["cache-control"] == "no-store"
             json.loads(answer.body)
+
+
+# -- errors
+
+
+def test_the_document_names_every_status_and_reason_of_the_code() -> None:
+    """Those that are raised as Refused, and those that the app and the spare server make themselves."""
+    raised = r'(?:Refused\(|_error\(connection, )(\d{3}), "(\w+)"'
+    sources = [path.read_text() for path in sorted((ROOT / "modules" / "web").glob("*.py"))]
+    wanted = {found for source in sources for found in re.findall(raised, source)} | {("503", "updating")}
+    table = re.findall(r"^\| (\d{3}) \| (.*) \|$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    named = {(status, word) for status, text in table for word in re.findall(r"`(\w+)`", text)}
+    assert len(wanted) > 25 and wanted == named
+
+
+def test_a_mistake_of_a_module_is_a_500_with_its_traceback_in_the_log_only(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
+    answer = client.get("/api/lamp/broken")
+    refused(answer, 500, "internal")
+    assert b"ZeroDivisionError" not in answer.body
+    shared.board.expect("ZeroDivisionError", PATIENCE_S, since)
+
+
+def test_two_passwords_are_not_stretched_at_once(web_world: WebWorld) -> None:
+    """Logins wait for their turn; the one whose turn does not come gets a 503."""
+    web_world.start()
+    client = web_world.client()
+    assert client.post("/api/password", {"old": PASSWORD, "new": "another-secret"}).status == 200
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _n: web_world.client(login=False).login("another-secret"), range(40)))
+    assert {answer.status for answer in answers} <= {200, 503}
+    busy = [answer for answer in answers if answer.status == 503]
+    assert all(answer.json["error"] == "busy" and int(answer.headers["retry-after"]) > 0 for answer in busy)
+    assert any(answer.status == 200 for answer in answers) and busy

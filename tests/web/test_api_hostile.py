@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.web.conftest import PATIENCE_S, Client, WebWorld
+from tests.web.conftest import PATIENCE_S, Client, Slowly, WebWorld
 
 _SLACK = 3_000  # bytes: what a collection finds differs by some hundreds from one time to the next
 _GET = b"GET /api/session HTTP/1.1\r\nHost: localhost\r\n"
@@ -76,12 +77,16 @@ MALFORMED = {
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_what_is_no_good_request_gets_its_status_and_a_line_in_the_log(shared: WebWorld, client: Client, kind: str) -> None:
     data, status = MALFORMED[kind]
+    since = shared.now()
     connection = client.raw()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(data)
     said = answer_to(connection)
     assert said.startswith(b"HTTP/1.0 " + status) or (said == b"" and len(data) > 50_000), said
     assert b"Traceback" not in said
+    shared.board.expect(
+        rf"web: refused 127.0.0.1: .* \({status.decode()} |web: \d+ more requests were refused", PATIENCE_S, since
+    )
 
 
 @pytest.mark.usefixtures("unharmed")
@@ -199,16 +204,56 @@ def test_only_the_first_of_pipelined_requests_is_answered(client: Client) -> Non
     assert said.count(b"HTTP/1.0 200") == 1
 
 
+class Nuisance(threading.Thread):
+    """Everything bad at once, over and over: a hundred silent connections, slow ones, halves, floods, lies."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(daemon=True)
+        self.client = client
+        self.ended = threading.Event()
+        self.rounds = 0
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            silent = []
+            with contextlib.suppress(OSError):  # the board restarts
+                for _ in range(100):
+                    connection = socket.socket()
+                    connection.setblocking(False)
+                    connection.connect_ex(("127.0.0.1", self.client.port))
+                    silent.append(connection)
+                self._annoy()
+                self.rounds += 1
+            for connection in silent:
+                connection.close()
+            self.ended.wait(0.2)
+
+    def _annoy(self) -> None:
+        client = self.client
+        for kind in ("not http", "a large head", "dots", "chunked", "two lengths", "no line feed"):
+            with contextlib.suppress(OSError):
+                answer_to(client.raw(MALFORMED[kind][0], 5))
+        for begin in (_half_a_line, _half_a_head, _half_a_body):
+            begin(client).close()
+        with contextlib.suppress(OSError):
+            answer_to(client.raw((_GET + b"\r\n") * 50, 5))
+            answer_to(client.raw(b"DELETE /api/ota/update HTTP/1.1\r\nHost: localhost\r\n\r\n", 5))
+            lie = f"POST /api/ota/upload HTTP/1.1\r\nHost: localhost\r\nCookie: sid={client.cookie}\r\nX-CSRF: {client.csrf}\r\n"
+            lie += "Content-Type: application/octet-stream\r\nContent-Length: 50000\r\n\r\n"
+            client.raw(lie.encode() + b"x" * 3000, 5).close()
+
+
 def test_an_update_goes_on_under_bad_input(web_world: WebWorld) -> None:
     old = web_world.start()
     new = web_world.release("1.1.0", {"www/a.txt": b"a" * 40_000})
     web_world.offer(new)
-    client = Client(web_world.port)
+    web_world.server.trick = Slowly(6.0)
+    nuisance = Nuisance(web_world.client())
     since = web_world.type("ota check")
-    while not any("committed" in line or "failed" in line for line in web_world.board.lines[since:]):
-        for kind in ("not http", "a large head", "dots", "chunked"):
-            with contextlib.suppress(OSError):
-                answer_to(client.raw(MALFORMED[kind][0], 5))
+    nuisance.start()
     web_world.wait_confirmed(new, since)
-    assert old.version == "1.0.0"
+    nuisance.ended.set()
+    nuisance.join(PATIENCE_S)
+    assert old.version == "1.0.0" and nuisance.rounds >= 2
+    assert "Traceback" not in web_world.board.console() and "is switched off" not in web_world.board.console()
     web_world.assert_runs(new)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.board import world as worlds
+from tests.mqtt.broker import Broker
 from tests.web.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
-from tests.web.conftest import MODULES, PASSWORD, WebWorld
+from tests.web.conftest import MODULES, PASSWORD, Slowly, WebWorld
 
 MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
 PANEL = b"""
@@ -43,27 +43,6 @@ def lamp_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
     with WebWorld(tmp_path_factory.mktemp("lamp")) as made:
         made.start(made.release("1.0.0", LAMP, modules=WITH_LAMP))
         yield made
-
-
-@dataclass
-class Slowly:
-    """The update server sends archives in pieces, so that there is some progress to be seen."""
-
-    seconds: float
-
-    def __call__(self, handler: worlds.Handler) -> bool:
-        data = handler._find()
-        if data is None or not handler.path.endswith(".tar.gz"):
-            return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        size = len(data) // 12 + 1
-        for at in range(0, len(data), size):
-            handler.wfile.write(data[at : at + size])
-            handler.wfile.flush()
-            time.sleep(self.seconds / 12)
-        return True
 
 
 def visit(browser: Browsers, world: WebWorld, section: str = "dashboard") -> Visitor:
@@ -190,8 +169,8 @@ def test_the_console_shows_filters_pauses_copies_and_downloads(browser: Browsers
     page.select_option("#level", "I")
 
 
-def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: WebWorld) -> None:
-    web_world.start()
+def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: WebWorld, tmp_path: Path) -> None:
+    web_world.start(web_world.release("1.0.0", modules=(*MODULES, "mqtt")))
     visitor = visit(browser, web_world, "settings")
     visitor.allowed = {(403, "/api/password"), (401, "/api/login")}
     page = visitor.page
@@ -210,12 +189,15 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     visitor.see("#wifi-state", "Connected to sim-network")
 
     mqtt = page.locator("#mqtt-form")
-    mqtt.get_by_label("Broker").fill("broker.example.org")
-    mqtt.get_by_label("Port").fill("8883")
-    mqtt.get_by_label("Password").fill("mqtt-secret")
-    mqtt.get_by_label("Encrypted").check()
-    mqtt.get_by_role("button").click()
-    visitor.see("#toast", "Saved")
+    expect(mqtt.locator('[data-key="mqtt/state"]')).to_have_text("off")
+    with Broker(tmp_path / "broker", users={"door": "mqtt-secret"}) as broker:
+        mqtt.get_by_label("Broker").fill("127.0.0.1")
+        mqtt.get_by_label("Port").fill(str(broker.port))
+        mqtt.get_by_label("User").fill("door")
+        mqtt.get_by_label("Password").fill("mqtt-secret")
+        mqtt.get_by_role("button").click()
+        visitor.see("#toast", "Saved")
+        expect(mqtt.locator('[data-key="mqtt/state"]')).to_have_text("connected", timeout=PATIENCE_MS)
 
     form = page.locator("#password-form")
     for old, new, again, said in [
@@ -240,8 +222,8 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     assert any("restarting" in text for text in visitor.seen()["banner"])
     page.reload()
     visitor.wait_linked()
-    expect(mqtt.get_by_label("Broker")).to_have_value("broker.example.org", timeout=PATIENCE_MS)
-    expect(mqtt.get_by_label("Port")).to_have_value("8883")
+    expect(mqtt.get_by_label("Broker")).to_have_value("127.0.0.1", timeout=PATIENCE_MS)
+    expect(mqtt.get_by_label("Port")).to_have_value(str(broker.port))
     expect(mqtt.get_by_label("Password")).to_have_value("")
     page.click("#logout")
     visitor.log_in("another-secret")
@@ -412,7 +394,7 @@ def test_everything_can_be_done_with_the_keyboard(browser: Browsers, lamp_world:
         expect(page.locator(f"#{name}")).to_be_visible()
         expect(page.locator(f"#{name}-h")).to_be_focused()
         if name == "settings":
-            visitor.see("#mqtt-form")  # the last that is there
+            visitor.see("#wifi-state", "Connected")  # the last that is there
         inside = page.locator(f"#{name} :is(a[href], button, input, select, [tabindex='0']):visible:not([disabled])").count()
         reached = set()
         for _press in range(inside + 1):

@@ -91,7 +91,8 @@ let csrf = null;
 
 class ApiError extends Error {
   constructor(status, answer, retry) {
-    super(answer.message || `The board answered ${status}.`);
+    const text = answer.message || `the board answered ${status}`;
+    super(`${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`);
     this.status = status;
     this.reason = answer.error;
     this.retry = retry;
@@ -119,7 +120,7 @@ async function api(path, body, ms = 15000, tries = 3) {
   }
   if (!response.ok) {
     const error = await failure(response);
-    if (error.status === 503 && path !== "action" && tries > 1) {
+    if (error.status === 503 && error.reason !== "updating" && path !== "action" && tries > 1) {
       await sleep((error.retry || 1) * 1000);
       return api(path, body, ms, tries - 1);
     }
@@ -208,6 +209,7 @@ async function connect() {
   const mine = ++run;
   let pause = 500;
   while (mine === run) {
+    let excuse = "";
     try {
       if (!(await enter())) return;
       pause = 500;
@@ -215,9 +217,12 @@ async function connect() {
     } catch (error) {
       if (error.status === 401 || mine !== run) return;
       if (error.status === 503 && error.reason === "too_many" && (await poll(mine))) continue;
+      if (error.reason === "updating") excuse = error.message; // it has no memory for browsers meanwhile
     }
     if (mine !== run) return;
+    if (excuse) expected = excuse;
     setLink("lost");
+    if (excuse) showLoss();
     await sleep(pause * (1 + Math.random() / 2));
     pause = Math.min(pause * 1.6, expected ? 1500 : 8000);
   }
@@ -887,19 +892,20 @@ async function loadSettings() {
   });
   await optional("mqtt", $("mqtt-form"), (answer) => {
     const form = $("mqtt-form").elements;
-    for (const name of ["host", "port", "user"]) form[name].value = answer[name] ?? "";
+    for (const name of ["host", "port", "user"]) form[name].value = answer[name] || "";
     form.tls.checked = Boolean(answer.tls);
+    form.password.placeholder = answer.password ? "Unchanged" : "";
   });
 }
 
 /** A card for a module that may not be on this board. */
 async function optional(path, card, fill) {
+  card.hidden = !board.modules?.includes(path);
+  if (card.hidden) return;
   try {
     fill(await api(path));
-    card.hidden = false;
   } catch (error) {
-    if (error.status === 404 || error.status === 409) card.hidden = true;
-    else toast(error.message);
+    toast(error.message);
   }
 }
 
@@ -964,8 +970,8 @@ $("forget").onclick = async () => {
 
 onSubmit($("mqtt-form"), async () => {
   const form = $("mqtt-form").elements;
-  const settings = { host: form.host.value.trim(), port: Number(form.port.value) || 1883, user: form.user.value, tls: form.tls.checked };
-  if (form.password.value) settings.password = form.password.value;
+  const settings = { host: form.host.value.trim(), port: Number(form.port.value), user: form.user.value, tls: form.tls.checked };
+  if (form.password.value || !settings.user) settings.password = form.password.value;
   await api("mqtt", settings);
   form.password.value = "";
   toast("Saved.");
