@@ -43,8 +43,9 @@ def _save_list(archive, view):
         raise OtaError("too_large", "the list of files has %d bytes" % member.size)
     if files.file_size(ota_boot.ota(LIST)) == member.size:
         return (yield from _same_list(archive, member, view))
-    if files.blocks(member.size) * files.block_size() > files.free_bytes():
-        raise OtaError("no_space", "no space for the list of files")
+    need, free = files.blocks(member.size) * files.block_size(), files.free_bytes()
+    if need > free:
+        raise OtaError("no_space", "the list of files needs %d bytes, %d are free" % (need, free))
     digest = hashlib.sha256()
     ota_boot.make_parents(ota_boot.ota(LIST))
     with open(ota_boot.ota(LIST), "wb") as f:

@@ -41,13 +41,10 @@ class Server:
         self._parts = {}
         self._used = self._busy = self._checked = time.ticks_ms()
         self._logged = self._notes = self._checks = 0
-        self._leaving = False
 
     def tick(self):
         """False when nobody has connected for so long that all of this can be forgotten."""
         now = time.ticks_ms()
-        if self._leaving:
-            return bool(self._connections)
         if self.web.listener:
             self._accept(now)
         if self.streams and SerialLog.count != self._logged:
@@ -63,12 +60,6 @@ class Server:
         """Tell the streams: of changed values, or (None) of new lines in the log."""
         for stream in self.streams:
             stream.wake(values)
-
-    def leave(self):
-        """End every connection; tick() says when that is done."""
-        self._leaving = True
-        for connection in self._connections:
-            connection.task.cancel()
 
     def close(self):
         for connection in list(self.connections):
