@@ -3,7 +3,7 @@
 Every wait is a yield, but for the name lookup: see iot_platform.dial. Failures are OtaErrors of kind transport.
 """
 
-from iot_platform.sockets import attempt, ticks_diff, ticks_ms
+from iot_platform.sockets import SOON, attempt, ticks_diff, ticks_ms
 
 from .errors import OtaError
 
@@ -108,7 +108,7 @@ class Connection:
             n = attempt(call, argument, self._phase, OtaError)
             if n is not None:
                 return n
-            yield
+            yield SOON
 
     def _check(self, since):
         now = ticks_ms()

@@ -3,6 +3,7 @@
 Everything streams through one buffer that the caller owns: a ``memoryview`` of a bytearray.
 """
 
+import errno
 import hashlib
 import os
 
@@ -10,6 +11,7 @@ import ota_boot
 
 BUFFER = 1024
 _FOLDER = 0x4000
+_NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _block = 0  # see block_size
 
 
@@ -25,33 +27,56 @@ def hexdigest(digest):
 
 def digest(path, view):
     """SHA-256 of a file as hexadecimal text. Generator."""
-    running = hashlib.sha256()
     with open(path, "rb") as f:
+        return (yield from _digest(f, view))
+
+
+def _digest(f, view):
+    running = hashlib.sha256()
+    n = f.readinto(view)
+    while n:
+        running.update(view if n == len(view) else view[:n])
+        yield
         n = f.readinto(view)
-        while n:
-            running.update(view if n == len(view) else view[:n])
-            yield
-            n = f.readinto(view)
     return hexdigest(running)
 
 
 def same(path, size, sha256, view):
-    """True when the file at `path` has exactly this size and digest. Generator."""
-    if file_size(path) != size:
-        return False
-    return (yield from digest(path, view)) == sha256
+    """True when the file at `path` has exactly this size and digest. Generator.
+
+    It is opened first and measured then: littlefs reads whole folders to find a path, hundreds of times from the flash.
+    """
+    try:
+        f = open(path, "rb")
+    except OSError as error:
+        if error.errno in _NONE or error.errno == errno.EISDIR:
+            return False
+        raise
+    with f:
+        if f.seek(0, 2) != size:
+            return False
+        f.seek(0)
+        return (yield from _digest(f, view)) == sha256
 
 
 def file_size(path):
     """Bytes of a file; None when there is none, or a folder."""
-    if not ota_boot.exists(path):
-        return None
-    status = os.stat(path)
-    return None if status[0] & _FOLDER else status[6]
+    status = _status(path)
+    return None if not status or status[0] & _FOLDER else status[6]
 
 
 def is_folder(path):
-    return ota_boot.exists(path) and bool(os.stat(path)[0] & _FOLDER)
+    status = _status(path)
+    return bool(status and status[0] & _FOLDER)
+
+
+def _status(path):
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
 
 
 def exact(path):
@@ -85,9 +110,8 @@ def remove_tree(path):
 
 def block_size():
     """Bytes of a block of the board's disk. Asked once: littlefs reads all of its folders to answer statvfs."""
-    global _block
     if not _block:
-        _block = os.statvfs(ota_boot.ROOT or "/")[0]
+        free_bytes()
     return _block
 
 
@@ -96,7 +120,9 @@ def free_bytes():
 
     littlefs counts what two files share twice: on a full one it says less than none.
     """
+    global _block
     status = os.statvfs(ota_boot.ROOT or "/")
+    _block = status[0]
     return max(status[0] * status[3], 0)
 
 

@@ -65,7 +65,6 @@ def _unpack(ota, part, make_stage):
 
 def _install(ota, unpack, quiet):
     ota.enter("installing")
-    ota.report_space()
     try:
         yield from clean_up(ota)
         ota.forget()

@@ -12,9 +12,9 @@ from . import files
 from .errors import OtaError, from_system
 
 _DAY = 86_400
-_BUDGET_MS = 6
+_BUDGET_MS = 10
 _SAMPLE = 32  # steps from one collection to the next
-_PLENTY = 48 * 1024  # bytes of free memory: more than any phase needs
+_PLENTY = 24 * 1024  # bytes of free memory: more than any phase needs
 _AT_START = ("trial", "clean_up")
 # What lives as long as the job. All other parts of the package work for one phase of it, and are forgotten then.
 _STAYS = (
@@ -53,13 +53,16 @@ class Job:
     def advance(self):
         """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
         began = time.ticks_ms()
-        while self._job and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
-            if self.step():
-                return
-        self.platform.in_a_hurry = self._job is not None
+        wait = None
+        while self._job and not wait and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
+            wait = self.step()
+        self.platform.in_a_hurry = wait is not True
 
     def step(self):
-        """Advance the job by one step, and end it where it ends. True when there is nothing to do before the next loop."""
+        """Advance the job by one step, and end it where it ends. Returns what there is to wait for.
+
+        None for nothing, sockets.SOON for the network, True for a while: there is nothing to do before the next loop.
+        """
         self._steps += 1
         if self._steps % _SAMPLE == 0:
             self._sample()
@@ -245,8 +248,10 @@ class Job:
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them. Where there
         is plenty they stay until the job ends: to import one again takes thousands of small reads of the flash.
         """
+        if gc.mem_free() > _PLENTY:
+            return
         gc.collect()
-        if self.platform.board.mem_free() > _PLENTY:
+        if gc.mem_free() > _PLENTY:
             return
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)

@@ -9,7 +9,7 @@ hides what is sent but proves nothing.
 import select
 import socket
 
-from .sockets import attempt, ticks_ms, tls
+from .sockets import SOON, attempt, ticks_ms, tls
 
 _MAX_ADDRESSES = 3
 _MAX_CA = 8192
@@ -50,7 +50,7 @@ def _reach(sock, address, check, error):
     since = ticks_ms()
     ready = poll.poll(0)
     while not ready:
-        yield
+        yield SOON
         check(since)
         ready = poll.poll(0)
     if ready[0][1] & (select.POLLERR | select.POLLHUP):

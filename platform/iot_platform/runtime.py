@@ -17,7 +17,7 @@ from .prefs import Prefs
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 _LOOP_MS = 10
-_HURRY_MS = 1
+_HURRY_MS = 1  # of sleep between two rounds
 _TELEMETRY_MS = 1_000
 _HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
 _MAX_FAILURES = 10
@@ -45,7 +45,7 @@ class Platform:
         self.modules = {}
         self.failed = {}
         self.max_gap_ms = 0
-        self.in_a_hurry = False  # set by a tick that has more to do and only stopped for the others
+        self.in_a_hurry = False  # set by a tick that has more to do, or waits for the network
         self._failures = {}
         self._restart = None
         self.profile = {}

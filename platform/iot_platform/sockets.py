@@ -22,6 +22,7 @@ except ImportError:
     except ImportError:
         tls = None
 
+SOON = 2  # what a generator yields that waits for a socket: true, so that a loop with other things to do goes on with them
 _AGAIN = (errno.EAGAIN, errno.EINPROGRESS)
 _WANT = (tls.SSLWantReadError, tls.SSLWantWriteError) if hasattr(tls, "SSLWantReadError") else ()  # CPython's EAGAIN
 _TEXT = {

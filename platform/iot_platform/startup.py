@@ -28,6 +28,7 @@ def start(platform):
         except Exception as error:
             platform.switch_off(name, "start", error)
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
+    gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
     if platform.profile.get("watchdog_s"):
         platform.board.start_watchdog(platform.profile["watchdog_s"] * 1000)
 
