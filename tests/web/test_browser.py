@@ -340,6 +340,26 @@ def test_a_long_download_shows_how_far_it_is_and_can_be_cancelled(browser: Brows
     expect(page.locator("#version")).to_have_text("1.0.0")
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"auto_install": False}, "It is installed when you press Update."),
+        ({"window": "02:00-02:01"}, "It installs itself in the window 02:00-02:01"),
+    ],
+    ids=["asked", "window"],
+)
+def test_what_a_ready_update_waits_for_is_shown(
+    browser: Browsers, web_world: WebWorld, setting: dict[str, object], sentence: str
+) -> None:
+    web_world.ota.update(setting)
+    web_world.start()
+    web_world.offer(web_world.release("1.1.0"))
+    visitor = visit(browser, web_world, "firmware")
+    visitor.page.click("#check")
+    visitor.see("#waits", sentence)
+    expect(visitor.page.locator("#update")).to_have_text("Update to 1.1.0")
+
+
 def test_a_failing_release_is_shown_as_rolled_back_with_its_reason(browser: Browsers, web_world: WebWorld) -> None:
     good = web_world.release("1.0.0", LAMP, modules=WITH_LAMP)
     bad = web_world.release("1.1.0", {"modules/lamp/__init__.py": b"raise ValueError('no <b>bulb</b>')\n"}, modules=WITH_LAMP)

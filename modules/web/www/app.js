@@ -569,6 +569,10 @@ function showFirmware() {
     setText($("new-size"), values["ota/total"] ? bytes(values["ota/total"]) : "");
     setText($("notes"), ota.notes || "");
     $("notes").hidden = !ota.notes;
+    const wait = values["ota/waiting"] || "";
+    const asked = wait.startsWith("asked");
+    setText($("waits"), asked ? "It is installed when you press Update." : `It installs itself in the ${wait} (UTC).`);
+    $("waits").hidden = !wait;
   }
   setText($("update"), offered ? `Update to ${offered}` : "Update");
   for (const id of ["update", "check"]) $(id).hidden = Boolean(now);
