@@ -25,6 +25,8 @@ _STAYS = (
 class Job:
     """What jobs.py and the parts below it call `ota`."""
 
+    frugal = False  # True when no part may stay longer than its phase, however much memory there is
+
     def __init__(self, module, name, force):
         from . import jobs
 
@@ -119,7 +121,7 @@ class Job:
 
     def _again(self):
         """From the beginning, after other modules have given back what they can do without meanwhile."""
-        self._relaxed = True
+        self._relaxed = self.frugal = True
         self.log("short of memory: the other modules give back what they can, and once more")
         self.drop("obtain", "reading", "install")
         self.forget()
@@ -248,11 +250,12 @@ class Job:
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them. Where there
         is plenty they stay until the job ends: to import one again takes thousands of small reads of the flash.
         """
-        if gc.mem_free() > _PLENTY:
-            return
-        gc.collect()
-        if gc.mem_free() > _PLENTY:
-            return
+        if not self.frugal:
+            if gc.mem_free() > _PLENTY:
+                return
+            gc.collect()
+            if gc.mem_free() > _PLENTY:
+                return
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)

@@ -22,6 +22,7 @@ def download(ota, offer):
     """
     part = {"legacy": True, "version": offer.version, "size": offer.size, "sha256": offer.sha256}
     ota.discard()
+    ota.frugal = True  # others' gzip may need a window of 32 KB, in one piece
     ota.store.set("part", part)
     try:
         yield from _receive(ota, offer)
@@ -41,6 +42,8 @@ def unpack(ota, part, target):
 
     :param target: stage.Stage.
     """
+    ota.frugal = True
+    ota.forget()
     try:
         header, places = yield from _scan(ota, part)
         ota.forget()
