@@ -71,8 +71,9 @@ def unpack(ota, stream, notes, header, places, target):
     """Stage the archive, with what read() and write_list() have found out. Generator."""
     from .members import read_file
 
-    digest = yield from _list_digest(ota.view)
-    yield from target.begin(header, digest, None)
+    with open(ota_boot.ota(LIST), "rb") as f:
+        digest = yield from files.hashed(f, ota.view)
+    yield from target.begin(header, digest.digest(), None)
     with open(notes, "rb") as found:
         archive = tar.open_tar(stream)
         for place in places:
@@ -127,17 +128,6 @@ def _write_list(notes, header, order, offsets):
                 source.seek(offsets[i])
                 out.write(source.readline())
                 yield
-
-
-def _list_digest(view):
-    running = hashlib.sha256()
-    with open(ota_boot.ota(LIST), "rb") as f:
-        n = f.readinto(view)
-        while n:
-            running.update(view[:n])
-            yield
-            n = f.readinto(view)
-    return running.digest()
 
 
 def _deletes():

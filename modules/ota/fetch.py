@@ -66,7 +66,8 @@ def _transfer(ota, offer, path, view, held):
     running = hashlib.sha256()
     resumed = held
     if held:
-        yield from _hash_held(path, running, view)
+        with open(path, "rb") as f:
+            running = yield from files.hashed(f, view)
     if held < offer.size:
         held, running = yield from _receive(ota, offer, path, view, held, running)
     if held != offer.size:
@@ -76,15 +77,6 @@ def _transfer(ota, offer, path, view, held):
             ota.discard()
             raise OtaError("bad_response", "the rest does not fit to what had arrived before: starting anew")
         raise OtaError("bad_digest", "the download is not the file that was announced")
-
-
-def _hash_held(path, running, view):
-    with open(path, "rb") as f:
-        n = f.readinto(view)
-        while n:
-            running.update(view[:n])
-            yield
-            n = f.readinto(view)
 
 
 def _receive(ota, offer, path, view, held, running):

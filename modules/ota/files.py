@@ -28,17 +28,18 @@ def hexdigest(digest):
 def digest(path, view):
     """SHA-256 of a file as hexadecimal text. Generator."""
     with open(path, "rb") as f:
-        return (yield from _digest(f, view))
+        return hexdigest((yield from hashed(f, view)))
 
 
-def _digest(f, view):
+def hashed(f, view):
+    """A sha256 object that has seen an open file from here to its end. Generator."""
     running = hashlib.sha256()
     n = f.readinto(view)
     while n:
         running.update(view if n == len(view) else view[:n])
         yield
         n = f.readinto(view)
-    return hexdigest(running)
+    return running
 
 
 def same(path, size, sha256, view):
@@ -56,7 +57,7 @@ def same(path, size, sha256, view):
         if f.seek(0, 2) != size:
             return False
         f.seek(0)
-        return (yield from _digest(f, view)) == sha256
+        return hexdigest((yield from hashed(f, view))) == sha256
 
 
 def file_size(path):

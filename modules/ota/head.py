@@ -64,14 +64,8 @@ def _same_list(archive, member, view):
 
 
 def _digest(view):
-    running = hashlib.sha256()
     with open(ota_boot.ota(LIST), "rb") as f:
-        n = f.readinto(view)
-        while n:
-            running.update(view[:n])
-            yield
-            n = f.readinto(view)
-    return running.digest()
+        return (yield from files.hashed(f, view)).digest()
 
 
 def _signature(archive, member):
