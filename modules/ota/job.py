@@ -121,18 +121,14 @@ class Job:
 
     def _again(self):
         """From the beginning, after other modules have given back what they can do without meanwhile."""
+        from . import jobs
+
+        self._job = jobs.again(self, self.name, self._force)  # first of all: whatever fails below, the job ends
         self._relaxed = self.frugal = True
         self.log("short of memory: the other modules give back what they can, and once more")
         self.drop("obtain", "reading", "install")
         self.forget()
         self.platform.relax()
-        self._job = self._once_more()
-
-    def _once_more(self):
-        yield True  # first the tasks end that other modules have given up: until then they hold their memory
-        from . import jobs
-
-        return (yield from jobs.again(self, self.name, self._force))
 
     # -- what the board knows
 
@@ -240,9 +236,10 @@ class Job:
             yield from files.remove_tree(ota_boot.ota("previous"))
 
     def drop(self, *names):
-        """Give back the memory of some parts within a phase."""
-        parts.drop("modules.ota", names)
-        parts.drop("iot_platform", names)
+        """Give back the memory of some parts within a phase, as forget() does between two."""
+        if not self._has_plenty():
+            parts.drop("modules.ota", names)
+            parts.drop("iot_platform", names)
 
     def forget(self):
         """Give back the memory of the parts that worked for the last phase; they are imported again when needed.
@@ -250,17 +247,20 @@ class Job:
         Jobs call it between their phases, so that a board needs memory for the largest phase, not for all of them. Where there
         is plenty they stay until the job ends: to import one again takes thousands of small reads of the flash.
         """
-        if not self.frugal:
-            if gc.mem_free() > _PLENTY:
-                return
-            gc.collect()
-            if gc.mem_free() > _PLENTY:
-                return
+        if self._has_plenty():
+            return
         sys.modules.pop("tarfile", None)
         parts.forget("iot_platform", parts.PLATFORM)
         parts.forget("modules.ota", _STAYS)
         if self.room:
             self.room.keep()
+
+    def _has_plenty(self):
+        if self.frugal:
+            return False
+        if gc.mem_free() <= _PLENTY:
+            gc.collect()
+        return gc.mem_free() > _PLENTY
 
 
 def report_space(platform):

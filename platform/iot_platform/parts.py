@@ -18,11 +18,5 @@ def drop(package, names):
 
 def forget(package, stays):
     """Forget the imported parts of `package` but for those named in `stays`: what nobody holds any more is free memory again."""
-    module = sys.modules.get(package)
-    for name in list(sys.modules):
-        part = name[len(package) + 1 :] if name.startswith(package + ".") else ""
-        if part and part not in stays:
-            del sys.modules[name]
-            if hasattr(module, part):
-                delattr(module, part)
-    gc.collect()
+    found = [name[len(package) + 1 :] for name in sys.modules if name.startswith(package + ".")]
+    drop(package, [part for part in found if part not in stays])
