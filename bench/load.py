@@ -136,14 +136,16 @@ class Client:
     def _read_events(self, answer: http.client.HTTPResponse, ended: threading.Event) -> None:
         self._tally.stream(1)
         try:
-            while not ended.is_set() and (line := answer.readline()):
-                self._tally.events += line.startswith(b"event:")
-                if found := re.search(rb'"freeram": ?(\d+)', line):
-                    self._tally.freeram.append(int(found[1]))
-        except (OSError, http.client.HTTPException):
-            pass  # the board restarts: the page connects again
+            with contextlib.suppress(OSError, http.client.HTTPException):  # the board restarts: the page connects again
+                self._follow_lines(answer, ended)
         finally:
             self._tally.stream(-1)
+
+    def _follow_lines(self, answer: http.client.HTTPResponse, ended: threading.Event) -> None:
+        while not ended.is_set() and (line := answer.readline()):
+            self._tally.events += line.startswith(b"event:")
+            if found := re.search(rb'"freeram": ?(\d+)', line):
+                self._tally.freeram.append(int(found[1]))
 
     def _connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)

@@ -21,9 +21,16 @@ def install_ready(ota, force=False, quiet=False):
         yield from _install(ota, lambda stage: source(ota, rules, stage), quiet)
 
 
+def install_kept(ota, quiet):
+    """The same for what was downloaded some time ago."""
+    ota.report_space()
+    yield from install_ready(ota, quiet=quiet)
+
+
 def install_file(ota, force=False):
     """Verify, stage and commit a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
     ota.enter("installing")
+    ota.report_space()
     rules = ota.rules(force, None)
     yield from _verify(ota, rules)
     ota.drop("obtain")

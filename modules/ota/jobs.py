@@ -24,7 +24,7 @@ def start(ota, name, flag):
     if name == "install":
         return _installer().install_file(ota, flag)
     if name == "stage":
-        return _installer().install_ready(ota, quiet=flag)
+        return _installer().install_kept(ota, flag)
     if name == "rollback":
         return _installer().roll_back(ota)
     if name == "upload":
