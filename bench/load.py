@@ -35,6 +35,7 @@ _POLLS = 20  # until a page tries again to get a stream
 _TIMEOUT_S = 15.0
 _PATHS = ("/", "/api/status", "/api/values", "/api/panels", "/api/session", "/api/log?after=-1", "/api/wifi", "/api/nothing")
 _FINE = (200, 404)
+_LAG_S = 0.5  # a console's line comes through a pipe and a thread: clients may see their connection end before it is noted
 _AWAY, _BACK = r"I restarting: ", r"web: listening on port"
 
 
@@ -343,7 +344,7 @@ def _figures(tally: Tally, lab: Lab, plan: Plan, since: int, span: tuple[float, 
         events=tally.events,
         lowest=min(lowest + tally.freeram, default=None),
         gaps=gaps_of(story_lines),
-        away_s=away[1] - away[0] if away else 0,
+        away_s=away[1] - away[0] - _LAG_S if away else 0,
         failures=dict(failures),
         confirmed=confirmed,
         chromium=shown,
@@ -352,9 +353,9 @@ def _figures(tally: Tally, lab: Lab, plan: Plan, since: int, span: tuple[float, 
 
 
 def _away(lab: Lab, since: int) -> tuple[float, float] | None:
-    """From the moment when the board said that it restarts until it listened again."""
+    """From the moment when the board said that it restarts, or a little before, until it listened again."""
     try:
         n, gone, _found = lab.board.when(_AWAY, 0.1, since)
-        return gone, lab.board.when(_BACK, 0.1, n)[1]
+        return gone - _LAG_S, lab.board.when(_BACK, 0.1, n)[1]
     except BoardError:
         return None
