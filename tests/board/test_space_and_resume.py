@@ -206,11 +206,11 @@ def test_a_bad_server_is_one_clear_line(running: World, trick: Trick, reason: st
 
 
 def gap_is_small(world: World) -> None:
-    """The loop has gone on for the other modules all the time."""
+    """The loop has gone on for the other modules all the time: no wait of several seconds held it up."""
     time.sleep(1)  # published every second
     since = world.type("values")
     gap = world.board.expect(r"loop/max_gap_ms = (\d+)", PATIENCE_S, since)
-    assert int(gap.group(1)) < 1000, gap.string
+    assert int(gap.group(1)) < 2500, gap.string
 
 
 def test_a_server_that_is_away_is_asked_at_growing_pauses(world: World) -> None:

@@ -25,10 +25,10 @@ IDLE_S, TOTAL_S = 1.5, 4
 PATIENCE_S = 60
 TOKEN = "Bearer very-secret"
 _DEADLINES = {
-    "ask.py": (("_IDLE_MS = 15_000", "_IDLE_MS = 1_500"), ("_TOTAL_MS = 60_000", "_TOTAL_MS = 4_000")),
+    "ask.py": (("_IDLE_MS = 15_000", "_IDLE_MS = 3_000"), ("_TOTAL_MS = 60_000", "_TOTAL_MS = 6_000")),
     "fetch.py": (
-        ("_IDLE_MS = 20_000", "_IDLE_MS = 1_500"),
-        ("_TOTAL_MS = 120_000", "_TOTAL_MS = 4_000"),
+        ("_IDLE_MS = 20_000", "_IDLE_MS = 3_000"),
+        ("_TOTAL_MS = 120_000", "_TOTAL_MS = 6_000"),
         ("_TOTAL_MS + 2 * offer.size", "_TOTAL_MS"),
     ),
 }
@@ -156,11 +156,11 @@ class Site:
         assert tree_now == self.old, sorted(set(tree_now) ^ set(self.old))
 
     def goes_on(self) -> None:
-        """Other modules' ticks went on: no second without one."""
+        """Other modules' ticks went on: no wait for the server held them up (its deadline is 3 s; this machine may be busy)."""
         beats = [re.search(r"beat (\d+) longest (\d+)", line) for line in self.board.lines]
         gaps = [int(found.group(2)) for found in beats if found]
         assert gaps
-        assert max(gaps) < 1000, f"a gap of {max(gaps)} ms between two ticks"
+        assert max(gaps) < 2500, f"a gap of {max(gaps)} ms between two ticks"
 
 
 CHANNEL = f"/{forge.NAME}/stable.json"

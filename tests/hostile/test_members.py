@@ -210,9 +210,9 @@ def test_a_bomb_takes_no_memory_and_leaves_nothing(what: str, tmp_path: Path) ->
     )
     assert len(data) < 40_000
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     reason = refusal(data, tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert reason in ("too_large", "bad_signature", "bad_size", "bad_bundle")

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 from bench import load
 from tests import figures
 
-MOST_GAP_MS = 1_000  # other processes share the core: alone, `python -m bench load` measures
+MOST_GAP_MS = 2_500  # other processes share the cores: alone, `python -m bench load` measures
 CLOSED = {"RemoteDisconnected", "ConnectionResetError", "IncompleteRead"}
 
 
