@@ -5,8 +5,8 @@ the next one costs 9 KB of heap in one piece. Names that a file keeps to itself,
 those of another file: each file's become ``_0``, ``_1``, ... Lines stay, so tracebacks name the same file and line as before.
 
 Renamed are, in a file, its own private top-level names, its classes' private attributes and methods, and the parameters that can
-only be given by position; nothing that stands in a string, or that another file looks up. A class that inherits from another
-file's class keeps its attributes, and so does that file.
+only be given by position; in a library also what nobody else has a word for. Nothing is that stands in a string, or that another
+file looks up. What stands behind a dot is counted by itself, by files whose classes inherit from each other together.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from __future__ import annotations
 import ast
 import builtins
 import io
+import re
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from string import ascii_lowercase
 
+_FACES = ("__init__.py", "module.py")  # of a module: what other modules may call
 _SHORT = 2  # letters: nothing is gained with these
 _EVERYWHERE = frozenset(("self", "cls", *dir(builtins)))
 
@@ -25,17 +28,65 @@ _EVERYWHERE = frozenset(("self", "cls", *dir(builtins)))
 def shorten(sources: Mapping[str, str]) -> dict[str, str]:
     """The same sources by path, each with its own private names shortened."""
     trees = {path: _parsed(source) for path, source in sources.items()}
-    taken = {name for tree in trees.values() for name in _strings_and_imports(tree)}
+    own = {path: _at_home(path, trees) for path in trees}
     attributes = {path: dict.fromkeys(_attributes(tree)) for path, tree in trees.items()}
-    taken |= {name for names in attributes.values() for name in names if not _is_private(name)} | _shared(trees)
-    kin = _kin(trees)
+    families = _families(trees, attributes, own)
+    taken = {name for tree in trees.values() for name in (*_strings_and_imports(tree), *_by_keyword(tree))}
+    taken |= _shared([[trees[path] for path in family] for family in families])
+    taken |= {name for path, names in attributes.items() for name in names if not _is_private(name) and name not in own[path]}
     shortened = {}
-    for path, source in sources.items():
-        own = [*_defined(trees[path]), *filter(_is_private, attributes[path]), *_parameters(trees[path])]
-        keeps = taken.union(attributes[path]) if path in kin else taken
-        names = [name for name in dict.fromkeys(own) if name not in keeps]
-        shortened[path] = _renamed(source, {name: f"_{number}" for number, name in enumerate(names)})
+    for family in families:
+        inner = [name for path in family for name in attributes[path] if _is_private(name) or name in own[path]]
+        unclear = taken.union(*(_read_in_class(trees[path]) for path in family))
+        seen = {token for path in family for token in _tokens(sources[path])}.union(*attributes.values())
+        looked_up = _shorter((name for name in inner if name not in unclear), seen)
+        for path in family:
+            fixed = {name: at for name, at in _numbers(trees[path], own[path]).items() if name not in taken}
+            outer = [*_defined(trees[path], own[path]), *_parameters(trees[path])]
+            plain = _shorter((name for name in outer if name not in taken and name not in fixed), _tokens(sources[path]))
+            plain |= {name: f"_n{number}" for number, name in enumerate(fixed)}
+            shortened[path] = _renamed(_fixed(sources[path], fixed), trees[path], plain, looked_up)
     return shortened
+
+
+def _shorter(names: Iterable[str], seen: Container[str]) -> dict[str, str]:
+    """A new name for each: a letter that is not `seen` in the source, for many of them have a name anyway; then numbers."""
+    new = (name for name in (*ascii_lowercase, *(f"_{number}" for number in range(1000))) if name not in seen)
+    return {name: next(new) for name in dict.fromkeys(names)}
+
+
+def _tokens(source: str) -> set[str]:
+    return set(re.findall(r"\w+", source))
+
+
+def _numbers(tree: ast.Module, own: frozenset[str]) -> dict[str, ast.expr]:
+    """The private top-level names that are given a number once and for all, and that expression."""
+    given = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(target := node.targets[0], ast.Name):
+            if (_is_private(target.id) or target.id in own) and given[target.id] == 1 and _is_number(node.value):
+                found[target.id] = node.value
+    return found
+
+
+def _is_number(node: ast.expr) -> bool:
+    """True for whole numbers, and what is computed from nothing else."""
+    if isinstance(node, ast.BinOp):
+        return _is_number(node.left) and _is_number(node.right) and not isinstance(node.op, ast.Div | ast.Pow)
+    if isinstance(node, ast.UnaryOp):
+        return _is_number(node.operand) and not isinstance(node.op, ast.Not)
+    return isinstance(node, ast.Constant) and type(node.value) is int
+
+
+def _fixed(source: str, numbers: Mapping[str, ast.expr]) -> str:
+    """The source with const() around these: the compiler then knows them, and a board no such name at all."""
+    lines = source.encode().splitlines(keepends=True)
+    for name, node in numbers.items():
+        assert node.end_lineno == node.lineno, f"{name} is a number on several lines"
+        line, end = lines[node.lineno - 1], node.end_col_offset or 0
+        lines[node.lineno - 1] = line[: node.col_offset] + b"const(" + line[node.col_offset : end] + b")" + line[end:]
+    return b"".join(lines).decode()
 
 
 def _parsed(source: str) -> ast.Module:
@@ -50,15 +101,38 @@ def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def _defined(tree: ast.Module) -> list[str]:
+def _defined(tree: ast.Module, own: frozenset[str]) -> list[str]:
     """The private names that a file defines at its top level, in their order."""
+    return [name for name in _top(tree) if _is_private(name) or name in own]
+
+
+def _top(tree: ast.Module) -> dict[str, None]:
     names: dict[str, None] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names[node.name] = None
         elif isinstance(node, ast.Assign) and not _is_const(node.value):  # a const() has no name on a board
             names.update((target.id, None) for target in node.targets if isinstance(target, ast.Name))
-    return [name for name in names if _is_private(name)]
+    return names
+
+
+def _at_home(path: str, trees: Mapping[str, ast.Module]) -> frozenset[str]:
+    """What a library or a part of a module defines and nobody else has a word for: as private as if it began with a line."""
+    if not path.startswith("lib/") and not (path.startswith("modules/") and path.rpartition("/")[2] not in _FACES):
+        return frozenset()
+    elsewhere = {word for other, tree in trees.items() if other != path for word in _words(tree)}
+    mine = {*_top(trees[path]), *_kept_in_self(trees[path])}
+    strings = set(_strings_and_imports(trees[path]))
+    return frozenset(name for name in mine - elsewhere - strings - _EVERYWHERE if not name.startswith("__"))
+
+
+def _words(tree: ast.Module) -> Iterator[str]:
+    """Every name in a file, and every string."""
+    yield from _strings_and_imports(tree)
+    for node in ast.walk(tree):
+        for field in ("id", "attr", "arg", "name"):
+            if isinstance(word := getattr(node, field, None), str):
+                yield word
 
 
 def _is_const(value: ast.expr) -> bool:
@@ -86,6 +160,21 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
             yield from (target.id for target in inner.targets if isinstance(target, ast.Name))
 
 
+def _by_keyword(tree: ast.Module) -> Iterator[str]:
+    """The parameters that somebody names, or may name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.arguments):
+            yield from _optional(node)
+
+
+def _read_in_class(tree: ast.Module) -> set[str]:
+    """A class's names that are also read without an object, as only the class's own body can: they stay."""
+    members = {name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for name in _members(node)}
+    return members & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
 def _optional(arguments: ast.arguments) -> list[str]:
     """The parameters that a caller is likely to name: those with a default."""
     positional = [*arguments.posonlyargs, *arguments.args]
@@ -104,16 +193,16 @@ def _names(nodes: list[ast.expr]) -> Iterator[ast.Name]:
     return (name for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name))
 
 
-def _shared(trees: Mapping[str, ast.Module]) -> set[str]:
-    """Private names that a file looks up in what is not its own: it defines no such name, or another file does as well."""
-    owned = {path: {*_defined(tree), *_kept_in_self(tree)} for path, tree in trees.items()}
-    owners = Counter(name for names in owned.values() for name in names)
+def _shared(families: list[list[ast.Module]]) -> set[str]:
+    """Private names that are looked up in what is not one's own: the family defines no such name, or another one does as well."""
+    owned = [{name for tree in family for name in (*_top(tree), *_kept_in_self(tree))} for family in families]
+    owners = Counter(name for names in owned for name in names)
     shared = set()
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for names, family in zip(owned, families, strict=True):
+        for node in (node for tree in family for node in ast.walk(tree)):
             if isinstance(node, ast.Attribute) and _is_private(node.attr):
-                others = owners[node.attr] - (node.attr in owned[path])
-                if node.attr not in owned[path] or (others and not _is_self(node.value)):
+                others = owners[node.attr] - (node.attr in names)
+                if node.attr not in names or (others and not _is_self(node.value)):
                     shared.add(node.attr)
     return shared
 
@@ -143,22 +232,24 @@ def _strings_and_imports(tree: ast.Module) -> Iterator[str]:
             yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
-def _kin(trees: Mapping[str, ast.Module]) -> set[str]:
-    """The files with a class that inherits from another file's class, and those others, if they have private attributes."""
-    families: list[set[str]] = []
-    lenders: set[str] = set()
+def _families(
+    trees: Mapping[str, ast.Module], attributes: Mapping[str, Iterable[str]], own: Mapping[str, frozenset[str]]
+) -> list[list[str]]:
+    """All files: those with a class that inherits from another file's class, together with those others; the rest, each alone."""
+    families = [{path} for path in trees]
     for path, tree in trees.items():
         homes = dict(_imported(tree, path))
-        found = {other for base in _bases(tree) for other in trees if _is_home(other, base, homes)}
-        lenders |= found
-        if found:
-            family = found | {path}
-            for known in [known for known in families if known & family]:  # a base of a base is kin, too
-                families.remove(known)
-                family |= known
-            families.append(family)
-    private = {path for path in lenders if any(_is_private(name) for name in _attributes(trees[path]))}
-    return {path for family in families if family & private for path in family}
+        for other in {other for base in _bases(tree) for other in trees if _is_home(other, base, homes)}:
+            if any(_is_private(name) or name in own[other] for name in attributes[other]) or _lends(other, trees):
+                joined = [known for known in families if path in known or other in known]
+                families = [known for known in families if known not in joined] + [set().union(*joined)]
+    return [sorted(family) for family in families]
+
+
+def _lends(path: str, trees: Mapping[str, ast.Module]) -> bool:
+    """True for a file whose own classes inherit from another file's: a base of a base is kin, too."""
+    homes = dict(_imported(trees[path], path))
+    return any(_is_home(other, base, homes) for base in _bases(trees[path]) for other in trees)
 
 
 def _bases(tree: ast.Module) -> list[ast.expr]:
@@ -189,10 +280,31 @@ def _imported(tree: ast.Module, path: str) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, alias.name.replace(".", "/")
 
 
-def _renamed(source: str, names: Mapping[str, str]) -> str:
+def _renamed(source: str, tree: ast.Module, plain: Mapping[str, str], looked_up: Mapping[str, str]) -> str:
+    """The source with its names renamed: `looked_up` those behind a dot or defined in a class, `plain` all others."""
     lines = source.splitlines(keepends=True)
-    for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    members = places(tree, tokens)
+    for before, token in reversed(list(zip([None, *tokens], tokens, strict=False))):
+        behind_dot = before is not None and before.string == "."
+        names = looked_up if behind_dot or token.start in members else plain
         if token.type == tokenize.NAME and token.string in names:
             row, begin, end = token.start[0] - 1, token.start[1], token.end[1]
             lines[row] = lines[row][:begin] + names[token.string] + lines[row][end:]
     return "".join(lines)
+
+
+def places(tree: ast.Module, tokens: list[tokenize.TokenInfo]) -> set[tuple[int, int]]:
+    """Where a class defines a name: row and column."""
+    found: set[tuple[int, int]] = set()
+    heads: set[tuple[int, int]] = set()
+    for node in ast.walk(tree):
+        for inner in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                heads.add((inner.lineno, inner.col_offset))
+            elif isinstance(inner, ast.Assign):
+                found.update((target.lineno, target.col_offset) for target in inner.targets)
+    for at, token in enumerate(tokens):
+        if token.start in heads and token.string in ("def", "async"):
+            found.add(tokens[at + 1 + (token.string == "async")].start)
+    return found

@@ -11,21 +11,50 @@ from collections.abc import Iterable, Iterator
 from iotctl.errors import IotctlError
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
+_INDENT = b"    "
 
 
 def leave_out(source: bytes, names: Iterable[str], path: str) -> bytes:
     """The source without the functions, classes and assignments `names`, such as ``urlencode`` or ``Request.form``.
 
+    Where a library tries to import something, ``try:inspect`` leaves out the attempt, which would fail on a board, and
+    ``except:sys`` what to do instead, which no board needs. ``import:re`` leaves out an import.
+
     IotctlError when one of them is not there: the library has changed, and the list must be looked at again.
     """
-    found = dict(_definitions(ast.parse(source).body, ""))
+    body = ast.parse(source).body
+    found = {name: (lines, range(0)) for name, lines in _definitions(body, "")} | dict(_imports(body))
     lines = source.splitlines(keepends=True)
     for name in names:
         if name not in found:
             raise IotctlError(f"{path} has no {name} that could be left out")
-        for number in found[name]:
+        gone, moved = found[name]
+        for number in gone:
             lines[number - 1] = b"\n"
+        for number in moved:
+            lines[number - 1] = lines[number - 1].removeprefix(_INDENT)
     return b"".join(lines)
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[tuple[str, tuple[Iterable[int], range]]]:
+    """What can be left out of a file's imports: the name for it, its lines, and the lines that are indented less then."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield "import:" + _module(node), (_lines(node), range(0))
+        elif isinstance(node, ast.Try) and isinstance(node.body[0], ast.Import | ast.ImportFrom):
+            handler, name = node.handlers[0], _module(node.body[0])
+            attempt = range(node.body[0].lineno, handler.lineno)
+            instead = range(handler.lineno + 1, (node.end_lineno or 0) + 1)
+            yield "try:" + name, ([node.lineno, *attempt, handler.lineno], instead)
+            yield "except:" + name, ([node.lineno, handler.lineno, *instead], attempt)
+
+
+def _module(node: ast.Import | ast.ImportFrom) -> str:
+    return node.names[0].name if isinstance(node, ast.Import) else node.module or "."
+
+
+def _lines(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or 0) + 1)
 
 
 def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, list[int]]]:

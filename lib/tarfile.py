@@ -23,27 +23,21 @@ except ImportError:
 
 REGTYPE = "file"
 DIRTYPE = "dir"
-LNKTYPE = "link"
-SYMTYPE = "symlink"
-CHRTYPE = "char"
-BLKTYPE = "block"
-FIFOTYPE = "fifo"
-EXTENSION = "extension"  # pax and GNU headers, which say something about the member behind them
-UNKNOWN = "unknown"
-
+_EXTENSION = "an extension"  # pax and GNU headers, which say something about the member behind them
+# By the code of the type's letter. Long words and numbers: a board keeps every short word for ever.
 _TYPES = {
-    "\0": REGTYPE,
-    "0": REGTYPE,
-    "1": LNKTYPE,
-    "2": SYMTYPE,
-    "3": CHRTYPE,
-    "4": BLKTYPE,
-    "5": DIRTYPE,
-    "6": FIFOTYPE,
-    "g": EXTENSION,
-    "x": EXTENSION,
-    "K": EXTENSION,
-    "L": EXTENSION,
+    0: REGTYPE,
+    48: REGTYPE,
+    49: "a hard link",
+    50: "a symbolic link",
+    51: "a character device",
+    52: "a block device",
+    53: DIRTYPE,
+    54: "a named pipe",
+    75: _EXTENSION,
+    76: _EXTENSION,
+    103: _EXTENSION,
+    120: _EXTENSION,
 }
 _BLOCK = const(512)
 _MAX_SIZE = const(1 << 30)
@@ -56,7 +50,7 @@ class TarError(ValueError):
 
 
 class TarInfo:
-    """A member: ``name``, ``size`` in bytes, ``type`` (one of the constants above), ``mode`` (permission bits)."""
+    """A member: ``name``, ``size`` in bytes, ``type`` (REGTYPE, DIRTYPE, or words for a person), ``mode`` (permission bits)."""
 
     def __init__(self, name="", size=0, type=REGTYPE, mode=0o644):
         self.name = name
@@ -207,10 +201,10 @@ def _parse(block):
     name = _text(block, 0, 100)
     if magic[5] == 0 and block[345]:
         name = _text(block, 345, 155) + "/" + name
-    kind = _TYPES.get(chr(block[156]), UNKNOWN)
+    kind = _TYPES.get(block[156], "of an unknown type")
     if kind == REGTYPE and name.endswith("/"):  # how folders were written before there was a type for them
         kind = DIRTYPE
-    if size > _MAX_SIZE or (size and kind not in (REGTYPE, EXTENSION)):
+    if size > _MAX_SIZE or (size and kind not in (REGTYPE, _EXTENSION)):
         raise TarError("%s has an impossible size" % name)
     return TarInfo(name, size, kind, _number(block, 100, 8) & 0o7777)
 

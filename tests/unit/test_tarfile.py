@@ -87,9 +87,10 @@ def test_gnu_archives_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("flag", "kind"),
-    [(b"0", "file"), (b"\0", "file"), (b"1", "link"), (b"2", "symlink"), (b"3", "char"), (b"4", "block"), (b"5", "dir"),
-     (b"6", "fifo"), (b"x", "extension"), (b"g", "extension"), (b"L", "extension"), (b"K", "extension"), (b"7", "unknown"),
-     (b"S", "unknown"), (b"\xff", "unknown")],
+    [(b"0", "file"), (b"\0", "file"), (b"1", "a hard link"), (b"2", "a symbolic link"), (b"3", "a character device"),
+     (b"4", "a block device"), (b"5", "dir"), (b"6", "a named pipe"), (b"x", "an extension"), (b"g", "an extension"),
+     (b"L", "an extension"), (b"K", "an extension"), (b"7", "of an unknown type"), (b"S", "of an unknown type"),
+     (b"\xff", "of an unknown type")],
 )  # fmt: skip
 def test_each_type_is_surfaced(flag: bytes, kind: str) -> None:
     assert [m[1] for m in read(patched(156, flag, archive([("file", b"")])))] == [kind]
