@@ -33,6 +33,31 @@ def compile_source(source: bytes, board_path: str) -> bytes:
     return compiled
 
 
+def names(compiled: bytes) -> list[bytes]:
+    """What a board interns when it loads a .mpy of version 6, but for the few names that every firmware has."""
+    at = 4
+
+    def number() -> int:
+        nonlocal at
+        value = 0
+        while True:
+            byte = compiled[at]
+            at += 1
+            value = value << 7 | byte & 127
+            if byte < 128:
+                return value
+
+    count = number()
+    number()  # how many constants there are
+    found = []
+    for _ in range(count):
+        size = number()
+        if not size & 1:  # else the number of a name that is in every firmware
+            found.append(compiled[at : at + size // 2])
+            at += size // 2 + 1
+    return found
+
+
 def _name(board_path: str) -> str:
     return ("/" if board_path.startswith("lib/") else "") + board_path.removesuffix(".py") + ".mpy"
 

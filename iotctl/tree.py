@@ -2,6 +2,7 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
+    iot_platform/names.txt          the names in what is compiled, see platform/iot_platform/names.py
     modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
 
@@ -21,7 +22,17 @@ from modules.ota import versions
 
 Files = dict[str, bytes]
 STARTERS = ("boot.py", "ota_boot.py", "main.py")
+NAMES = "iot_platform/names.txt"
 REQUIRES = "requires.txt"
+# What most boards never import: names that only these have would only take up room. They are interned when they are needed.
+_SELDOM = (
+    *(
+        f"modules/ota/{name}.mpy"
+        for name in "care delete direct draft latest legacy packages previous stream through_requests ways".split()
+    ),
+    *(f"modules/web/{name}.mpy" for name in ("settings", "setup", "upload")),
+    "lib/requests/__init__.mpy",
+)
 _SKIPPED = ("__pycache__", "tests")
 
 
@@ -54,6 +65,8 @@ def collect(
             files[path] = data
     for path, text in names.shorten(code).items():
         files[path[:-3] + ".mpy"] = mpy.compile_source(text.encode(), path)
+    if not py:
+        files[NAMES] = _names(files)
     files["profile.json"] = profile.raw
     files["version"] = version.encode() + b"\n"
     return files
@@ -78,6 +91,18 @@ def write(files: Files, folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
+
+
+def _names(files: Files) -> bytes:
+    """The names of what is compiled and the names by which it is imported, one a line, each once."""
+    compiled = [path for path in sorted(files) if path.endswith(".mpy") and path not in _SELDOM]
+    found = dict.fromkeys(name for path in compiled for name in (_module(path), *mpy.names(files[path])))
+    found = {name: None for name in found if b"\n" not in name and name.isascii()}
+    return b"".join(name + b"\n" for name in found)
+
+
+def _module(path: str) -> bytes:
+    return path.removeprefix("lib/").removesuffix(".mpy").removesuffix("/__init__").replace("/", ".").encode()
 
 
 def _below(folder: Path, board: str) -> dict[str, Path]:

@@ -60,6 +60,9 @@ try:
     import gc
 
     gc.threshold(2_048)  # collect early while everything is loaded: what stays then lies close together (measured: see runtime)
+    from iot_platform import names
+
+    names.learn()
     from iot_platform.runtime import run
 
     run()

@@ -18,9 +18,9 @@ from modules.ota.errors import OtaError
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 TREE = [
-    "boot.py", "iot_platform/__init__.mpy", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy", "lib/tarfile.mpy", "main.py",
-    "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz", "modules/ota/__init__.mpy",
-    "ota_boot.py", "profile.json", "version",
+    "boot.py", "iot_platform/__init__.mpy", "iot_platform/names.txt", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy",
+    "lib/tarfile.mpy", "main.py", "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz",
+    "modules/ota/__init__.mpy", "ota_boot.py", "profile.json", "version",
 ]  # fmt: skip
 
 

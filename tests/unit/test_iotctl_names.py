@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,12 @@ def test_a_definition_that_is_not_there_is_an_error() -> None:
 def test_names_that_a_file_keeps_to_itself_are_shortened() -> None:
     source = "_LIMIT = 3\ndef _check(n):\n    return n < _LIMIT\nclass A:\n    def __init__(self):\n        self._n = _check(1)\n"
     short = names.shorten({"a.py": source})["a.py"]
-    space: dict[str, object] = {}
+    space: dict[str, object] = {"const": int}
     exec(short, space)
     assert "_check" not in short and "_LIMIT" not in short and "_n " not in short
     maker: Any = vars(space["A"])["__init__"]
     assert maker.__code__.co_firstlineno == 5
-    assert len({name for name in space if name.startswith("_") and not name.startswith("__")}) == 2
+    assert {name for name in space if not name.startswith("__")} == {"const", "_n0", "A", "a"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_names_that_a_file_keeps_to_itself_are_shortened() -> None:
         ("class A:\n    def _x(self):\n        pass\n", "def f(a):\n    return a._x()\n"),
         ("def _x():\n    pass\n", "from a import _x\n"),
         ("def _x():\n    pass\n", "print(getattr(object, '_x', None))\n"),
-        ("class A:\n    def _x(self):\n        pass\n", "from a import A\nclass B(A):\n    def _y(self):\n        pass\n"),
+        ("class A:\n    _x = 1\n    y = (_x, 2)\n", ""),
         ("def _x():\n    pass\n", "import a\nclass B:\n    def _x(self):\n        a._x()\n"),
         ("def f(value, other=None):\n    return value\n", "from a import f\nf(value=1, other=2)\n"),
         ("def f(value):\n    return value\n", "def g(x):\n    return x.value\n"),
@@ -96,16 +98,23 @@ def test_two_names_of_one_file_never_become_one() -> None:
     paths = tree.sources(Profile(Path("profile.json"), json.dumps(value).encode(), value))
     sources = {path: found.read_text() for path, found in paths.items() if path.endswith(".py")}
     for path, short in names.shorten(sources).items():
-        before, after = _words(sources[path], path), _words(short, path)
+        before, after = _words(sources[path]), _words(short)
         assert len(before) == len(after)
         assert len(set(zip(before, after, strict=True))) == len(set(before)) == len(set(after)), path
 
 
-def _words(source: str, path: str) -> list[str]:
+def _words(source: str) -> list[tuple[bool, str]]:
+    """Each name, and whether it is one that is looked up in an object: those are counted by themselves."""
     import io
     import tokenize
 
-    return [token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.NAME]
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    members = names.places(ast.parse(source), tokens)
+    return [
+        (before.string == "." or token.start in members, token.string)
+        for before, token in zip([tokens[0], *tokens], tokens, strict=False)
+        if token.type == tokenize.NAME and token.string != "const"
+    ]
 
 
 def test_microdot_goes_to_the_board_without_what_nobody_uses() -> None:
@@ -118,11 +127,58 @@ def test_microdot_goes_to_the_board_without_what_nobody_uses() -> None:
 
 
 def test_a_class_shares_no_short_name_with_the_base_of_its_base() -> None:
-    """However the base is named: imported itself, or as an attribute of its module."""
+    """However the base is named, imported itself or as an attribute of its module, and whichever file comes first."""
     sources = {
         "lib/umqtt/simple.py": "class C:\n    def _recv(self):\n        pass\n    def wait(self):\n        self._recv()\n",
         "lib/umqtt/robust.py": "from . import simple\nclass C(simple.C):\n    pass\n",
         "modules/mqtt/client.py": "from umqtt import robust\nclass D(robust.C):\n    def _owe(self):\n        return 2\n",
     }
     short = names.shorten(sources)
-    assert "_recv" in short["lib/umqtt/simple.py"] and "_owe" in short["modules/mqtt/client.py"]
+    found = [re.findall(r"def ([^w]\w*)", short[path]) for path in ("lib/umqtt/simple.py", "modules/mqtt/client.py")]
+    assert len(found[0]) == 2 and len(set(found[0] + found[1])) == 3
+    assert f"self.{found[0][0]}()" in short["lib/umqtt/simple.py"]
+
+
+def test_what_a_library_defines_and_nobody_else_has_a_word_for_is_its_own() -> None:
+    library = """LIMIT = 3
+class Info:
+    def __init__(self):
+        self.align = self.size = LIMIT
+    def readinto(self, b):
+        pass
+"""
+    user = "import x\nprint(x.Info().size, getattr(x, 'readinto'))\n"
+    short = names.shorten({"lib/x.py": library, "modules/m/x.py": library.replace("size", "length"), "a.py": user})
+    assert "LIMIT" in short["lib/x.py"], "the other file has that word, too"
+    short = names.shorten({"lib/x.py": library, "a.py": user})
+    assert not re.search("LIMIT|align", short["lib/x.py"])
+    assert all(word in short["lib/x.py"] for word in ("Info", "size", "readinto"))
+
+
+def test_what_stands_behind_a_dot_is_counted_by_itself() -> None:
+    short = names.shorten({"a.py": "def _f():\n    a = 1\nclass A:\n    def _g(self):\n        self._g(_f())\n"})["a.py"]
+    assert short == "def b():\n    a = 1\nclass A:\n    def b(self):\n        self.b(b())\n"
+
+
+def test_numbers_that_never_change_have_no_name_on_a_board() -> None:
+    source = "_LIMIT = 3 * 1024\n_ROUNDS = 0\n\n\ndef count(n):\n    global _ROUNDS\n    _ROUNDS += n < _LIMIT\n"
+    short = names.shorten({"a.py": source})["a.py"]
+    assert "= const(3 * 1024)\n" in short and short.count("const(") == 1
+
+
+def test_of_two_attempts_to_import_only_the_boards_stays() -> None:
+    library = b"import re\ntry:\n    import fast as json\nexcept ImportError:\n    import json\n\n"
+    library += b"try:\n    from sys import x\nexcept ImportError:\n    def x():\n        pass\n"
+    made = slim.leave_out(library, ["import:re", "try:fast", "except:sys"], "x.py")
+    assert made.split(b"\n") == [b"", b"", b"", b"", b"import json", b"", b"", b"from sys import x", b"", b"", b"", b""]
+
+
+def test_names_of_a_mpy_are_what_a_board_will_intern(tmp_path: Path) -> None:
+    """All in names.txt, once: what is defined, looked up or imported, and by what it is imported itself."""
+    value = {"shortName": "x", "activeModules": ["ota"]}
+    files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0")
+    listed = files[tree.NAMES].decode().splitlines()
+    assert len(listed) == len(set(listed))
+    assert {"check_for_updates", "modules.ota.module", "modules/ota/module.mpy", "tarfile"} <= set(listed)
+    assert "modules/ota/legacy.mpy" not in listed
+    assert tree.NAMES not in tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0", py=True)
