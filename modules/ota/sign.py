@@ -28,23 +28,32 @@ def modulus(jwk):
 def verify(digest, signature, jwk, room=None):
     """True when `signature` (384 raw bytes) is the key's signature of the 32-byte SHA-256 `digest`.
 
-    :param room: room.Room, whose memory the power may have: 3.5 KB in pieces of 770 bytes.
+    :param room: room.Room, whose memory the numbers have where there is no other: the power takes 3.5 KB in pieces of 770 bytes.
     """
     if len(signature) != KEY_BYTES:
         return False
+    try:
+        return _power(signature, jwk) == _padded(digest)
+    except MemoryError:
+        if not room:
+            raise
+    room.give()
+    try:
+        return _power(signature, jwk) == _padded(digest)
+    finally:
+        room.take()
+
+
+def _power(signature, jwk):
+    """What was signed, as the public key shows it; None for a number that no signature can be."""
     n = modulus(jwk)
     s = int.from_bytes(signature, "big")
-    if s >= n:
-        return False
+    return pow(s, 65537, n).to_bytes(KEY_BYTES, "big") if s < n else None
+
+
+def _padded(digest):
     padding = KEY_BYTES - 3 - len(_PREFIX) - len(digest)
-    expected = b"\x00\x01" + b"\xff" * padding + b"\x00" + _PREFIX + digest
-    if room:
-        room.give()
-    try:
-        return pow(s, 65537, n).to_bytes(KEY_BYTES, "big") == expected
-    finally:
-        if room:
-            room.take()
+    return b"\x00\x01" + b"\xff" * padding + b"\x00" + _PREFIX + digest
 
 
 def verify_any(digest, signature, keys, room=None):
