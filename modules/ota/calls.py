@@ -84,8 +84,18 @@ def complete(ota, name, flag):
     if not job:
         ota.error = OtaError("busy" if ota.cfg else "not_configured", "OTA is busy" if ota.cfg else "OTA is off")
         return None
+    _run(ota, job)
+    if job.exhausted:
+        job = None
+        ota.make_room()
+        job = ota.once_more()
+        if job:
+            _run(ota, job)
+    return None if ota.error else job.result
+
+
+def _run(ota, job):
     while job.running():
         job.step()
         ota.platform.board.feed()
         time.sleep_ms(1 if ota.state in ("downloading", "checking") else 0)
-    return None if ota.error else job.result

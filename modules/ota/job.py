@@ -23,11 +23,14 @@ _STAYS = (
 
 
 class Job:
-    """What jobs.py and the parts below it call `ota`."""
+    """What jobs.py and the parts below it call `ota`.
 
-    frugal = False  # True when no part may stay longer than its phase, however much memory there is
+    :param frugal: True when no part may stay longer than its phase, however much memory there is.
+    """
 
-    def __init__(self, module, name, force):
+    exhausted = False  # True once it has run out of memory, and may begin once more: see Module.once_more
+
+    def __init__(self, module, name, force, frugal=False):
         from . import jobs
 
         self.module = module
@@ -44,8 +47,8 @@ class Job:
         self.result = None
         self.asked = False  # True when a trial has asked the server
         self.whole = None  # see rules.Rules
-        self._force = force
-        self._relaxed = False  # True once it had to start again for want of memory
+        self.force = force
+        self.frugal = frugal
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
         self._steps = 0
         self._job = jobs.start(self, name, force)
@@ -100,10 +103,10 @@ class Job:
         """Free the job's memory, say how it ended, plan the next check."""
         module = self.module
         self._job = None
-        if error and error.reason == "no_memory" and not self._relaxed:
-            self._again()
-            return
         self.view = None
+        if error and error.reason == "no_memory" and not self.frugal:
+            self.exhausted = True
+            return
         module.ended()
         module.error = error
         if error:
@@ -118,17 +121,6 @@ class Job:
         plan.after_job(self, error)
         self.store.save()
         module.forget()
-
-    def _again(self):
-        """From the beginning, after other modules have given back what they can do without meanwhile."""
-        from . import jobs
-
-        self._job = jobs.again(self, self.name, self._force)  # first of all: whatever fails below, the job ends
-        self._relaxed = self.frugal = True
-        self.log("short of memory: the other modules give back what they can, and once more")
-        self.drop("obtain", "reading", "install")
-        self.forget()
-        self.platform.relax()
 
     # -- what the board knows
 

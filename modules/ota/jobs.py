@@ -5,8 +5,6 @@ They raise OtaError; what they leave on flash then is said in fetch, stage and t
 
 from .errors import OtaError
 
-_LOOPS = 5
-
 # The parts are imported where they are used, and forgotten between the phases: see Job.forget.
 
 
@@ -32,14 +30,6 @@ def start(ota, name, flag):
     if name in ("verify", "plan"):
         return _care(ota, name, flag)
     return _after_start(ota)
-
-
-def again(ota, name, flag):
-    """The same once more, after other modules have had the time to end what they were asked to end. Generator."""
-    for _ in range(_LOOPS):
-        yield True
-    ota.forget()
-    return (yield from start(ota, name, flag))
 
 
 def update(ota, force, install):

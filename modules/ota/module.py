@@ -16,6 +16,7 @@ from iot_platform.module import Module as Base
 from .room import Room
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
+_ROUNDS = 5  # that other modules have to end what they were asked to end
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
 _LOOK_MS = 10_000  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
@@ -46,6 +47,8 @@ class Module(Base):
         self.started = 0
         self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
+        self._once_more = None  # of a job that has run out of memory and begins once more: its name, and force
+        self._rounds = 0  # until then
         self._version = UNKNOWN
 
     # -- configuration
@@ -61,7 +64,7 @@ class Module(Base):
     @property
     def job(self):
         """The name of the job that runs now, or None."""
-        return self._job.name if self._job else None
+        return self._job.name if self._job else self._once_more[0] if self._once_more else None
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -121,7 +124,7 @@ class Module(Base):
     def check_when_due(self):
         """There is a network (again): plan the next check, if none is planned. When that comes is said in schedule."""
         self.online = True
-        if not self._job and self.cfg and (self.next_check is None or (self.error and self.error.reason == "no_network")):
+        if not self.job and self.cfg and (self.next_check is None or (self.error and self.error.reason == "no_network")):
             from . import plan
 
             plan.at_start(self)
@@ -161,7 +164,7 @@ class Module(Base):
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was downloaded stays for resuming."""
-        if not self._job or self._job.name in _AT_START or self.state == "rebooting":
+        if not self.job or self.job in _AT_START or self.state == "rebooting":
             return False
         self._stop_job()
         self.enter("idle")
@@ -236,8 +239,14 @@ class Module(Base):
         self.begin("trial" if ota_boot.state == "trial" else "clean_up")
 
     def tick(self):
-        if self._job:
+        if self._once_more:
+            self._rounds -= 1
+            if self._rounds <= 0:
+                self.once_more()
+        elif self._job:
             self._job.advance()
+            if self._job and self._job.exhausted:
+                self.make_room()
         elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
             self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
             self._install_if_allowed()
@@ -258,13 +267,29 @@ class Module(Base):
         if not self.cfg:
             self.warn("off: see the profile")
             return None
-        if self._job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
+        if self.job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
             self.debug("busy with", self.job or self.state, "so not:", name)
             return None
-        from .job import Job
-
         self.error = None
-        self._job = Job(self, name, force)
+        self._job = self._new_job(name, force)
+        return self._job
+
+    def make_room(self):
+        """A job has run out of memory: forget all of it, and have the others give back what they can. Then comes once_more()."""
+        self._once_more = (self._job.name, self._job.force)
+        self._rounds = _ROUNDS
+        self._job = None
+        self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
+        self.forget()
+        self.platform.relax()
+
+    def once_more(self):
+        """Begin the job of before, from its beginning, in a heap that is whole again. The job.Job, or None without the memory."""
+        (name, force), self._once_more = self._once_more, None
+        try:
+            self._job = self._new_job(name, force, True)
+        except MemoryError:
+            self._cannot_begin()
         return self._job
 
     def ended(self):
@@ -317,12 +342,27 @@ class Module(Base):
             else:
                 self.forget()
 
+    def _new_job(self, name, force, frugal=False):
+        if self.room:
+            self.room.take()  # before the code of the job settles where it could be
+        from .job import Job
+
+        return Job(self, name, force, frugal)
+
+    def _cannot_begin(self):
+        from .errors import OtaError
+
+        self.error = OtaError("no_memory", "too little memory even to begin")
+        self.enter("failed")
+        self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
+
     def _calls(self):
         from . import calls
 
         return calls
 
     def _stop_job(self):
+        self._once_more = None
         if self._job:
             self._job.close()
             self.ended()
