@@ -5,6 +5,7 @@ been there for a while: an update that comes by itself has that memory. An updat
 browsers are served until it is over, without event streams, or none, where the server alone is too much (see spare).
 """
 
+import asyncio
 import gc
 import select
 import socket
@@ -22,7 +23,9 @@ _NEVER_MS = const(600_000)
 _BACKLOG = const(16)
 _SERVES = const(24_000)  # bytes of free heap that the server and a request take
 _UPDATES = const(44_000)  # and that an update takes beside them
+_BEGINS = const(20)  # tries
 _SAY_MS = const(10_000)
+_REST_MS = const(100)  # longer than the main loop sleeps
 _TIGHT_MS = const(90_000)  # what could not begin for want of memory is tried again within this time
 
 
@@ -34,7 +37,7 @@ class Module(Base):
         self.cfg = {}
         self.handlers = {}  # of other modules: {"GET /path": handler}
         self.panels = []  # of other modules: (id, title, values, actions)
-        self.logins = {}  # see sessions
+        self.logins = None  # see sessions
         self.guesses = {}  # failed logins, see account
         self.stretching = False  # a password is being stretched, see password
         self.listener = None
@@ -43,6 +46,7 @@ class Module(Base):
         self.tight = 0  # how often memory was short for an update that runs, or that could not begin
         self.wanted = None  # a job of the updater that begins when browsers have given way: (method, its arguments ...)
         self._server = self._spare = None
+        self._begun = 0  # how often it could not begin
         self._ending = 0  # rounds until the tasks of a server that had to go have come to their end
         self._relaxed = None  # ticks_ms of the last relax()
         self._said = None  # ticks_ms of the last line about short memory
@@ -129,9 +133,7 @@ class Module(Base):
         self.forget()
         gc.collect()
         if self.logins:
-            from .sessions import hand_over
-
-            hand_over(self)
+            self._hand_over()
         if self.listener:
             self.poll.unregister(self.listener)
             self.listener.close()
@@ -153,8 +155,6 @@ class Module(Base):
 
     def make_password(self):
         """Make a password, as a task of its own, and show it on the serial console."""
-        import asyncio
-
         if not self.stretching:
             self.stretching = True
             asyncio.create_task(self._make_password())
@@ -166,11 +166,8 @@ class Module(Base):
             return
         for name in "microdot.microdot", "microdot":
             sys.modules.pop(name, None)
-        for name in () if self.stretching or self._ending else list(sys.modules):
-            if name.startswith("modules.web.") and name != "modules.web.module":
-                # asyncio still knows its last tasks, these their code, and the code all names of its file: 20 KB
-                sys.modules[name].__dict__.clear()
         parts.forget("modules.web", ("module",))
+        asyncio.create_task(_nothing())
 
     # -- inside
 
@@ -182,6 +179,11 @@ class Module(Base):
         finally:
             self.stretching = False
             self.forget()
+
+    def _hand_over(self):
+        from .sessions import hand_over
+
+        hand_over(self)
 
     def _listen(self):
         port = self.platform.board.tcp_port(self.cfg.get("port", 80))
@@ -226,14 +228,32 @@ class Module(Base):
 
     def _give_way(self):
         """While memory is short: begin what was asked for, and see when it is over."""
-        if self.wanted and not self._server:
-            (method, *arguments), self.wanted = self.wanted, None
-            method(*arguments)
+        if self.wanted:
+            if not self._server and not self._ending:
+                self._begin()
         elif self._updating():
             self._relaxed = None
         elif self._relaxed is None or time.ticks_diff(time.ticks_ms(), self._relaxed) > _TIGHT_MS:
             self.tight = 0
 
+    def _begin(self):
+        """Begin what was asked for; where memory is short even so, again in the next round."""
+        method, *arguments = self.wanted
+        gc.collect()
+        try:
+            method(*arguments)
+        except MemoryError as error:
+            self._begun += 1
+            if self._begun < _BEGINS:
+                return
+            SerialLog.warning("web: what was asked for cannot begin:", error)
+        self.wanted, self._begun = None, 0
+
     def _updating(self):
         ota = self.platform.module("ota")
         return ota is not None and (ota.job is not None or ota.state == "rebooting")
+
+
+async def _nothing():
+    """What asyncio's queue remembers as its last task, in place of a connection's: that holds the whole server, 20 KB of code."""
+    await asyncio.sleep_ms(_REST_MS)

@@ -40,7 +40,7 @@ async def store(web, password):
     prefs = web.platform.prefs
     prefs.set(_KEY, [rounds, binascii.hexlify(salt).decode(), binascii.hexlify(found).decode()])
     prefs.save()
-    web.logins.clear()
+    web.logins[:] = bytes(len(web.logins))
 
 
 async def make(web):

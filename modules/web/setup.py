@@ -1,9 +1,13 @@
 """What happens once, at the start: the profile's section, the sessions of before the restart, what other modules declare."""
 
+import asyncio
+
 from modules.serial_log import SerialLog
 
 from .config import check
-from .sessions import take_over
+from .sessions import table, take_over
+
+_EARLY = asyncio.StreamReader, asyncio.Event  # asyncio imports them now, and not between other things when a browser comes
 
 
 def set_up(web):
@@ -12,6 +16,7 @@ def set_up(web):
     if errors:
         SerialLog.warning("web: profile.json: %s %s; expected: %s; the section is not used" % errors[0])
     web.cfg = section if section and not errors else {}
+    web.logins = table()
     take_over(web)
     for name, module in web.platform.modules.items():
         _declared(web, name, module)

@@ -113,7 +113,7 @@ import modules.web.account as account
 import modules.web.sessions as sessions
 class Web:
     cfg = {"session_s": 100}
-    logins = {}
+    logins = sessions.table()
     guesses = {}
     now = 0
     def seconds(self): return self.now
