@@ -254,6 +254,6 @@ def test_an_update_goes_on_under_bad_input(web_world: WebWorld) -> None:
     web_world.wait_confirmed(new, since)
     nuisance.ended.set()
     nuisance.join(PATIENCE_S)
-    assert old.version == "1.0.0" and nuisance.rounds >= 2
+    assert old.version == "1.0.0" and nuisance.rounds >= 1
     assert "Traceback" not in web_world.board.console() and "is switched off" not in web_world.board.console()
     web_world.assert_runs(new)

@@ -6,7 +6,7 @@ from array import array
 from iot_platform.module import Module as Base
 from micropython import const
 
-_LONGEST = const(1000)  # ms; longer ones count as the last class
+_LONGEST = const(250)  # ms; longer ones count as the last class (a larger table would itself be in the way)
 _AT_REST = ("", "idle", "up_to_date", "confirmed", "failed")
 
 
