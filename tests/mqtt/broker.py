@@ -22,13 +22,9 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
+from tests.ports import free_port
+
 PATIENCE_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass

@@ -9,8 +9,9 @@ import pytest
 
 from tests import figures
 from tests.board.world import PATIENCE_S
-from tests.mqtt.broker import Broker, Observer, free_port
+from tests.mqtt.broker import Broker, Observer
 from tests.mqtt.conftest import BASE, mqtt_world
+from tests.ports import free_port
 
 ALL = ("serial_log", "wifi", "ota", "web", "mqtt")
 _STORY = b"What one line more or less of a page costs, on the way to a board that goes on with its work.\n" * 49

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import re
@@ -19,6 +18,7 @@ from iotctl import ROOT, keys
 from iotctl.profile import Profile
 from tests.board import world as worlds
 from tests.board.world import World
+from tests.ports import free_port
 from tests.web.browser import browser, chromium
 
 __all__ = ("browser", "chromium")  # fixtures
@@ -267,13 +267,6 @@ def routes() -> list[tuple[str, str]]:
         found += re.findall(r'^    "(GET|POST) (/api/[a-z/]+)": \w+,$', path.read_text(), re.M)
         found += re.findall(r'^HANDLERS = {"(GET|POST) (/api/[a-z/]+)": \w+}$', path.read_text(), re.M)
     return found
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
