@@ -16,7 +16,8 @@ from iot_platform.module import Module as Base
 from .room import Room
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
-_ROUNDS = 5  # that other modules have to end what they were asked to end
+_ROUNDS = 5  # of the loop that other modules have to end what they were asked to end
+_ANSWER = 20  # rounds in which a browser gets the answer to its request for an update, before it is sent away
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
 _LOOK_MS = 10_000  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
@@ -47,7 +48,7 @@ class Module(Base):
         self.started = 0
         self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
-        self._once_more = None  # of a job that has run out of memory and begins once more: its name, and force
+        self._once_more = None  # a job that begins as soon as others have given back memory: its name, and force
         self._rounds = 0  # until then
         self._version = UNKNOWN
 
@@ -119,7 +120,7 @@ class Module(Base):
         if self.job in _AT_START:
             self.check_soon = True
             return True
-        return bool(self.begin("check"))
+        return self._request("check")
 
     def check_when_due(self):
         """There is a network (again): plan the next check, if none is planned. When that comes is said in schedule."""
@@ -132,19 +133,19 @@ class Module(Base):
 
     def request_update(self, force=False):
         """Check and install, whatever `auto_install` and `window` say. False when OTA is off or busy."""
-        return bool(self.begin("update", bool(force)))
+        return self._request("update", bool(force))
 
     def request_install(self, force=False):
         """Install the bundle that lies in ``archive`` (an upload). False when OTA is off or busy."""
-        return bool(self.begin("install", bool(force)))
+        return self._request("install", bool(force))
 
     def request_verify(self, repair=True):
         """verify() as a job: its result is logged, and on the bus as ``ota/damaged``. False when OTA is off or busy."""
-        return bool(self.begin("verify", bool(repair)))
+        return self._request("verify", bool(repair))
 
     def request_plan(self):
         """plan() as a job: its result is logged. False when OTA is off or busy."""
-        return bool(self.begin("plan"))
+        return self._request("plan")
 
     def rollback(self):
         """Go back to the kept version, or end the trial of a new one. False when OTA is off or busy."""
@@ -152,7 +153,7 @@ class Module(Base):
             ota_boot.undo("by_hand", "the rollback was asked for")
             self.platform.request_reset("rolling back")
             return True
-        return bool(self.begin("rollback"))
+        return self._request("rollback")
 
     def confirm(self):
         """Confirm the version on trial by hand. False when none is on trial."""
@@ -160,7 +161,7 @@ class Module(Base):
             return False
         self._stop_job()
         ota_boot.confirm()
-        return bool(self.begin("trial"))
+        return self._request("trial")
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was downloaded stays for resuming."""
@@ -236,17 +237,19 @@ class Module(Base):
         self.store = Store()
         self.platform.bus.publish("ota/channel", self.channel)
         self.started = time.ticks_ms()
-        self.begin("trial" if ota_boot.state == "trial" else "clean_up")
+        self._request("trial" if ota_boot.state == "trial" else "clean_up")
 
     def tick(self):
         if self._once_more:
             self._rounds -= 1
-            if self._rounds <= 0:
+            if self._rounds == _ROUNDS:
+                self.platform.relax()
+            elif self._rounds <= 0:
                 self.once_more()
         elif self._job:
             self._job.advance()
             if self._job and self._job.exhausted:
-                self.make_room()
+                self.make_room(self._job.name, self._job.force)
         elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
             self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
             self._install_if_allowed()
@@ -274,14 +277,16 @@ class Module(Base):
         self._job = self._new_job(name, force)
         return self._job
 
-    def make_room(self):
-        """A job has run out of memory: forget all of it, and have the others give back what they can. Then comes once_more()."""
-        self._once_more = (self._job.name, self._job.force)
-        self._rounds = _ROUNDS
-        self._job = None
+    def make_room(self, name, force, rounds=1):
+        """There is too little memory for a job: forget all of it. Other modules are asked for theirs, then comes once_more().
+
+        :param rounds: of the loop until the others are asked.
+        """
         self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
+        self._once_more = (name, force)
+        self._rounds = _ROUNDS + rounds
+        self._job = None
         self.forget()
-        self.platform.relax()
 
     def once_more(self):
         """Begin the job of before, from its beginning, in a heap that is whole again. The job.Job, or None without the memory."""
@@ -338,9 +343,17 @@ class Module(Base):
             from .plan import window_open
 
             if window_open(self):
-                self.begin("stage")
+                self._request("stage")
             else:
                 self.forget()
+
+    def _request(self, name, force=False):
+        """Begin a job, or, where there is too little memory just now, let it begin soon. False when OTA is off or busy."""
+        try:
+            return bool(self.begin(name, force))
+        except MemoryError:
+            self.make_room(name, force, _ANSWER)
+            return True
 
     def _new_job(self, name, force, frugal=False):
         if self.room:

@@ -23,7 +23,6 @@ _NEVER_MS = const(600_000)
 _BACKLOG = const(16)
 _SERVES = const(24_000)  # bytes of free heap that the server and a request take
 _UPDATES = const(44_000)  # and that an update takes beside them
-_BEGINS = const(20)  # tries
 _SAY_MS = const(10_000)
 _REST_MS = const(100)  # longer than the main loop sleeps
 _TIGHT_MS = const(90_000)  # what could not begin for want of memory is tried again within this time
@@ -44,9 +43,7 @@ class Module(Base):
         self.poll = select.poll()
         self.uptime_ms = 0
         self.tight = 0  # how often memory was short for an update that runs, or that could not begin
-        self.wanted = None  # a job of the updater that begins when browsers have given way: (method, its arguments ...)
         self._server = self._spare = None
-        self._begun = 0  # how often it could not begin
         self._ending = 0  # rounds until the tasks of a server that had to go have come to their end
         self._relaxed = None  # ticks_ms of the last relax()
         self._said = None  # ticks_ms of the last line about short memory
@@ -86,8 +83,6 @@ class Module(Base):
                 self.forget()
         if self.tight:
             self._give_way()
-        elif self.wanted and self._server and not self._server.serving():
-            self.relax()
         if self._server:
             if not self._server.tick():
                 self._server = None
@@ -227,27 +222,11 @@ class Module(Base):
             SerialLog.warning("web: browsers are sent away:", self.excuse()[1])
 
     def _give_way(self):
-        """While memory is short: begin what was asked for, and see when it is over."""
-        if self.wanted:
-            if not self._server and not self._ending:
-                self._begin()
-        elif self._updating():
+        """While memory is short: see when it is over."""
+        if self._updating():
             self._relaxed = None
         elif self._relaxed is None or time.ticks_diff(time.ticks_ms(), self._relaxed) > _TIGHT_MS:
             self.tight = 0
-
-    def _begin(self):
-        """Begin what was asked for; where memory is short even so, again in the next round."""
-        method, *arguments = self.wanted
-        gc.collect()
-        try:
-            method(*arguments)
-        except MemoryError as error:
-            self._begun += 1
-            if self._begun < _BEGINS:
-                return
-            SerialLog.warning("web: what was asked for cannot begin:", error)
-        self.wanted, self._begun = None, 0
 
     def _updating(self):
         ota = self.platform.module("ota")

@@ -18,30 +18,21 @@ def started(done):
     return {"started": True}, 202
 
 
-def begin(server, *job):
-    """Start a job of the updater: a method, and its arguments. Without the memory for it, when this browser has its answer."""
-    try:
-        return started(job[0](*job[1:]))
-    except MemoryError:
-        server.web.wanted = job
-        return started(True)
-
-
 async def check(server, request):
     body(request)
-    return begin(server, ota_of(server).request_check)
+    return started(ota_of(server).request_check())
 
 
 async def update(server, request):
     force = _force(request)
-    return begin(server, ota_of(server).request_update, force)
+    return started(ota_of(server).request_update(force))
 
 
 async def install(server, request):
     force, ota = _force(request), ota_of(server)
     if not ota.has_archive():
         raise Refused(409, "no_update", "no update has been downloaded")
-    return begin(server, ota.request_install, force)
+    return started(ota.request_install(force))
 
 
 async def rollback(server, request):
@@ -49,7 +40,7 @@ async def rollback(server, request):
     ota = ota_of(server)
     if not ota.can_roll_back():
         raise Refused(409, "no_update", "no previous version is kept")
-    return begin(server, ota.rollback)
+    return started(ota.rollback())
 
 
 async def confirm(server, request):

@@ -7,7 +7,7 @@ a job of the updater exclude each other. One that fails leaves no file.
 import os
 
 from .refused import Refused
-from .updates import begin, ota_of
+from .updates import ota_of, started
 
 _MOST = 16 * 1024 * 1024
 _SPARE = 24 * 1024  # bytes of the disk that stay free
@@ -43,7 +43,7 @@ async def upload(server, request):
         ota.end_upload(claim)
         if not done:
             claim.discard()
-    return begin(server, ota.request_install, force)
+    return started(ota.request_install(force))
 
 
 async def _receive(ota, claim, connection, request):
