@@ -33,15 +33,20 @@ def verify(digest, signature, jwk, room=None):
     if len(signature) != KEY_BYTES:
         return False
     try:
-        return _power(signature, jwk) == _padded(digest)
+        return _matches(digest, signature, jwk)
     except MemoryError:
         if not room:
             raise
     room.give()
     try:
-        return _power(signature, jwk) == _padded(digest)
+        return _matches(digest, signature, jwk)
     finally:
         room.take()
+
+
+def _matches(digest, signature, jwk):
+    """A function of its own: what lay on the stack here would still be held when the room is taken back."""
+    return _power(signature, jwk) == _padded(digest)
 
 
 def _power(signature, jwk):
