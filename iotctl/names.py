@@ -22,7 +22,9 @@ from string import ascii_lowercase
 
 _FACES = ("__init__.py", "module.py")  # of a module: what other modules may call
 _SHORT = 2  # letters: nothing is gained with these
-_EVERYWHERE = frozenset(("self", "cls", *dir(builtins)))
+# What MicroPython itself calls by its name, in streams, block devices, file systems and generators
+_PROTOCOLS = "read readinto readline readlines write close ioctl readblocks writeblocks mount umount ilistdir statvfs send throw"
+_EVERYWHERE = frozenset(("self", "cls", *_PROTOCOLS.split(), *dir(builtins)))
 
 
 def shorten(sources: Mapping[str, str]) -> dict[str, str]:
@@ -37,9 +39,10 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
     shortened = {}
     for family in families:
         inner = [name for path in family for name in attributes[path] if _is_private(name) or name in own[path]]
-        unclear = taken.union(*(_read_in_class(trees[path]) for path in family))
+        unclear = taken.union(*((*_read_in_class(trees[path]), *_odd_members(trees[path])) for path in family))
         seen = {token for path in family for token in _tokens(sources[path])}.union(*attributes.values())
-        looked_up = _shorter((name for name in inner if name not in unclear), seen)
+        letters = not any(_has_foreign_base(path, trees) for path in family)
+        looked_up = _shorter((name for name in inner if name not in unclear), seen, letters)
         for path in family:
             fixed = {name: at for name, at in _numbers(trees[path], own[path]).items() if name not in taken}
             outer = [*_defined(trees[path], own[path]), *_parameters(trees[path])]
@@ -49,9 +52,10 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
     return shortened
 
 
-def _shorter(names: Iterable[str], seen: Container[str]) -> dict[str, str]:
+def _shorter(names: Iterable[str], seen: Container[str], letters: bool = True) -> dict[str, str]:
     """A new name for each: a letter that is not `seen` in the source, for many of them have a name anyway; then numbers."""
-    new = (name for name in (*ascii_lowercase, *(f"_{number}" for number in range(1000))) if name not in seen)
+    every = (*(ascii_lowercase if letters else ()), *(f"_{number}" for number in range(1000)))
+    new = (name for name in every if name not in seen)
     return {name: next(new) for name in dict.fromkeys(names)}
 
 
@@ -60,12 +64,16 @@ def _tokens(source: str) -> set[str]:
 
 
 def _numbers(tree: ast.Module, own: frozenset[str]) -> dict[str, ast.expr]:
-    """The private top-level names that are given a number once and for all, and that expression."""
-    given = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    """The private top-level names that are given a number once and for all, before anybody reads them, and that expression."""
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    given = Counter(node.id for node in uses if isinstance(node.ctx, ast.Store))
+    given.update(node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))
+    first = {node.id: node.lineno for node in sorted(uses, key=lambda node: -node.lineno) if not isinstance(node.ctx, ast.Store)}
     found = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(target := node.targets[0], ast.Name):
-            if (_is_private(target.id) or target.id in own) and given[target.id] == 1 and _is_number(node.value):
+            known = _is_private(target.id) or target.id in own
+            if known and given[target.id] == 1 and first.get(target.id, 1 << 30) > node.lineno and _is_number(node.value):
                 found[target.id] = node.value
     return found
 
@@ -121,9 +129,20 @@ def _at_home(path: str, trees: Mapping[str, ast.Module]) -> frozenset[str]:
     if not path.startswith("lib/") and not (path.startswith("modules/") and path.rpartition("/")[2] not in _FACES):
         return frozenset()
     elsewhere = {word for other, tree in trees.items() if other != path for word in _words(tree)}
-    mine = {*_top(trees[path]), *_kept_in_self(trees[path])}
+    mine = {*_top(trees[path]), *_kept_in_self(trees[path])} - _errors(trees[path])  # those are read in logs
     strings = set(_strings_and_imports(trees[path]))
     return frozenset(name for name in mine - elsewhere - strings - _EVERYWHERE if not name.startswith("__"))
+
+
+def _errors(tree: ast.Module) -> set[str]:
+    """The classes of exceptions."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = [getattr(builtins, base.id, None) for base in node.bases if isinstance(base, ast.Name)]
+            if any(isinstance(base, type) and issubclass(base, BaseException) for base in bases):
+                found.add(node.name)
+    return found
 
 
 def _words(tree: ast.Module) -> Iterator[str]:
@@ -173,6 +192,25 @@ def _read_in_class(tree: ast.Module) -> set[str]:
     """A class's names that are also read without an object, as only the class's own body can: they stay."""
     members = {name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for name in _members(node)}
     return members & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def _odd_members(tree: ast.Module) -> set[str]:
+    """What a class defines in some other way than by a plain ``name = value`` or ``def`` in its body: such names stay."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            found |= set(_defined_below(node.body)) - set(_members(node))
+    return found
+
+
+def _defined_below(body: Iterable[ast.AST]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        else:
+            yield from _defined_below(ast.iter_child_nodes(node))
 
 
 def _optional(arguments: ast.arguments) -> list[str]:
@@ -229,7 +267,8 @@ def _strings_and_imports(tree: ast.Module) -> Iterator[str]:
             for alias in node.names:
                 yield from (*alias.name.split("."), alias.asname or alias.name)
         elif isinstance(node, ast.JoinedStr):  # its parts are tokens since Python 3.12 only
-            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+            for part in ast.walk(node):
+                yield from (word for field in ("id", "attr", "arg") if isinstance(word := getattr(part, field, None), str))
 
 
 def _families(
@@ -250,6 +289,17 @@ def _lends(path: str, trees: Mapping[str, ast.Module]) -> bool:
     """True for a file whose own classes inherit from another file's: a base of a base is kin, too."""
     homes = dict(_imported(trees[path], path))
     return any(_is_home(other, base, homes) for base in _bases(trees[path]) for other in trees)
+
+
+def _has_foreign_base(path: str, trees: Mapping[str, ast.Module]) -> bool:
+    """True for a file with a class that inherits from one of the firmware: who knows what names that has."""
+    homes = dict(_imported(trees[path], path))
+    here = {node.name for node in ast.walk(trees[path]) if isinstance(node, ast.ClassDef)}
+    return any(
+        not (isinstance(base, ast.Name) and (base.id in here or hasattr(builtins, base.id)))
+        and not any(_is_home(other, base, homes) for other in trees)
+        for base in _bases(trees[path])
+    )
 
 
 def _bases(tree: ast.Module) -> list[ast.expr]:

@@ -28,9 +28,9 @@ REQUIRES = "requires.txt"
 _SELDOM = (
     *(
         f"modules/ota/{name}.mpy"
-        for name in "care delete direct draft latest legacy packages previous stream through_requests ways".split()
+        for name in "care delete direct draft latest legacy packages stream through_requests ways".split()
     ),
-    *(f"modules/web/{name}.mpy" for name in ("settings", "setup", "upload")),
+    *(f"modules/web/{name}.mpy" for name in ("settings", "upload")),
     "lib/requests/__init__.mpy",
 )
 _SKIPPED = ("__pycache__", "tests")

@@ -63,6 +63,7 @@ try:
     from iot_platform import names
 
     names.learn()
+    del names
     from iot_platform.runtime import run
 
     run()

@@ -82,21 +82,22 @@ def complete(ota, name, flag):
     """Run a job to its end here and now; its result, or None when it failed (see `error`)."""
     try:
         job = ota.begin(name, flag)
+    except MemoryError:
+        job = None
+    else:
         if not job:
             ota.error = OtaError("busy" if ota.cfg else "not_configured", "OTA is busy" if ota.cfg else "OTA is off")
             return None
         _run(ota, job)
         if not job.exhausted:
             return None if ota.error else job.result
-    except MemoryError:  # from begin(): a job that runs keeps its own to itself
-        pass
-    job = None
+        job = None
     ota.make_room(name, flag)
     ota.platform.relax()
     job = ota.once_more()
     if job:
         _run(ota, job)
-    return None if ota.error else job.result
+    return job.result if job and not ota.error else None
 
 
 def _run(ota, job):

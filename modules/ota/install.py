@@ -84,9 +84,12 @@ def _install(ota, unpack, quiet):
         if error.reason != "no_memory":  # the next try needs no download
             yield from discard(ota)
         raise
-    ota.discard()
-    ota.store.save()
-    _restart(ota, "installing %s" % header["version"])
+    _restart(ota, "installing %s" % header["version"])  # first of all: what is committed must not hang on what follows
+    try:
+        ota.discard()
+        ota.store.save()
+    except (OSError, MemoryError) as error:
+        ota.log("the download could not be cleared away:", error)
 
 
 def _stage(ota, quiet):

@@ -48,7 +48,7 @@ class Job:
         self.asked = False  # True when a trial has asked the server
         self.whole = None  # see rules.Rules
         self.force = force
-        self.frugal = frugal
+        self.frugal = self._last = frugal
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
         self._steps = 0
         self._job = jobs.start(self, name, force)
@@ -89,8 +89,9 @@ class Job:
         return self._job is not None
 
     def close(self):
-        self._job.close()
-        self._job = None
+        if self._job:
+            self._job.close()
+            self._job = None
 
     def _sample(self):
         """Collect now and then, before the heap is in pieces, and note how little memory was left."""
@@ -104,7 +105,7 @@ class Job:
         module = self.module
         self._job = None
         self.view = None
-        if error and error.reason == "no_memory" and not self.frugal:
+        if error and error.reason == "no_memory" and not self._last:
             self.exhausted = True
             return
         module.ended()

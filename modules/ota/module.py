@@ -255,7 +255,7 @@ class Module(Base):
             self._install_if_allowed()
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-            self.request_check()
+            self._check_or_finish()
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
@@ -282,19 +282,23 @@ class Module(Base):
 
         :param rounds: of the loop until the others are asked.
         """
-        self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
+        self._job = None
         self._once_more = (name, force)
         self._rounds = _ROUNDS + rounds
-        self._job = None
         self.forget()
+        self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
 
     def once_more(self):
         """Begin the job of before, from its beginning, in a heap that is whole again. The job.Job, or None without the memory."""
         (name, force), self._once_more = self._once_more, None
+        if ota_boot.state == "journal":  # it ran out of memory behind the commit
+            self.enter("rebooting")
+            self.platform.request_reset("installing what is committed")
+            return None
         try:
             self._job = self._new_job(name, force, True)
         except MemoryError:
-            self._cannot_begin()
+            self._cannot_begin(name)
         return self._job
 
     def ended(self):
@@ -347,6 +351,13 @@ class Module(Base):
             else:
                 self.forget()
 
+    def _check_or_finish(self):
+        """Check; but what the start could not finish comes first."""
+        if self.error and ota_boot.state in ("trial", "confirmed", "undone"):
+            self._request("trial" if ota_boot.state == "trial" else "clean_up")
+        else:
+            self.request_check()
+
     def _request(self, name, force=False):
         """Begin a job, or, where there is too little memory just now, let it begin soon. False when OTA is off or busy."""
         try:
@@ -362,12 +373,15 @@ class Module(Base):
 
         return Job(self, name, force, frugal)
 
-    def _cannot_begin(self):
+    def _cannot_begin(self, name):
         from .errors import OtaError
 
+        self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
         self.error = OtaError("no_memory", "too little memory even to begin")
         self.enter("failed")
-        self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
+        self.warn("%s failed: %s (%s)" % (name, self.error.message, self.error.reason))
+        self.platform.bus.publish("ota/error", self.error.reason)
+        self.platform.bus.publish("ota/message", self.error.message)
 
     def _calls(self):
         from . import calls

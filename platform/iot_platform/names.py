@@ -11,12 +11,12 @@ _CHUNK = const(256)
 
 
 def learn():
-    """Intern the names of the release. A tree without that file runs as well."""
+    """Intern the names of the release. A tree without that file runs as well, and so does one where it is damaged."""
     try:
         with open(_FILE) as f:
             _intern(f)
-    except OSError:
-        return
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        print("names:", repr(error))
 
 
 def _intern(f):

@@ -182,3 +182,26 @@ def test_names_of_a_mpy_are_what_a_board_will_intern(tmp_path: Path) -> None:
     assert {"check_for_updates", "modules.ota.module", "modules/ota/module.mpy", "tarfile"} <= set(listed)
     assert "modules/ota/legacy.mpy" not in listed
     assert tree.NAMES not in tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0", py=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "stays"),
+    [
+        ("modules/m/module.py", "class A:\n    def f(self):\n        self._door = 1\n        print(f'{self._door}')\n", "_door"),
+        ("a.py", "def f():\n    return _LATE\n_LATE = 5\n", "= 5"),
+        ("a.py", "_N = 5\ndef f(_N):\n    return _N\n", "= 5"),
+        ("modules/m/pipe.py", "import io\nclass Pipe(io.IOBase):\n    def ioctl(self, op, arg):\n        pass\n", "def ioctl("),
+        ("a.py", "class A:\n    _a, _b = 0, 0\n    def f(self):\n        self._b += 1\n", "self._b += 1"),
+        ("a.py", "class A:\n    _limit: int = 3\n    def f(self):\n        self._limit += 1\n", "self._limit += 1"),
+        ("a.py", "class A:\n    if True:\n        def _x(self):\n            self._x()\n", "self._x()"),
+        ("a.py", "class A:\n    class _In:\n        pass\n    def f(self):\n        self._In()\n", "self._In()"),
+        ("lib/x.py", "class DamagedError(ValueError):\n    pass\n", "DamagedError"),
+    ],
+)
+def test_what_a_board_would_not_find_again_stays(path: str, source: str, stays: str) -> None:
+    assert stays in names.shorten({path: source})[path]
+
+
+def test_a_class_of_the_firmware_may_have_letters_of_its_own() -> None:
+    source = "import asyncio\nclass S(asyncio.Stream):\n    def __init__(self):\n        self._mine = 1\n"
+    assert "self._0 = 1" in names.shorten({"a.py": source})["a.py"]
