@@ -83,21 +83,23 @@ def complete(ota, name, flag):
     try:
         job = ota.begin(name, flag)
     except MemoryError:
-        job = None
+        job = _in_more_room(ota, name, flag)
     else:
         if not job:
             ota.error = OtaError("busy" if ota.cfg else "not_configured", "OTA is busy" if ota.cfg else "OTA is off")
-            return None
+    while job:
         _run(ota, job)
         if not job.exhausted:
             return None if ota.error else job.result
-        job = None
-    ota.make_room(name, flag)
+        chances, job = job.chances, None
+        job = _in_more_room(ota, name, flag, chances)
+    return None
+
+
+def _in_more_room(ota, name, flag, *chances):
+    ota.make_room(name, flag, *chances)
     ota.platform.relax()
-    job = ota.once_more()
-    if job:
-        _run(ota, job)
-    return job.result if job and not ota.error else None
+    return ota.once_more()
 
 
 def _run(ota, job):

@@ -39,9 +39,11 @@ class Gzip:
 
     def _open(self):
         self._stream = _open_stream(self._f)
+        read, first = self._stream.readinto, bytearray(1)  # made beforehand: in the room they would take the decompressor's place
         if self._room:
             self._room.give()
-        self._first = self._guard(self._stream.read, 1)  # makes it take its memory now
+        n = self._guard(read, first)  # makes it take its memory now
+        self._first = bytes(first[:n])
 
     def _reopen(self):
         self._stream = None

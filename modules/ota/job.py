@@ -25,12 +25,13 @@ _STAYS = (
 class Job:
     """What jobs.py and the parts below it call `ota`.
 
+    :param chances: how often it may begin once more for want of memory.
     :param frugal: True when no part may stay longer than its phase, however much memory there is.
     """
 
     exhausted = False  # True once it has run out of memory, and may begin once more: see Module.once_more
 
-    def __init__(self, module, name, force, frugal=False):
+    def __init__(self, module, name, force, chances, frugal):
         from . import jobs
 
         self.module = module
@@ -48,7 +49,8 @@ class Job:
         self.asked = False  # True when a trial has asked the server
         self.whole = None  # see rules.Rules
         self.force = force
-        self.frugal = self._last = frugal
+        self.chances = chances
+        self.frugal = frugal
         self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
         self._steps = 0
         self._job = jobs.start(self, name, force)
@@ -105,7 +107,7 @@ class Job:
         module = self.module
         self._job = None
         self.view = None
-        if error and error.reason == "no_memory" and not self._last:
+        if error and error.reason == "no_memory" and self.chances:
             self.exhausted = True
             return
         module.ended()

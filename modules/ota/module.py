@@ -16,6 +16,7 @@ from iot_platform.module import Module as Base
 from .room import Room
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
+_CHANCES = 2  # that a job has to begin once more, with more memory
 _ROUNDS = 5  # of the loop that other modules have to end what they were asked to end
 _ANSWER = 20  # rounds in which a browser gets the answer to its request for an update, before it is sent away
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
@@ -48,7 +49,7 @@ class Module(Base):
         self.started = 0
         self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
-        self._once_more = None  # a job that begins as soon as others have given back memory: its name, and force
+        self._once_more = None  # a job that begins as soon as others have given back memory: its name, force, and chances
         self._rounds = 0  # until then
         self._version = UNKNOWN
 
@@ -249,7 +250,7 @@ class Module(Base):
         elif self._job:
             self._job.advance()
             if self._job and self._job.exhausted:
-                self.make_room(self._job.name, self._job.force)
+                self.make_room(self._job.name, self._job.force, self._job.chances)
         elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
             self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
             self._install_if_allowed()
@@ -277,26 +278,27 @@ class Module(Base):
         self._job = self._new_job(name, force)
         return self._job
 
-    def make_room(self, name, force, rounds=1):
+    def make_room(self, name, force, chances=_CHANCES, rounds=1):
         """There is too little memory for a job: forget all of it. Other modules are asked for theirs, then comes once_more().
 
+        :param chances: see job.Job.
         :param rounds: of the loop until the others are asked.
         """
         self._job = None
-        self._once_more = (name, force)
+        self._once_more = (name, force, chances)
         self._rounds = _ROUNDS + rounds
         self.forget()
         self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
 
     def once_more(self):
         """Begin the job of before, from its beginning, in a heap that is whole again. The job.Job, or None without the memory."""
-        (name, force), self._once_more = self._once_more, None
+        (name, force, chances), self._once_more = self._once_more, None
         if ota_boot.state == "journal":  # it ran out of memory behind the commit
             self.enter("rebooting")
             self.platform.request_reset("installing what is committed")
             return None
         try:
-            self._job = self._new_job(name, force, True)
+            self._job = self._new_job(name, force, chances - 1, True)
         except MemoryError:
             self._cannot_begin(name)
         return self._job
@@ -363,15 +365,15 @@ class Module(Base):
         try:
             return bool(self.begin(name, force))
         except MemoryError:
-            self.make_room(name, force, _ANSWER)
+            self.make_room(name, force, _CHANCES, _ANSWER)
             return True
 
-    def _new_job(self, name, force, frugal=False):
+    def _new_job(self, name, force, chances=_CHANCES, frugal=False):
         if self.room:
             self.room.take()  # before the code of the job settles where it could be
         from .job import Job
 
-        return Job(self, name, force, frugal)
+        return Job(self, name, force, chances, frugal)
 
     def _cannot_begin(self, name):
         from .errors import OtaError

@@ -7,7 +7,8 @@ which the decompressor asks for it.
 
 import gc
 
-_BYTES = 5_440  # window 4096, tables 1296 (measured: 5,408); no more, for what is left over is where others settle
+_LEAST = 5_408  # measured: window 4096, tables 1296
+_MOST = _LEAST + 256  # for what is allocated while the decompressor reads its first bytes
 
 
 class Room:
@@ -26,10 +27,7 @@ class Room:
         """Hold it, unless somebody uses it just now: called when memory has become free."""
         if not self._held and not self._lent:
             gc.collect()
-            try:
-                self._held = bytearray(_BYTES)
-            except MemoryError:
-                self._held = None
+            self._held = _piece(_MOST) or _piece(_LEAST)
 
     def give(self):
         """Make it the first hole that is large enough for the next one who asks."""
@@ -43,3 +41,11 @@ class Room:
 
         SerialLog.purge()
         self.give()
+
+
+def _piece(size):
+    """So many bytes in one piece, or None."""
+    try:
+        return bytearray(size)
+    except MemoryError:
+        return None

@@ -146,6 +146,27 @@ class Server(serve.Server):
 
 
 @dataclass
+class Slowly:
+    """The update server sends archives in pieces, so that there is some progress to be seen."""
+
+    seconds: float
+
+    def __call__(self, handler: Handler) -> bool:
+        data = handler._find()
+        if data is None or not handler.path.endswith(".tar.gz"):
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        size = len(data) // 12 + 1
+        for at in range(0, len(data), size):
+            handler.wfile.write(data[at : at + size])
+            handler.wfile.flush()
+            time.sleep(self.seconds / 12)
+        return True
+
+
+@dataclass
 class World:
     """See the module. `ota` changes the ``ota`` section of every profile in it."""
 

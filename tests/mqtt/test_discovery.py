@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import PATIENCE_S, World
+from tests.board.world import PATIENCE_S, Slowly, World
 from tests.mqtt.broker import Message, Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP_FILES
 from tests.mqtt.home_assistant import COMPONENTS, STATE, NotAccepted, check, check_discovery
@@ -45,6 +45,7 @@ def test_every_state_of_the_update_entity_is_accepted_through_an_update(world: W
     notes = "Closes at dusk, “gently”. " * 20
     new = world.release("1.1.0", {**LAMP_FILES, "www/a.txt": b"a" * 90_000}, notes=notes)
     world.offer(new)
+    world.server.trick = Slowly(4.0)
     since = seen.publish(f"{BASE}/command/ota/update", "install")
     seen.wait(f"{BASE}/reply/ota/update", "confirmed", since)
     states = [parsed(message) for message in seen.messages if message.topic == f"{BASE}/update"]

@@ -192,27 +192,6 @@ class EventStream:
         raise AssertionError(f"the stream ended before {key} became {wanted}")
 
 
-@dataclass
-class Slowly:
-    """The update server sends archives in pieces, so that there is some progress to be seen."""
-
-    seconds: float
-
-    def __call__(self, handler: worlds.Handler) -> bool:
-        data = handler._find()
-        if data is None or not handler.path.endswith(".tar.gz"):
-            return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        size = len(data) // 12 + 1
-        for at in range(0, len(data), size):
-            handler.wfile.write(data[at : at + size])
-            handler.wfile.flush()
-            time.sleep(self.seconds / 12)
-        return True
-
-
 class WebWorld(World):
     """A world whose board has the web module and a port of its own."""
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.web.conftest import PATIENCE_S, Client, Slowly, WebWorld
+from tests.board.world import Slowly
+from tests.web.conftest import PATIENCE_S, Client, WebWorld
 
 _SLACK = 3_000  # bytes: what a collection finds differs by some hundreds from one time to the next
 _GET = b"GET /api/session HTTP/1.1\r\nHost: localhost\r\n"

@@ -9,9 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.board import world as worlds
+from tests.board.world import Slowly
 from tests.mqtt.broker import Broker
 from tests.web.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
-from tests.web.conftest import MODULES, PASSWORD, Slowly, WebWorld
+from tests.web.conftest import MODULES, PASSWORD, WebWorld
 
 MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
 PANEL = b"""
