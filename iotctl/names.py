@@ -2,11 +2,13 @@
 
 MicroPython interns names in tables that are never freed and double in size when they are full: with some 1,260 names in them
 the next one costs 9 KB of heap in one piece. Names that a file keeps to itself, such as ``_check_header``, need not differ from
-those of another file: each file's become ``_0``, ``_1``, ... Lines stay, so tracebacks name the same file and line as before.
+those of another file: each file's become ``a``, ``b``, ..., ``_0``, ``_1``, ... Lines stay, so tracebacks name the same file and
+line as before.
 
 Renamed are, in a file, its own private top-level names, its classes' private attributes and methods, and the parameters that can
-only be given by position; in a library also what nobody else has a word for. Nothing is that stands in a string, or that another
-file looks up. What stands behind a dot is counted by itself, by files whose classes inherit from each other together.
+only be given by position; in a library or a part of a module also what nobody else has a word for. Nothing is that stands in a
+string, or that another file looks up. What stands behind a dot is counted by itself, by files whose classes inherit from each
+other together.
 """
 
 from __future__ import annotations
@@ -36,17 +38,18 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
     taken = {name for tree in trees.values() for name in (*_strings_and_imports(tree), *_by_keyword(tree))}
     taken |= _shared([[trees[path] for path in family] for family in families])
     taken |= {name for path, names in attributes.items() for name in names if not _is_private(name) and name not in own[path]}
+    tokens = {path: set(re.findall(r"\w+", source)) for path, source in sources.items()}
     shortened = {}
     for family in families:
         inner = [name for path in family for name in attributes[path] if _is_private(name) or name in own[path]]
         unclear = taken.union(*((*_read_in_class(trees[path]), *_odd_members(trees[path])) for path in family))
-        seen = {token for path in family for token in _tokens(sources[path])}.union(*attributes.values())
+        seen = set().union(*(tokens[path] for path in family), *attributes.values())
         letters = not any(_has_foreign_base(path, trees) for path in family)
         looked_up = _shorter((name for name in inner if name not in unclear), seen, letters)
         for path in family:
             fixed = {name: at for name, at in _numbers(trees[path], own[path]).items() if name not in taken}
             outer = [*_defined(trees[path], own[path]), *_parameters(trees[path])]
-            plain = _shorter((name for name in outer if name not in taken and name not in fixed), _tokens(sources[path]))
+            plain = _shorter((name for name in outer if name not in taken and name not in fixed), tokens[path])
             plain |= {name: f"_n{number}" for number, name in enumerate(fixed)}
             shortened[path] = _renamed(_fixed(sources[path], fixed), trees[path], plain, looked_up)
     return shortened
@@ -57,10 +60,6 @@ def _shorter(names: Iterable[str], seen: Container[str], letters: bool = True) -
     every = (*(ascii_lowercase if letters else ()), *(f"_{number}" for number in range(1000)))
     new = (name for name in every if name not in seen)
     return {name: next(new) for name in dict.fromkeys(names)}
-
-
-def _tokens(source: str) -> set[str]:
-    return set(re.findall(r"\w+", source))
 
 
 def _numbers(tree: ast.Module, own: frozenset[str]) -> dict[str, ast.expr]:
@@ -159,14 +158,10 @@ def _is_const(value: ast.expr) -> bool:
 
 
 def _attributes(tree: ast.Module) -> Iterator[str]:
-    """Every name that is, or may be, looked up in an object: attributes, methods, keywords, parameters that can be left out."""
+    """Every name that is looked up in an object, or is there to be: attributes and methods."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield node.attr
-        elif isinstance(node, ast.keyword) and node.arg:
-            yield node.arg
-        elif isinstance(node, ast.arguments):
-            yield from _optional(node)
         elif isinstance(node, ast.ClassDef):
             yield from _members(node)
 

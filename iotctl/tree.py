@@ -26,13 +26,11 @@ NAMES = "iot_platform/names.txt"
 REQUIRES = "requires.txt"
 # What most boards never import: names that only these have would only take up room. They are interned when they are needed.
 _SELDOM = (
-    *(
-        f"modules/ota/{name}.mpy"
-        for name in "care delete direct draft latest legacy packages stream through_requests ways".split()
-    ),
-    *(f"modules/web/{name}.mpy" for name in ("settings", "upload")),
-    "lib/requests/__init__.mpy",
-)
+    "lib/requests/__init__.mpy", "modules/ota/care.mpy", "modules/ota/delete.mpy", "modules/ota/direct.mpy",
+    "modules/ota/draft.mpy", "modules/ota/latest.mpy", "modules/ota/legacy.mpy", "modules/ota/packages.mpy",
+    "modules/ota/stream.mpy", "modules/ota/through_requests.mpy", "modules/ota/ways.mpy", "modules/web/settings.mpy",
+    "modules/web/upload.mpy",
+)  # fmt: skip
 _SKIPPED = ("__pycache__", "tests")
 
 
@@ -96,9 +94,8 @@ def write(files: Files, folder: Path) -> None:
 def _names(files: Files) -> bytes:
     """The names of what is compiled and the names by which it is imported, one a line, each once."""
     compiled = [path for path in sorted(files) if path.endswith(".mpy") and path not in _SELDOM]
-    found = dict.fromkeys(name for path in compiled for name in (_module(path), *mpy.names(files[path])))
-    found = {name: None for name in found if b"\n" not in name and name.isascii()}
-    return b"".join(name + b"\n" for name in found)
+    found = (name for path in compiled for name in (_module(path), *mpy.names(files[path])))
+    return b"".join(dict.fromkeys(name + b"\n" for name in found if b"\n" not in name and name.isascii()))
 
 
 def _module(path: str) -> bytes:
