@@ -91,7 +91,7 @@ def complete(ota, name, flag):
         _run(ota, job)
         if not job.exhausted:
             return None if ota.error else job.result
-        chances, job = job.chances, None
+        chances, job = job.chances, None  # what it holds must be free before the next one begins
         job = _in_more_room(ota, name, flag, chances)
     return None
 

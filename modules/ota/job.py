@@ -111,14 +111,13 @@ class Job:
             self.exhausted = True
             return
         module.ended()
-        module.error = error
+        module.error = None
         if error:
-            module.enter("failed")
-            module.warn("%s failed: %s (%s)" % (self.name, error.message, error.reason))
+            module.failed(self.name, error)
             self.report_space()
-        if error or self.name not in _AT_START:
-            self.platform.bus.publish("ota/error", error.reason if error else "")
-            self.platform.bus.publish("ota/message", error.message if error else "")
+        elif self.name not in _AT_START:
+            self.platform.bus.publish("ota/error", "")
+            self.platform.bus.publish("ota/message", "")
         from . import plan
 
         plan.after_job(self, error)

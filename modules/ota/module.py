@@ -66,7 +66,7 @@ class Module(Base):
     @property
     def job(self):
         """The name of the job that runs now, or None."""
-        return self._job.name if self._job else self._once_more[0] if self._once_more else None
+        return self._job.name if self._job else self._once_more and self._once_more[0]
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -308,6 +308,14 @@ class Module(Base):
         self._job = None
         self.forget()
 
+    def failed(self, name, error):
+        """A job has failed, or cannot even begin: remember why, and tell it."""
+        self.error = error
+        self.enter("failed")
+        self.warn("%s failed: %s (%s)" % (name, error.message, error.reason))
+        self.platform.bus.publish("ota/error", error.reason)
+        self.platform.bus.publish("ota/message", error.message)
+
     def enter(self, state):
         """Change the state, and tell the bus."""
         self.state = state
@@ -379,11 +387,7 @@ class Module(Base):
         from .errors import OtaError
 
         self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-        self.error = OtaError("no_memory", "too little memory even to begin")
-        self.enter("failed")
-        self.warn("%s failed: %s (%s)" % (name, self.error.message, self.error.reason))
-        self.platform.bus.publish("ota/error", self.error.reason)
-        self.platform.bus.publish("ota/message", self.error.message)
+        self.failed(name, OtaError("no_memory", "too little memory even to begin"))
 
     def _calls(self):
         from . import calls
