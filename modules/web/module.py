@@ -127,8 +127,10 @@ class Module(Base):
         self._server = self._spare = None
         self.forget()
         gc.collect()
-        if self.logins:
-            self._hand_over()
+        if self.logins and any(self.logins):
+            from .sessions import hand_over
+
+            hand_over(self)
         if self.listener:
             self.poll.unregister(self.listener)
             self.listener.close()
@@ -174,11 +176,6 @@ class Module(Base):
         finally:
             self.stretching = False
             self.forget()
-
-    def _hand_over(self):
-        from .sessions import hand_over
-
-        hand_over(self)
 
     def _listen(self):
         port = self.platform.board.tcp_port(self.cfg.get("port", 80))

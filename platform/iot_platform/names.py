@@ -15,7 +15,9 @@ def learn():
     try:
         with open(_FILE) as f:
             _intern(f)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+    except OSError:  # there is none
+        return
+    except (ValueError, RuntimeError, MemoryError) as error:
         print("names:", repr(error))
 
 
