@@ -38,7 +38,7 @@ _HEADERS = (
 )
 
 Request.max_body_length = _MAX_BODY  # microdot reads no more than this before the guard has looked
-Response.send_file_buffer_size = 512
+Response.send_file_buffer_size = 256
 
 
 class App:

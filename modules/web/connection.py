@@ -107,14 +107,11 @@ class Connection:
     # -- writing
 
     async def awrite(self, data):
-        """Send: small pieces are collected first."""
-        if len(self._out) + len(data) > _OUT:
+        """Send: small pieces are collected first, where there is room for that."""
+        if len(self._out) + len(data) > _OUT or not self._collect(data):
             await self.flush()
-        if len(data) > _OUT:
-            await self._send(data)
-        elif data:
-            self._out = self._out + data if self._out else data
-        if self.streaming:
+            self._out = data
+        if self.streaming or len(self._out) > _OUT:
             await self.flush()
 
     async def flush(self):
@@ -152,6 +149,14 @@ class Connection:
             return True
 
     # -- inside
+
+    def _collect(self, data):
+        """Add to what is sent next. False without the memory for it."""
+        try:
+            self._out = self._out + data if self._out else data
+            return True
+        except MemoryError:
+            return False
 
     async def _send(self, data):
         self.touch()

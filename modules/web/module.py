@@ -198,16 +198,25 @@ class Module(Base):
         """The first browser for a while: import what serves it, or, without the memory for that, what sends it away."""
         gc.collect()
         try:
-            if self.platform.board.mem_free() >= _SERVES + (_UPDATES if self.tight else 0) and self.tight < 2:
-                from .server import Server
-
-                self._server = Server(self)
-            else:
+            if not self._serve():
                 self._send_away()
         except MemoryError:
-            self._server = self._spare = None
+            self._spare = None
             self.forget()
             self.listener.accept()[0].close()
+
+    def _serve(self):
+        """False without the memory for it: where there seems to be enough, it may be in pieces."""
+        if self.platform.board.mem_free() < _SERVES + (_UPDATES if self.tight else 0) or self.tight >= 2:
+            return False
+        try:
+            from .server import Server
+
+            self._server = Server(self)
+            return True
+        except MemoryError:
+            self.forget()
+            return False
 
     def _send_away(self):
         from .spare import Spare
