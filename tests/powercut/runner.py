@@ -9,6 +9,7 @@ A case is such an image, or two cuts: the boot after the first one is logged as 
 1. The board boots until it is stable, and nobody asks it for anything. After the loader's first run, and when it is stable, every
    file and folder is compared with both versions. That gives the verdict, old or new.
 2. What the scenario does is done again, until the board is stable. It must end where the uncut run ends.
+3. Where the old version is kept, the board goes back to it.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def run(
     with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _Site(Path(folder)) as site:
         lives = record(scenario, fs, Path(folder), site.url, broken)
         single = _thinned(list(single_cuts(lives)), sample)
-        double = list(_first_cuts(lives))[::doubles] if doubles else []
+        double = list(_first_cuts(lives, doubles)) if doubles else []
         with ProcessPoolExecutor(workers) as pool:
             outcomes = [outcome for found in pool.map(_Single(lives), single, chunksize=4) for outcome in found]
             outcomes += [outcome for found in pool.map(_Double(lives), double) for outcome in found]
@@ -122,7 +123,7 @@ def run(
 
 def single_cuts(lives: Lives) -> Iterator[tuple[Case, ...]]:
     """Every cut of every life; those that leave the same image together."""
-    for network in NETWORKS if lives.scenario.action == "update" else ("",):
+    for network in NETWORKS if lives.scenario.action == "update" and not lives.scenario.resumed else ("",):
         for life, count in enumerate(lives.counts):
             at = [Case(lives.scenario.name, lives.fs, life, Cut(n, mode), None, network) for n in range(count) for mode in MODES]
             yield from [(at[0],)] if at else ()
@@ -131,10 +132,11 @@ def single_cuts(lives: Lives) -> Iterator[tuple[Case, ...]]:
                 yield tuple(at[3 * n + 2 : 3 * n + 4])  # after it, and before the next one
 
 
-def _first_cuts(lives: Lives) -> Iterator[Case]:
-    for life, count in enumerate(lives.counts):
-        for at in range(count):
-            yield Case(lives.scenario.name, lives.fs, life, Cut(at, MODES[1 + at % 2]))
+def _first_cuts(lives: Lives, step: int) -> Iterator[Case]:
+    """Every so many operations, torn and after it in turn."""
+    operations = [(life, at) for life, count in enumerate(lives.counts) for at in range(count)]
+    for n, (life, at) in enumerate(operations[::step]):
+        yield Case(lives.scenario.name, lives.fs, life, Cut(at, MODES[1 + n % 2]))
 
 
 def _thinned(found: list[tuple[Case, ...]], sample: int | None) -> list[tuple[Case, ...]]:
@@ -275,7 +277,15 @@ def _converge(case: Case, lives: Lives, board: Board, verdict: str, boots: list[
         return Outcome(case, "mixed", detail=f"left behind: {left}\n{_story(boots)}")
     if not _loader_is_good(tree, scenario, gave_up):
         return Outcome(case, "unbootable", detail="the loader is not what it should be\n" + _story(boots))
+    if scenario.keep and scenario.action == "install" and not _way_back(lives, board, boots):
+        return Outcome(case, "mixed", detail="the kept version is not the old one\n" + _story(boots))
     return Outcome(case, verdict, _preferences_lost(tree, scenario), _story(boots))
+
+
+def _way_back(lives: Lives, board: Board, boots: list[Boot]) -> bool:
+    """Go back to the kept version by hand: True when it is the old one."""
+    board.env.update(_environment(lives, replace(lives.scenario, action="rollback")))
+    return _live(board, boots) and _verdict(board.read(), lives) == "old"
 
 
 def _live(board: Board, boots: list[Boot] | None = None) -> bool:
@@ -352,7 +362,7 @@ def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
 
 
 def _tree(scenario: Scenario, version: str, url: str) -> Files:
-    files = scenario.old if version == "1.0.0" else scenario.new
+    files = {"1.0.0": scenario.old, "1.1.0": scenario.new, "1.2.0": _newer(scenario.new)}[version]
     profile = {
         "shortName": "torture",
         "activeModules": ["ota"],
@@ -372,6 +382,11 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
     if scenario.bad and version == ("1.0.0" if scenario.action == "rollback" else "1.1.0"):
         made["bad.txt"] = b"this release fails its trial"
     return made
+
+
+def _newer(files: Files) -> Files:
+    """Every other file is not what 1.1.0 has: what was staged of that would be seen."""
+    return {path: data + b"# newer\n" if n % 2 else data for n, (path, data) in enumerate(files.items())}
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 Files = dict[str, bytes]
@@ -24,6 +25,7 @@ class Scenario:
     fill: str = ""  # something fills the disk: "staged" or "trial"
     delta: bool = False  # the archive is a delta
     streamed: bool = False  # the disk has no room for the archive
+    resumed: bool = False  # the download takes longer than what a cut may cost; only with the server there, for time's sake
     loader: bool = False  # the release brings another ota_boot.py
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ _SWAP_NEW: Files = {**_BASE, "x.py/z.py": b"# in a folder\n", "lib/y": b"# a fil
 _TWIN_NEW: Files = {**_BASE, "x/__init__.py": b"# a package\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
 _MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 30 for i in range(300)}
 _MANY_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _MANY.items()}
+_LARGE: Files = {**_BASE, "app/data.bin": random.Random(1).randbytes(36_000)}  # what has arrived is kept after each 32 KiB
 _MOVED: Files = {"app/a.py": _BASE["app/a.py"], "deep/er/new.py": b"N = 1\n" * 90, "www/index.html": b"<p>new</p>" * 30}
 _TRASH: Files = {"trash/a.txt": b"1", "trash/b/c.txt": b"2"}
 _LEFTOVERS: Files = {".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}
@@ -62,6 +65,7 @@ SCENARIOS = (
     Scenario("module and package", _SWAP_OLD, _TWIN_NEW),
     Scenario("module and package, bad", _SWAP_OLD, _TWIN_NEW, bad=True),
     Scenario("package and module", _TWIN_NEW, _SWAP_OLD),
+    Scenario("package and module, bad", _TWIN_NEW, _SWAP_OLD, bad=True),
     Scenario("delete", _BASE, _MOVED, delete=("trash",), extra=_TRASH),
     Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra=_TRASH),
     Scenario("fails its trial", _NINE, _NINE_NEW, bad=True),
@@ -72,6 +76,8 @@ SCENARIOS = (
     Scenario("the way back, bad", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True, bad=True),
     Scenario("the loader", _BASE, _MOVED, loader=True),
     Scenario("over http", _BASE, _MOVED, action="update"),
+    Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True),
+    Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True),
     Scenario("a delta, one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" + b"B = 1\n" * 699}), delta=True),
     Scenario("a delta, added and removed", _BASE, _MOVED, delta=True),
     Scenario("a delta, file and folder, bad", _SWAP_OLD, _SWAP_NEW, delta=True, bad=True),

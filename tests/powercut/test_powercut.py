@@ -48,12 +48,14 @@ def _judged(scenario: Scenario, fs: str, sample: int) -> list[runner.Outcome]:
     return outcomes
 
 
-def test_two_cuts_end_in_one_version() -> None:
-    """A tenth of the first cuts of one scenario, and few of the second ones; `make torture` has them all."""
-    outcomes, _seconds = runner.run(runner.by_name("preferences"), "lfs", sample=1, doubles=1, workers=1)
+@pytest.mark.parametrize(("name", "step"), [("preferences", 1), ("file and folder, bad", 90)])
+def test_two_cuts_end_in_one_version(name: str, step: int) -> None:
+    """Behind every so many first cuts, at every second operation of the boot that follows; `make torture` has far more."""
+    outcomes, _seconds = runner.run(runner.by_name(name), "lfs", sample=1, doubles=step, workers=1)
     double = [outcome for outcome in outcomes if outcome.case.second]
     assert len(double) >= 3
-    assert all(outcome.good for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if not outcome.good]
+    assert not bad, f"{bad[0].verdict}: {replay_command(bad[0].case)}\n{bad[0].detail}"
 
 
 def test_the_image_made_from_the_log_is_what_a_real_cut_leaves(tmp_path: Path) -> None:
