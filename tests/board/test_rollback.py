@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
@@ -102,7 +104,7 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     trials = sum("ota_boot: trial of 1.1.0 boot" in line for line in world.board.lines)
     assert trials == (boots if reason in ("reset", "watchdog", BEFORE_THE_RUNTIME) else trials) <= boots
     since = world.now()
-    world.board.expect(r"version 1\.1\.0 failed here before \(\w+\) and is not tried again \(failed_before\)", PATIENCE_S)
+    world.board.expect(r"version 1\.1\.0 failed here before \(\w+\) and is not tried again", PATIENCE_S)
     world.refused("failed_before")
     assert "available" not in world.lines_since(since)
     world.type("values")
@@ -130,7 +132,8 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     world.board.start()
     world.wait_rolled_back(new, "no_network", since)
     world.board.wifi = "ok"
-    world.board.expect(r"1\.1\.0 failed here before \(no_network\) and is not tried again \(failed_before\)", 60, since)
+    refusal = r"1\.1\.0 failed here before \(no_network\) and is not tried again before 4 more checks \(failed_before\)"
+    world.board.expect(refusal, PATIENCE_S, since)
     assert_tree(world.stop(), old.tree)
     newer = world.release("1.2.0")
     world.offer(newer)
@@ -138,6 +141,48 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     world.board.start()
     world.wait_confirmed(newer, since)
     world.assert_runs(newer)
+
+
+def passed_over(world: World, since: int) -> list[int]:
+    """How many checks more 1.1.0 had to wait for, as each check since then has said."""
+    return [int(n) for n in re.findall(r"1\.1\.0 failed here before .* before (\d+) more checks", world.lines_since(since))]
+
+
+def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> None:
+    """By itself, no sooner than its pause, which a power cut does not begin anew; what has failed is counted all the while."""
+    interval, trial = 10, "ota_boot: trial of 1.1.0 boot 1"
+    old = world.release("1.0.0", check_interval_s=interval, confirm_timeout_s=10)
+    bad = world.release("1.1.0", url="http://127.0.0.1:9")
+    world.flash(old)
+    world.offer(bad)
+    world.board.start()
+    world.wait_rolled_back(bad, "no_network", 0)
+    since, began = world.now(), time.monotonic()
+    world.board.expect(trial, 3 * PATIENCE_S, since)
+    assert time.monotonic() - began > 4 * interval * 7 / 8
+    assert passed_over(world, since) == [4, 3, 2, 1]
+    world.wait_rolled_back(bad, "no_network", since)
+
+    since = world.now()  # from here on the checks come faster, for somebody asks for them
+    world.board.expect("wifi: connected", PATIENCE_S, since)
+    while len(passed_over(world, since)) < 7:
+        world.refused("failed_before")
+    world.board.expect("ota/error = failed_before", PATIENCE_S, world.type("values"))  # it is noted on flash by then
+    again = world.now()
+    world.board.power_cycle()
+    world.board.expect("wifi: connected", PATIENCE_S, again)
+    while passed_over(world, since)[-1] > 1:
+        world.refused("failed_before")
+    world.type("ota check")
+    world.board.expect(trial, PATIENCE_S, since)
+    assert passed_over(world, since) == list(range(16, 0, -1))
+    since = world.now()
+    world.wait_rolled_back(bad, "no_network", since)
+    world.board.expect("1.1.0 failed here before .* before 64 more checks", PATIENCE_S, since)
+    assert len(world.requested("1.1.0.tar.gz")) == 3 + world.starved()
+    tree = world.stop()
+    assert_tree(tree, old.tree)
+    assert state_of(tree)["failed"]["1001000"][3] == 3
 
 
 def test_a_release_that_failed_is_taken_by_force(world: World) -> None:
