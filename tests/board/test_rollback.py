@@ -82,6 +82,16 @@ BAD: list[tuple[str, Changes, int, str, str]] = [
 ]
 
 
+def no_network_after(world: World, text: str) -> None:
+    """The wifi is off from the moment on that a line with `text` comes."""
+
+    def weather(line: str) -> None:
+        if text in line:
+            world.board.wifi = "off"
+
+    world.board.on_line = weather
+
+
 @pytest.mark.parametrize(
     ("changes", "boots", "reason", "text", "name"), [pytest.param(*rest, name, id=name) for name, *rest in BAD]
 )
@@ -97,14 +107,19 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     bad = world.release("1.1.0", {**lamp, "www/a": b"bad", "www/b/c": b"bad", **changes}, modules=MODULES, **wrong)
     world.flash(old, {"prefs.json": b'{"mine": 1}'})
     world.offer(bad)
+    no_network_after(world, "ota_boot: undoing 1.1.0")  # the next check would have something else to say
     world.board.start()
     found = world.board.expect(r"ota: rolled back from 1\.1\.0 to 1\.0\.0: (.*) \((\w+)\)$", 3 * PATIENCE_S)
     assert found.group(2) in reason.split("|"), found.string
     assert text in found.group(1), found.string
+    since = world.type("values")
+    for key, value in (("error", found.group(2)), ("message", found.group(1)), ("status", "rolled_back")):
+        world.board.expect(rf" ota/{key} = {re.escape(value)}$", PATIENCE_S, since)
     trials = sum("ota_boot: trial of 1.1.0 boot" in line for line in world.board.lines)
     assert trials == (boots if reason in ("reset", "watchdog", BEFORE_THE_RUNTIME) else trials) <= boots
     since = world.now()
-    world.board.expect(r"version 1\.1\.0 failed here before \(\w+\) and is not tried again", PATIENCE_S)
+    world.board.wifi = "ok"
+    world.board.expect(rf"version 1\.1\.0 failed here before \({found.group(2)}\) and is not tried again", PATIENCE_S)
     world.refused("failed_before")
     assert "available" not in world.lines_since(since)
     world.type("values")
@@ -122,12 +137,7 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     old, new = world.release("1.0.0", confirm_timeout_s=10), world.release("1.1.0")
     world.flash(old)
     world.offer(new)
-
-    def weather(line: str) -> None:
-        if "committed: installing 1.1.0" in line:
-            world.board.wifi = "off"
-
-    world.board.on_line = weather
+    no_network_after(world, "committed: installing 1.1.0")
     since = world.now()
     world.board.start()
     world.wait_rolled_back(new, "no_network", since)
@@ -183,6 +193,32 @@ def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> N
     tree = world.stop()
     assert_tree(tree, old.tree)
     assert state_of(tree)["failed"]["1001000"][3] == 3
+
+
+def test_what_was_its_fault_is_tried_again_by_force_only_and_a_newer_release_comes_by_itself(world: World) -> None:
+    lamp: Changes = {"modules/lamp/__init__.py": LAMP + b"""
+    def on_command(self, command):
+        if command.path == "lamp":
+            self.platform.log("lamp:", self.platform.module("ota").force_update())
+"""}
+    raises: Changes = {"modules/lamp/__init__.py": LAMP + b"        1 // 0\n"}
+    old = world.release("1.0.0", lamp, modules=MODULES, check_interval_s=10)
+    bad = world.release("1.1.0", raises, modules=MODULES, check_interval_s=10)
+    newer = world.release("1.2.0", {**lamp, "www/a": b"newer"}, modules=MODULES, check_interval_s=10)
+    world.flash(old)
+    world.offer(bad)
+    since = world.now()
+    world.board.start()
+    for command in ("ota force", "lamp", ""):
+        world.board.expect("ota_boot: trial of 1.1.0 boot 1", PATIENCE_S, since)
+        world.wait_rolled_back(bad, "module_failed", since)
+        world.board.expect(r"is not tried again \(failed_before\)", PATIENCE_S, since)
+        world.refused("failed_before", "ota update")
+        since = world.type(command) if command else world.now()
+    assert state_of(world.peek())["failed"]["1001000"][3] == 3
+    world.offer(newer)
+    world.wait_confirmed(newer, since)  # nobody asks for it
+    world.assert_runs(newer)
 
 
 def test_a_release_that_failed_is_taken_by_force(world: World) -> None:
