@@ -4,7 +4,6 @@ The channel file decides. `If-None-Match` goes out only if the last answer led t
 Where there is no channel file, a board without a pinned key that never installed a bundle speaks the `latest` protocol.
 """
 
-from .errors import OtaError
 from .offer import Offer
 
 
@@ -63,7 +62,7 @@ def _decide_legacy(ota, force, version, file, size_kb, size, sha256):
         if versions.compare(version, ota.local_version()) <= 0:
             return None
         failure = ota.store.failure(0)  # such a release has no sequence
-        if failure and failure[0] == version and not ota.may_retry(failure):
-            raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again" % (version, failure[1]))
+        if failure and failure[0] == version:
+            decide.check_failed(ota, version, failure)
         decide.check_refused(ota, version, source)
     return Offer(version, None, file, size, sha256, (size_kb or 0) * 1024, legacy=True, source=source)

@@ -59,10 +59,24 @@ def _wanted(ota, value):
     if not policy.rollout_allows(value, ota.platform.board.unique_id()):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
-    failure = ota.store.failure(sequence)
-    if failure and not ota.may_retry(failure):
-        raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again" % (version, failure[1]))
+    check_failed(ota, version, ota.store.failure(sequence))
     return True
+
+
+def check_failed(ota, version, failure):
+    """OtaError for what failed its trial here, unless that may not have been its fault and enough checks have passed over it.
+
+    :param failure: what the store remembers of it, or None. Its number of checks goes up, unless this is only a plan.
+    """
+    if not failure:
+        return
+    pause, passed = policy.retry_pause(failure[1], failure[3]), sum(failure[4:])  # an older state has no such number
+    if pause is not None and passed >= pause:
+        return
+    if ota.name in ("check", "fetch", "update"):
+        failure[4:] = [passed + 1]
+    when = "" if pause is None else " before %d more checks" % (pause - passed)
+    raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again%s" % (version, failure[1], when))
 
 
 def check_refused(ota, version, source):

@@ -11,7 +11,6 @@ from iot_platform import parts
 from . import files
 from .errors import OtaError, from_system
 
-_DAY = 86_400
 _BUDGET_MS = 10
 _SAMPLE = 32  # steps from one collection to the next
 _PLENTY = 24 * 1024  # bytes of free memory: more than any phase needs
@@ -160,13 +159,6 @@ class Job:
     def require_network(self):
         if self.platform.bus.get("wifi/connected") is False:
             raise OtaError("no_network", "there is no network")
-
-    def may_retry(self, failure):
-        """True when a failed release may be tried once more: after what may not have been its fault, and a pause since then."""
-        from . import policy
-
-        pause = policy.retry_pause(failure[1], failure[3], self.cfg.get("check_interval_s", _DAY))
-        return pause is not None and time.ticks_diff(time.ticks_ms(), self.module.started) > pause * 1000
 
     def journal_header(self):
         """What the loader and the trial need to know of the old version."""

@@ -46,7 +46,6 @@ class Module(Base):
         self.online = False  # wifi has said that there is a network
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
-        self.started = 0
         self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
         self._once_more = None  # a job that begins as soon as others have given back memory: its name, force, and chances
@@ -237,7 +236,6 @@ class Module(Base):
 
         self.store = Store()
         self.platform.bus.publish("ota/channel", self.channel)
-        self.started = time.ticks_ms()
         self._request("trial" if ota_boot.state == "trial" else "clean_up")
 
     def tick(self):

@@ -35,11 +35,14 @@ def is_newer(version, sequence, floor, running):
     return (not floor or sequence > floor) and versions.compare(version, running) > 0
 
 
-def retry_pause(reason, tries, interval):
-    """Seconds before a failed release may be tried again, or None for never: only what may not be the release's fault."""
+def retry_pause(reason, tries):
+    """How many checks pass over a failed release before it is tried again; None for ever, unless it may not be its fault.
+
+    Checks, not seconds: they come about once an interval, are counted across restarts and deep sleep, and need no clock.
+    """
     if reason not in ("no_network", "power") or tries > 3:
         return None
-    return interval * 4**tries
+    return 4**tries
 
 
 def _check_firmware(header):

@@ -6,7 +6,8 @@
     etag         [channel, etag] of the last answer, if that led to "nothing to do"
     refused      digest of the channel file whose bundle was refused, and why: not fetched again until it changes
     no_delta     digest of the channel file whose delta could not be used here: the full bundle is taken instead
-    failed       {sequence: [version, reason, text, tries]}: not tried again unless forced
+    failed       {sequence: [version, reason, text, tries, checks since]}: not tried again unless forced, or after
+                 a pause of checks: see policy
     part         what lies in the download file: see fetch
     last         {"version", "result", "reason", "message"} of the last update
     checked      True when the last check got an answer
@@ -64,14 +65,14 @@ class Store:
             self._saved = _digest(text)
 
     def failure(self, sequence):
-        """``[version, reason, text, tries]`` of a release that failed here, or None."""
+        """What is remembered of a release that failed here, the list itself; or None."""
         return self.get("failed", {}).get(str(sequence))
 
     def add_failure(self, sequence, version, reason, text):
         """Remember a failed release; the oldest ones are forgotten, for the floor has passed them long since."""
         failed = self.get("failed", {})
         before = failed.get(str(sequence))
-        failed[str(sequence)] = [version, reason, text[:120], before[3] + 1 if before else 1]
+        failed[str(sequence)] = [version, reason, text[:120], before[3] + 1 if before else 1, 0]
         while len(failed) > _MAX_FAILED:
             del failed[min(failed, key=int)]
         self.set("failed", failed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
@@ -80,6 +82,16 @@ BAD: list[tuple[str, Changes, int, str, str]] = [
 ]
 
 
+def no_network_after(world: World, text: str) -> None:
+    """The wifi is off from the moment on that a line with `text` comes."""
+
+    def weather(line: str) -> None:
+        if text in line:
+            world.board.wifi = "off"
+
+    world.board.on_line = weather
+
+
 @pytest.mark.parametrize(
     ("changes", "boots", "reason", "text", "name"), [pytest.param(*rest, name, id=name) for name, *rest in BAD]
 )
@@ -95,14 +107,19 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     bad = world.release("1.1.0", {**lamp, "www/a": b"bad", "www/b/c": b"bad", **changes}, modules=MODULES, **wrong)
     world.flash(old, {"prefs.json": b'{"mine": 1}'})
     world.offer(bad)
+    no_network_after(world, "ota_boot: undoing 1.1.0")  # the next check would have something else to say
     world.board.start()
     found = world.board.expect(r"ota: rolled back from 1\.1\.0 to 1\.0\.0: (.*) \((\w+)\)$", 3 * PATIENCE_S)
     assert found.group(2) in reason.split("|"), found.string
     assert text in found.group(1), found.string
+    since = world.type("values")
+    for key, value in (("error", found.group(2)), ("message", found.group(1)), ("status", "rolled_back")):
+        world.board.expect(rf" ota/{key} = {re.escape(value)}$", PATIENCE_S, since)
     trials = sum("ota_boot: trial of 1.1.0 boot" in line for line in world.board.lines)
     assert trials == (boots if reason in ("reset", "watchdog", BEFORE_THE_RUNTIME) else trials) <= boots
     since = world.now()
-    world.board.expect(r"version 1\.1\.0 failed here before \(\w+\) and is not tried again \(failed_before\)", PATIENCE_S)
+    world.board.wifi = "ok"
+    world.board.expect(rf"version 1\.1\.0 failed here before \({found.group(2)}\) and is not tried again", PATIENCE_S)
     world.refused("failed_before")
     assert "available" not in world.lines_since(since)
     world.type("values")
@@ -120,23 +137,87 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     old, new = world.release("1.0.0", confirm_timeout_s=10), world.release("1.1.0")
     world.flash(old)
     world.offer(new)
-
-    def weather(line: str) -> None:
-        if "committed: installing 1.1.0" in line:
-            world.board.wifi = "off"
-
-    world.board.on_line = weather
+    no_network_after(world, "committed: installing 1.1.0")
     since = world.now()
     world.board.start()
     world.wait_rolled_back(new, "no_network", since)
     world.board.wifi = "ok"
-    world.board.expect(r"1\.1\.0 failed here before \(no_network\) and is not tried again \(failed_before\)", 60, since)
+    refusal = r"1\.1\.0 failed here before \(no_network\) and is not tried again before 4 more checks \(failed_before\)"
+    world.board.expect(refusal, PATIENCE_S, since)
     assert_tree(world.stop(), old.tree)
     newer = world.release("1.2.0")
     world.offer(newer)
     since = world.now()
     world.board.start()
     world.wait_confirmed(newer, since)
+    world.assert_runs(newer)
+
+
+def passed_over(world: World, since: int) -> list[int]:
+    """How many checks more 1.1.0 had to wait for, as each check since then has said."""
+    return [int(n) for n in re.findall(r"1\.1\.0 failed here before .* before (\d+) more checks", world.lines_since(since))]
+
+
+def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> None:
+    """By itself, no sooner than its pause, which a power cut does not begin anew; what has failed is counted all the while."""
+    interval, trial = 10, "ota_boot: trial of 1.1.0 boot 1"
+    old = world.release("1.0.0", check_interval_s=interval, confirm_timeout_s=10)
+    bad = world.release("1.1.0", url="http://127.0.0.1:9")
+    world.flash(old)
+    world.offer(bad)
+    world.board.start()
+    world.wait_rolled_back(bad, "no_network", 0)
+    since, began = world.now(), time.monotonic()
+    world.board.expect(trial, 3 * PATIENCE_S, since)
+    assert time.monotonic() - began > 4 * interval * 7 / 8
+    assert passed_over(world, since) == [4, 3, 2, 1]
+    world.wait_rolled_back(bad, "no_network", since)
+
+    since = world.now()  # from here on the checks come faster, for somebody asks for them
+    world.board.expect("wifi: connected", PATIENCE_S, since)
+    while len(passed_over(world, since)) < 7:
+        world.refused("failed_before")
+    world.board.expect("ota/error = failed_before", PATIENCE_S, world.type("values"))  # it is noted on flash by then
+    again = world.now()
+    world.board.power_cycle()
+    world.board.expect("wifi: connected", PATIENCE_S, again)
+    while passed_over(world, since)[-1] > 1:
+        world.refused("failed_before")
+    world.type("ota check")
+    world.board.expect(trial, PATIENCE_S, since)
+    assert passed_over(world, since) == list(range(16, 0, -1))
+    since = world.now()
+    world.wait_rolled_back(bad, "no_network", since)
+    world.board.expect("1.1.0 failed here before .* before 64 more checks", PATIENCE_S, since)
+    assert len(world.requested("1.1.0.tar.gz")) == 3 + world.starved()
+    tree = world.stop()
+    assert_tree(tree, old.tree)
+    assert state_of(tree)["failed"]["1001000"][3] == 3
+
+
+def test_what_was_its_fault_is_tried_again_by_force_only_and_a_newer_release_comes_by_itself(world: World) -> None:
+    lamp: Changes = {"modules/lamp/__init__.py": LAMP + b"""
+    def on_command(self, command):
+        if command.path == "lamp":
+            self.platform.log("lamp:", self.platform.module("ota").force_update())
+"""}
+    raises: Changes = {"modules/lamp/__init__.py": LAMP + b"        1 // 0\n"}
+    old = world.release("1.0.0", lamp, modules=MODULES, check_interval_s=10)
+    bad = world.release("1.1.0", raises, modules=MODULES, check_interval_s=10)
+    newer = world.release("1.2.0", {**lamp, "www/a": b"newer"}, modules=MODULES, check_interval_s=10)
+    world.flash(old)
+    world.offer(bad)
+    since = world.now()
+    world.board.start()
+    for command in ("ota force", "lamp", ""):
+        world.board.expect("ota_boot: trial of 1.1.0 boot 1", PATIENCE_S, since)
+        world.wait_rolled_back(bad, "module_failed", since)
+        world.board.expect(r"is not tried again \(failed_before\)", PATIENCE_S, since)
+        world.refused("failed_before", "ota update")
+        since = world.type(command) if command else world.now()
+    assert state_of(world.peek())["failed"]["1001000"][3] == 3
+    world.offer(newer)
+    world.wait_confirmed(newer, since)  # nobody asks for it
     world.assert_runs(newer)
 
 
