@@ -193,16 +193,20 @@ def loader() -> Any:
 
 
 def profile(data: bytes) -> None:
-    """profile.json: not one, with errors that name their keys, or a good one whose keys are keys."""
+    """profile.json, as a board reads it when it starts: nothing is raised, and what the platform gets is right or missing.
+
+    What the sections' own modules find wrong is named; OTA, which reads the file again, runs with a good one only.
+    """
     with tempfile.NamedTemporaryFile() as f:
         f.write(data)
         f.flush()
-        try:
-            value = profiles.load(f.name)
-        except (OSError, ValueError, RecursionError):
-            return
+        value, wrong = profiles.read(f.name)
+    assert isinstance(value, dict)
+    assert all(problem == "is missing" for _key, problem, _expected in profiles.check_platform(value))
+    assert wrong or not profiles.check_platform(value)
     errors = profiles.check(value)
-    assert all(len(row) == 3 and all(isinstance(word, str) for word in row) for row in errors)
+    for row in wrong + errors:
+        assert len(row) == 3 and all(isinstance(word, str) for word in row)
     if not errors and "ota" in value["activeModules"]:
         ota = value["ota"]
         assert ota["url"].startswith(("http://", "https://"))
