@@ -34,9 +34,9 @@ from modules.ota.lines import tree_line
 from tests.hostile import forge
 
 CORPUS = Path(__file__).parent / "corpus"
-# Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files, and
-# 160 KB for 4 KB of brackets, the longest JSON that is looked at; as objects in each other they would take some 270 KB.
-MEMORY = 384 * 1024
+# Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files,
+# 160 KB for 4 KB of brackets, the longest JSON that is looked at, 510 KB where these go as deep as CPython's stack (a traceback).
+MEMORY = 1024 * 1024
 
 
 def bundle(data: bytes) -> None:
