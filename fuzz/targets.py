@@ -1,6 +1,7 @@
 """What is fuzzed: each function takes any bytes, and fails with an AssertionError where a board would do something wrong.
 
-Right is a refusal by OtaError, or exactly what was announced. Wrong is any other exception, and every file beside ``/.ota``.
+Right is a refusal by OtaError, or exactly what was announced. Wrong is any other exception, every file and folder that is
+changed or made but those that the reader needs (forge.STAGED), and memory that grows with what is read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import re
 import sys
 import tempfile
 import types
@@ -32,6 +34,9 @@ from modules.ota.lines import tree_line
 from tests.hostile import forge
 
 CORPUS = Path(__file__).parent / "corpus"
+# Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files,
+# 160 KB for 4 KB of brackets, the longest JSON that is looked at, 510 KB where these go as deep as CPython's stack (a traceback).
+MEMORY = 1024 * 1024
 
 
 def bundle(data: bytes) -> None:
@@ -40,7 +45,7 @@ def bundle(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         try:
-            staged = forge.install(packed, forge.rules(), root)
+            staged = forge.install(packed, forge.rules(), root, memory=_imported())
         except (OtaError, zlib.error):  # zlib.error is CPython's own: a board has another decompressor
             return
         header, *lines = (root / ".ota" / "list").read_bytes().splitlines()
@@ -52,6 +57,16 @@ def bundle(data: bytes) -> None:
             assert hashlib.sha256(content).hexdigest() == listed[path]["sha256"]
             assert not paths.protected(path)
             assert ".." not in path
+
+
+@cache
+def _imported() -> int:
+    """MEMORY, once the reader has imported what it does only when it needs it: that would count."""
+    for target, rules in (("bundle", forge.rules()), ("delta", forge.rules(running="1.0.0"))):
+        running = {**BASE, ".ota/release": forge.listing(BASE, version="1.0.0", sequence=1_000_000)} if target == "delta" else {}
+        with tempfile.TemporaryDirectory() as folder:
+            forge.install(host_bundle.gzip((CORPUS / target / "good.tar").read_bytes()), rules, Path(folder), running)
+    return MEMORY
 
 
 def listing(data: bytes) -> None:
@@ -77,7 +92,7 @@ def delta(data: bytes) -> None:
         root = Path(folder)
         running = {**BASE, ".ota/release": forge.listing(BASE, version="1.0.0", sequence=1_000_000)}
         try:
-            staged = forge.install(packed, forge.rules(running="1.0.0"), root, running)
+            staged = forge.install(packed, forge.rules(running="1.0.0"), root, running, _imported())
         except (OtaError, zlib.error):
             return
         header, *lines = map(json.loads, (root / ".ota" / "list").read_bytes().splitlines())
@@ -113,7 +128,7 @@ def archive(data: bytes) -> None:
         root = Path(folder)
         with board_code._board_at(folder):
             _read_archive(root, data)
-        assert {path.name for path in root.iterdir()} <= {".ota", "download"}
+        forge.only_changed(root, {}, re.compile(r"download|\.ota/(members|list)?"))
 
 
 def _read_archive(root: Path, data: bytes) -> None:
@@ -149,13 +164,17 @@ def journal(data: bytes) -> None:
         board = loader()
         board.ROOT, board.ready, board.state = folder, False, ""
         board.run()
-        tree = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and ".ota" not in p.parts}
+        found = forge.below(root)
+        tree = {path: content for path, content in found.items() if not path.startswith(".ota/")}
+        own = {path for path in found if path.startswith(".ota/")}
         if _is_journal(data):
             assert board.state == "trial"
-            assert tree == {"a.py": b"3\n", "c/d.py": b"4\n"}
+            assert tree == {"a.py": b"3\n", "c/": b"", "c/d.py": b"4\n"}
         else:
             assert board.state in ("undone", ""), board.state
-            assert tree == TREE
+            assert tree == {**TREE, "lib/": b""}
+            staged = {".ota/", ".ota/stage/", ".ota/stage/0/", ".ota/stage/0/0", ".ota/stage/0/1"}
+            assert own - staged <= {".ota/undone", ".ota/reason"}, own
         assert board.ready
 
 
@@ -193,16 +212,20 @@ def loader() -> Any:
 
 
 def profile(data: bytes) -> None:
-    """profile.json: not one, with errors that name their keys, or a good one whose keys are keys."""
+    """profile.json, as a board reads it when it starts: nothing is raised, and what the platform gets is right or missing.
+
+    What the sections' own modules find wrong is named; OTA, which reads the file again, runs with a good one only.
+    """
     with tempfile.NamedTemporaryFile() as f:
         f.write(data)
         f.flush()
-        try:
-            value = profiles.load(f.name)
-        except (OSError, ValueError, RecursionError):
-            return
+        value, wrong = profiles.read(f.name)
+    assert isinstance(value, dict)
+    assert all(problem == "is missing" for _key, problem, _expected in profiles.check_platform(value))
+    assert wrong or not profiles.check_platform(value)
     errors = profiles.check(value)
-    assert all(len(row) == 3 and all(isinstance(word, str) for word in row) for row in errors)
+    for row in wrong + errors:
+        assert len(row) == 3 and all(isinstance(word, str) for word in row)
     if not errors and "ota" in value["activeModules"]:
         ota = value["ota"]
         assert ota["url"].startswith(("http://", "https://"))
@@ -216,8 +239,9 @@ def channel(data: bytes) -> None:
     """The channel file without a key, and with one that cannot have signed it."""
     for keys in ([], forge.pinned(0)):
         try:
-            value = board_channel.parse(data, keys)
-            board_channel.check(value, forge.NAME, "stable", 0, 1_700_000_000)
+            with forge.flat(MEMORY):
+                value = board_channel.parse(data, keys)
+                board_channel.check(value, forge.NAME, "stable", 0, 1_700_000_000)
         except OtaError:
             continue
         assert not keys, "a signature out of nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from modules.ota import sign as board_sign
 Jwk = dict[str, Any]
 PrivateKey = rsa.RSAPrivateKey
 _BITS = 8 * board_sign.KEY_BYTES
+_PRIVATE_PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")  # PKCS#8, encrypted, RSA, EC, OpenSSH, PGP
 
 
 def generate() -> PrivateKey:
@@ -51,6 +53,18 @@ def read_private(path: Path, passphrase: str | None = None) -> PrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != _BITS:
         raise IotctlError(f"the key {path} is not RSA with {_BITS} bits: make one with `iotctl keygen`")
     return key
+
+
+def holds_private(data: bytes) -> bool:
+    """True for a file with a private key in it, of whatever kind: PEM anywhere in it, or all of it DER."""
+    if _PRIVATE_PEM.search(data):
+        return True
+    try:
+        return data[:1] == b"\x30" and bool(serialization.load_der_private_key(data, None))
+    except TypeError:  # one that has a passphrase
+        return True
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def read_public_jwk(path: Path, passphrase: str | None = None) -> Jwk:

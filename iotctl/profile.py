@@ -74,7 +74,14 @@ def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
         for name in profile.modules:
             if not (source / "modules" / name / "__init__.py").is_file():
                 found.append(Problem("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
-    return found
+    return found + _private_keys(profile.value.get("ota"))
+
+
+def _private_keys(ota: Any) -> list[Problem]:
+    """Keys that are whole JWKs: a board takes the public half that it needs, and hands on the rest."""
+    pinned = ota.get("public_keys") if isinstance(ota, dict) else None
+    private = [n for n, key in enumerate(pinned if isinstance(pinned, list) else []) if isinstance(key, dict) and "d" in key]
+    return [Problem(f"ota.public_keys[{n}]", "is a private key", "its public half, kty, n and e") for n in private]
 
 
 def read_good(path: Path, source: Path | None = ROOT) -> Profile:

@@ -8,6 +8,8 @@
 
 A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
 also name a single file, `package/file.py`, and lines `- name name` after it leave definitions of that file out (see slim).
+
+A file with a private key in it is refused: everything here is on every board, and in bundles that anybody may download.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, mpy, names, slim, webfiles
+from iotctl import ROOT, keys, mpy, names, slim, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota import versions
@@ -37,7 +39,7 @@ _SKIPPED = ("__pycache__", "tests")
 def collect(
     profile: Profile, version: str, *, py: bool = False, source: Path = ROOT, seen: Callable[[str], None] | None = None
 ) -> Files:
-    """All files of a release, ``.ota/release`` not among them.
+    """All files of a release, ``.ota/release`` not among them. IotctlError for a private key among them.
 
     :param py: sources instead of .mpy.
     :param source: the checkout whose platform/, modules/ and lib/ are taken.
@@ -51,7 +53,7 @@ def collect(
     for path, found in sorted(sources(profile, source).items()):
         if seen:
             seen(path)
-        data = found.read_bytes()
+        data = _public(found, found.read_bytes())
         without = unused.get(path.removeprefix("lib/"))
         if without:
             data = slim.leave_out(data, sorted(without), path)
@@ -65,7 +67,7 @@ def collect(
         files[path[:-3] + ".mpy"] = mpy.compile_source(text.encode(), path)
     if not py:
         files[NAMES] = _names(files)
-    files["profile.json"] = profile.raw
+    files["profile.json"] = _public(profile.path, profile.raw)
     files["version"] = version.encode() + b"\n"
     return files
 
@@ -89,6 +91,12 @@ def write(files: Files, folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
+
+
+def _public(path: Path, data: bytes) -> bytes:
+    if keys.holds_private(data):
+        raise IotctlError(f"{path} holds a private key, which every board would get: move it out of the release")
+    return data
 
 
 def _names(files: Files) -> bytes:

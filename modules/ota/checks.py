@@ -43,13 +43,16 @@ def check_keys(value, required, optional, what):
 
 
 def _keys_once(text, value):
-    """JSON readers keep the last of two equal keys: count the members instead, so that none can hide another."""
-    return _members(text) == _count(value)
+    """JSON readers keep the last of two equal keys: count the strings instead, so that none can hide another.
+
+    Not the colons: MicroPython's reader takes a comma or a space for one, and what follows a NUL for nothing at all.
+    """
+    return _strings(text) == _count(value)
 
 
-def _members(text):
-    """How many ``name: value`` pairs a JSON text has: the colons outside strings."""
-    colon, quote, escape = (58, 34, 92) if isinstance(text, (bytes, bytearray)) else (":", '"', "\\")
+def _strings(text):
+    """How many strings a JSON text has, names among them."""
+    quote, escape = (34, 92) if isinstance(text, (bytes, bytearray)) else ('"', "\\")
     inside = skip = False
     found = 0
     for c in text:
@@ -59,8 +62,7 @@ def _members(text):
             skip = True
         elif c == quote:
             inside = not inside
-        elif c == colon and not inside:
-            found += 1
+            found += inside
     return found
 
 
@@ -69,4 +71,4 @@ def _count(value):
         return len(value) + sum(_count(v) for v in value.values())
     if isinstance(value, list):
         return sum(_count(v) for v in value)
-    return 0
+    return 1 if isinstance(value, str) else 0

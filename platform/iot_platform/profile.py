@@ -14,12 +14,30 @@ from .words import in_name, name_ok
 MAX_BYTES = 16 * 1024
 
 
+def read(path="/profile.json"):
+    """What a board starts with, whatever is on its flash: the profile, and the errors in what the platform itself needs.
+
+    A wrong key is taken out: it is as good as a missing one then. The modules' own sections stay as they are.
+    """
+    try:
+        profile = load(path)
+    except (OSError, ValueError) as error:
+        return {}, [("it", "cannot be read (%s)" % error, "a JSON object")]
+    errors = check_platform(profile)
+    for key, _problem, _expected in errors:
+        profile.pop(key, None)
+    return profile, errors
+
+
 def load(path="/profile.json"):
     """The profile as a dict. OSError when there is none, ValueError when it is not a JSON object."""
     if os.stat(path)[6] > MAX_BYTES:
         raise ValueError("it is larger than %d bytes" % MAX_BYTES)
     with open(path) as f:
-        value = json.load(f)  # reads a character at a time: the text never lies in memory
+        try:
+            value = json.load(f)  # reads a character at a time: the text never lies in memory
+        except (MemoryError, RuntimeError):  # nested too deeply: for the heap of a board, for the stack of CPython
+            raise ValueError("it does not fit into memory")
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     return value

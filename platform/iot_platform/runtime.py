@@ -49,7 +49,6 @@ class Platform:
         self._failures = {}
         self._restart = None
         self.profile = {}
-        self.profile_errors = []
 
     def module(self, name):
         """A running module, or None."""

@@ -16,7 +16,7 @@ def start(platform):
     gc.threshold(_COLLECT_AFTER)
     if hasattr(ota_boot, "forget"):  # an older loader has no such thing
         ota_boot.forget()
-    platform.profile, platform.profile_errors = _load_profile()
+    platform.profile = _load_profile()
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
     platform.bus.publish("safe_mode", platform.safe_mode)
@@ -34,21 +34,17 @@ def start(platform):
 
 
 def _load_profile():
-    """The profile, and what is wrong with it."""
-    try:
-        loaded = profile.load()
-    except (OSError, ValueError) as error:
-        SerialLog.error("profile.json cannot be read, only the safe modules start:", error)
-        return {}, [("profile.json", "cannot be read", "a JSON object")]
-    errors = profile.check_platform(loaded)
-    for key, problem, expected in errors[:1]:
-        SerialLog.error("profile.json: %s %s; expected: %s" % (key, problem, expected))
-    return loaded, errors
+    """The profile, without what is wrong in it."""
+    loaded, errors = profile.read()
+    for error in errors:
+        SerialLog.error("profile.json: %s %s; expected: %s" % error)
+    if "activeModules" not in loaded:
+        SerialLog.error("no modules are named: only", ", ".join(registry.SAFE), "start")
+    return loaded
 
 
 def _names(platform):
     names = platform.profile.get("activeModules", registry.SAFE)
-    names = names if isinstance(names, list) else registry.SAFE
     if platform.safe_mode:
         SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(registry.SAFE), "start")
         names = [name for name in names if name in registry.SAFE]

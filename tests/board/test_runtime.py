@@ -6,7 +6,7 @@ import json
 import time
 
 from sim.board import Cut
-from tests.board.world import World
+from tests.board.world import PATIENCE_S, World
 
 _MODULE = """from iot_platform.module import Module as Base
 
@@ -61,12 +61,47 @@ def test_a_wrong_profile_switches_ota_off_with_one_line_and_the_rest_runs(world:
     world.board.expect("ota check: False", since=since)
 
 
-def test_without_a_profile_the_safe_modules_start(world: World) -> None:
-    world.flash(world.release("1.0.0"), {"profile.json": b"{ this is no JSON"})
-    world.board.start()
-    world.board.expect("profile.json cannot be read, only the safe modules start")
-    world.board.expect("wifi: no network is configured")
-    world.board.expect("access point .* is open")
+# What damaged flash or a wrong build can leave in profile.json, and which modules run then.
+_SAFE = ("serial_log", "wifi", "ota")  # and web, which this release does not have
+_GOOD = '{"shortName": "door", "activeModules": ["serial_log", "ota"]%s}'
+DAMAGED: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "nothing": (b"", _SAFE),
+    "no JSON": (b"{ this is no JSON", _SAFE),
+    "no text": (b'{"shortName": "\xff\xfe"}', _SAFE),
+    "no object": (b"[]", _SAFE),
+    "larger than any": (b" " * 17_000 + b"{}", _SAFE),
+    "more lists than memory": (b'{"a": ' + b"[" * 16_000, _SAFE),
+    "more objects than memory": ((_GOOD % (', "a": [' + "{}," * 5_000 + "{}]")).encode(), _SAFE),
+    "modules without a list": (b'{"shortName": "door", "activeModules": {"ota": 1}}', _SAFE),
+    "modules that are numbers": (b'{"shortName": "door", "activeModules": ["ota", 1, null]}', _SAFE),
+    "modules that are lists": (b'{"shortName": "door", "activeModules": [["ota"], {}]}', _SAFE),
+    "modules outside of their folder": (b'{"shortName": "door", "activeModules": ["../ota", "a.b", ""]}', _SAFE),
+    "a name that is a list": (b'{"shortName": [], "activeModules": ["serial_log", "ota"]}', ("serial_log", "ota")),
+    "a watchdog of infinity": ((_GOOD % ', "watchdog_s": 1e999').encode(), ("serial_log", "ota")),
+    "a watchdog that is a list": ((_GOOD % ', "watchdog_s": [1]').encode(), ("serial_log", "ota")),
+    "a watchdog of half a second": ((_GOOD % ', "watchdog_s": 0.5').encode(), ("serial_log", "ota")),
+    "sections that are none": ((_GOOD % ', "ota": [], "wifi": 5, "ntp": {}').encode(), ("serial_log", "ota")),
+}
+
+
+def test_a_damaged_profile_never_keeps_a_board_from_running(world: World) -> None:
+    """One clear line for what is wrong; what can run runs; no restart."""
+    world.board.heap = "128k"
+    world.flash(world.release("1.0.0"))
+    world.board.snapshot(world.folder / "good.img")
+    for what, (data, modules) in DAMAGED.items():
+        world.board.restore(world.folder / "good.img")
+        world.board.write({"profile.json": data})
+        since = world.now()
+        world.board.start()
+        found = world.board.expect(r"I running: (.*) free memory|failed boot", PATIENCE_S, since)
+        lines = world.board.lines[since:]
+        assert found[1] and set(found[1].split(", ")) == set(modules), (what, lines)
+        assert any("profile.json: " in line and "; expected: " in line for line in lines), (what, lines)
+        since = world.type("ota check")
+        world.board.expect("ota check: False", PATIENCE_S, since)
+        assert set(world.board.restarts) <= {"power"}, what  # which is this test itself
+        world.board.stop()
 
 
 def test_an_exceptions_traceback_survives_the_restart_in_a_bounded_file(world: World) -> None:

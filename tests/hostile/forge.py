@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -112,11 +114,16 @@ def rules(*numbers: int, **changes: Any) -> Rules:
     return Rules(NAME, pinned(*numbers), **changes)
 
 
-def install(data: bytes, accepted: Rules, root: Path, base: Mapping[str, bytes] = MappingProxyType({})) -> dict[str, bytes]:
+def install(
+    data: bytes, accepted: Rules, root: Path, base: Mapping[str, bytes] = MappingProxyType({}), memory: int | None = None
+) -> dict[str, bytes]:
     """Read and stage a bundle with the board's code below `root`; the staged files by path. OtaError when it is refused.
 
-    :param root: an empty folder. Nothing may be written there but below ``.ota``; this is checked.
+    AssertionError when it changes, makes or removes any file or folder but those that reading a bundle may: see STAGED.
+
+    :param root: an empty folder.
     :param base: what is on the board before, for a delta.
+    :param memory: the most bytes that the reader may take, beside its buffer of 4 KiB.
     """
     for path, content in base.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -124,18 +131,58 @@ def install(data: bytes, accepted: Rules, root: Path, base: Mapping[str, bytes] 
     with _board(root):
         archive = root / "download"
         archive.write_bytes(data)
+        before = below(root)
         target = stage.Stage((), memoryview(bytearray(4096)), lambda *_parts: None)
         try:
-            finish(board_bundle.read(lambda: inflate.Gzip(str(archive)), accepted, target.view, target))
+            with flat(memory):
+                finish(board_bundle.read(lambda: inflate.Gzip(str(archive)), accepted, target.view, target))
             listed = (root / ".ota" / "list").read_bytes().splitlines()[1:]
             found = {json.loads(line)["path"]: kept.target(n, json.loads(line)) for n, line in enumerate(listed)}
             return {path: Path(file).read_bytes() for path, file in found.items() if Path(file).exists()}
         finally:
+            only_changed(root, before, STAGED)
             archive.unlink()
-            strange = [p for p in root.rglob("*") if p.relative_to(root).parts[0] != ".ota" or p.is_symlink()]
-            strange = [p for p in strange if p.is_symlink() or (p.is_file() and str(p.relative_to(root)) not in base)]
-            assert not strange, f"written outside the stage: {strange}"
-            assert all((root / path).read_bytes() == content for path, content in base.items()), "the old version was changed"
+
+
+# What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each.
+STAGED = re.compile(r"\.ota/|\.ota/list|\.ota/loader|\.ota/stage/|\.ota/stage/(id|sig)|\.ota/stage/\d{1,3}/(\d|1[0-5])?")
+
+
+def below(root: Path) -> dict[str, bytes]:
+    """Every file, folder (with a slash behind it) and link below a folder, by its path there."""
+    found = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = b"-> " + bytes(path.readlink())
+        elif path.is_dir():
+            found[name + "/"] = b""
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def only_changed(root: Path, before: Mapping[str, bytes], allowed: re.Pattern[str]) -> None:
+    """AssertionError when a path below `root` is not as `before`, and not `allowed`."""
+    after = below(root)
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    strange = sorted(path for path in changed if not allowed.fullmatch(path) or after.get(path, b"").startswith(b"-> "))
+    assert not strange, f"written outside the stage: {strange}"
+
+
+@contextmanager
+def flat(most: int | None) -> Iterator[None]:
+    """AssertionError when what is done in it takes more than `most` bytes of memory at any time."""
+    if most is None:
+        yield
+        return
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert taken <= most, f"{taken} bytes of memory, not {most}"
 
 
 def finish(job: Iterator[Any]) -> Any:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz import run as fuzz_run
-from fuzz.targets import CORPUS, TARGETS, channel, corpus, listing, profile
+from fuzz.targets import CORPUS, MEMORY, TARGETS, channel, corpus, listing, profile
 from tests.hostile import forge
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -26,6 +29,46 @@ def test_every_target_has_a_corpus_and_is_run() -> None:
 @pytest.mark.parametrize("path", sorted(p for p in CORPUS.rglob("*") if p.is_file()), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_the_kept_corpus(path: Any) -> None:
     TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a.py", "evil/", *(f".ota/{n}" for n in ("journal", "state.0", "release", "backup/", "loader/", "stage/x", "stage/0/16"))],
+)
+def test_a_write_outside_the_stage_is_noticed(path: str, tmp_path: Path) -> None:
+    for folder in ("old", ".ota/stage/0"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "a.py").write_bytes(b"1")
+    before = forge.below(tmp_path)
+    for good in ("list", "loader", "stage/id", "stage/0/0", "stage/0/15"):
+        (tmp_path / ".ota" / good).write_bytes(b"")
+    forge.only_changed(tmp_path, before, forge.STAGED)
+    (tmp_path / ".ota/loader").unlink()
+    (tmp_path / path).mkdir() if path.endswith("/") else (tmp_path / path).write_bytes(b"2")
+    with pytest.raises(AssertionError, match="outside the stage"):
+        forge.only_changed(tmp_path, before, forge.STAGED)
+
+
+def test_what_is_removed_and_a_link_in_the_stage_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    before = forge.below(tmp_path)
+    (tmp_path / "old").rmdir()
+    with pytest.raises(AssertionError, match="outside the stage"):
+        forge.only_changed(tmp_path, before, forge.STAGED)
+    (tmp_path / "old").mkdir()
+    (tmp_path / ".ota").mkdir()
+    (tmp_path / ".ota/list").symlink_to("/etc/passwd")
+    with pytest.raises(AssertionError, match="outside the stage"):
+        forge.only_changed(tmp_path, before, forge.STAGED)
+
+
+def test_memory_that_grows_with_what_is_read_is_noticed() -> None:
+    packed = gzip.compress(bytes(2 * MEMORY))
+    with forge.flat(MEMORY), gzip.open(io.BytesIO(packed)) as stream:
+        while stream.read(4096):
+            pass
+    with pytest.raises(AssertionError, match="bytes of memory"), forge.flat(MEMORY):
+        gzip.decompress(packed)
 
 
 @st.composite

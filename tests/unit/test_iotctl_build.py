@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from iotctl import bundle, keys, mpy
 from modules.ota.errors import OtaError
@@ -183,6 +185,69 @@ def test_build_refuses_and_writes_nothing(place: Place, name: str) -> None:
     assert result.exit_code in (1, 2), result.output
     assert words in result.stderr and len(result.stderr.splitlines()) == 1
     assert place.snapshot() == before and not (place.root / "dist").exists()
+
+
+def private_files() -> dict[str, bytes]:
+    """Private keys in every form that one may find lying about."""
+    plain, secret = serialization.NoEncryption(), serialization.BestAvailableEncryption(b"secret")
+    pem, der = serialization.Encoding.PEM, serialization.Encoding.DER
+    forms = serialization.PrivateFormat
+    curve, edwards = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
+    certificate = b"-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+    return {
+        "PKCS#8": key(0).private_bytes(pem, forms.PKCS8, plain),
+        "PKCS#8 with a passphrase": key(0).private_bytes(pem, forms.PKCS8, secret),
+        "RSA": key(0).private_bytes(pem, forms.TraditionalOpenSSL, plain),
+        "EC": curve.private_bytes(pem, forms.TraditionalOpenSSL, plain),
+        "OpenSSH": edwards.private_bytes(pem, forms.OpenSSH, plain),
+        "PGP": b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----\n",
+        "behind a certificate": certificate + key(0).private_bytes(pem, forms.PKCS8, plain),
+        "in a source": b'KEY = """%s"""\n' % key(0).private_bytes(pem, forms.PKCS8, plain),
+        "DER": key(0).private_bytes(der, forms.PKCS8, plain),
+        "DER with a passphrase": key(0).private_bytes(der, forms.PKCS8, secret),
+        "DER, RSA": key(0).private_bytes(der, forms.TraditionalOpenSSL, plain),
+    }
+
+
+def test_a_private_key_in_what_is_released_is_refused_whatever_its_form(place: Place) -> None:
+    for form, data in private_files().items():
+        path = place.source / "modules/door" / ("secret.py" if form == "in a source" else "notes.txt")
+        path.write_bytes(data)
+        result = place.build("--key", place.key)
+        assert result.exit_code == 1 and result.stderr.startswith(f"iotctl: {path} holds a private key"), form
+        assert len(result.output.splitlines()) == 1
+        path.unlink()
+    assert not (place.root / "dist").exists()
+    assert place.build("--key", place.key).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["platform/iot_platform/key.txt", "modules/door/www/key.html", ".packages/squeak/key.txt", "platform/main.py"]
+)
+def test_a_private_key_is_found_in_every_folder_that_is_released(place: Place, path: str) -> None:
+    (place.source / path).write_bytes(place.key.read_bytes())
+    build = ("build", place.profile, "--out", place.root / "dist", "--key", place.key)
+    for words in (build, ("tree", place.profile, place.root / "board"), ("flash", place.profile, "--dry-run")):
+        result = run(*words, "--version", "1.4.0", "--source", place.source)
+        assert result.exit_code == 1 and f"{place.source / path} holds a private key" in result.stderr, words
+    assert not (place.root / "dist").exists() and not (place.root / "board").exists()
+
+
+def test_a_private_key_in_the_profile_is_refused(place: Place) -> None:
+    place.change(note=place.key.read_text())
+    assert "profile.json holds a private key" in place.build("--key", place.key).stderr
+    place.change(note="")
+    place.change_ota(public_keys=[keys.jwk(key(0)), {**keys.jwk(key(1)), "d": "AQAB"}])
+    assert "ota.public_keys[1] is a private key" in place.build("--key", place.key).stderr
+    assert run("check", place.profile, "--source", place.source).exit_code == 1
+
+
+def test_what_only_speaks_of_keys_is_released(place: Place) -> None:
+    public, form = key(0).public_key(), serialization.PublicFormat.SubjectPublicKeyInfo
+    forms = [public.public_bytes(coding, form) for coding in (serialization.Encoding.PEM, serialization.Encoding.DER)]
+    for n, data in enumerate([*forms, b"0 is what a PRIVATE KEY is worth that was published\n", b"0", b"0\x82"]):
+        (place.source / f"modules/door/{n}.txt").write_bytes(data)
+    assert place.build("--key", place.key).exit_code == 0
 
 
 def test_pinned_keys_ask_for_a_signature(place: Place) -> None:

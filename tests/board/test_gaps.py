@@ -1,0 +1,132 @@
+"""The loop goes on through everything that an update does, and through everything that a hostile bundle makes a board do.
+
+Between two ticks of another module lies the processor time of this board's process, so that nothing else that the machine does
+is counted: what a board computes and writes without a pause. What it waits for is bounded in seconds: see the wall clock below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iotctl import bundle
+from tests import figures
+from tests.board.world import PATIENCE_S, SHORT_NAME, World, assert_tree, owner
+from tests.hostile import forge
+
+MODULES = ("serial_log", "wifi", "ota", "pulse")
+# ota.tick() works for 10 ms, and what it has begun then ends: a signature, a flash operation, a collection of the heap. The
+# same 60 ms are the target of `make bench` for a full update.
+MOST_MS = 60
+_WAITED_MS = 2_500  # of the wall clock: shorter than every deadline, long enough for a machine that has much else to do
+_PULSE = """from iot_platform.module import Module as Base
+import ffi, time
+
+_clock = ffi.open(None).func("i", "clock", "")  # microseconds of this process
+
+class Module(Base):
+    name = "pulse"
+
+    def start(self):
+        self.last = None
+        self.begin()
+
+    def begin(self):
+        self.ticks = self.longest = self.waited = 0
+        self.where = ""
+
+    def tick(self):
+        now, wall = _clock(), time.ticks_ms()
+        if self.last is not None:
+            self.ticks += 1
+            self.waited = max(self.waited, time.ticks_diff(wall, self.wall))
+            if now - self.last > self.longest:
+                self.longest = now - self.last
+                self.where = self.platform.module("ota").state
+        self.last, self.wall = _clock(), wall
+
+    def on_command(self, command):
+        if command.path == "pulse":
+            self.tell()
+            self.begin()
+
+    def stop(self):
+        self.tell()
+
+    def tell(self):
+        self.platform.log("pulse:", self.ticks, "ticks, longest", self.longest, "us in", self.where, "waited", self.waited, "ms")
+"""
+CODE = {"modules/pulse/__init__.py": _PULSE.encode()}
+_FILES = {"a.py": b"1\n", "kept/b.bin": bytes(4_000_000), "version": b"1.1.0\n"}  # kept/ is excluded on the board
+
+
+def listing(files: dict[str, bytes], **header: Any) -> bytes:
+    return forge.listing(files, name=SHORT_NAME, **header)
+
+
+def signed(listed: bytes, *members: tuple[str, bytes]) -> bytes:
+    """A tar with a list that the owner has signed, whatever it is, and these members."""
+    return forge.tar([*forge.head(listed, owner()), *members])
+
+
+def bombs() -> dict[str, tuple[bytes, str]]:
+    """Archives of some KB that unpack to megabytes, or have a list as long as there can be; and why each is refused."""
+    zeros, many = bytes(8_000_000), {f"www/{n:04}.txt": b"x" for n in range(4_500)}
+    members = [(path, _FILES[path]) for path in sorted(_FILES)]
+    true = listing(_FILES)
+    return {
+        "a list of zeros": (forge.tar([(".release", bytes(1 << 20)), *forge.head(true, owner())[1:]]), "bad_signature"),
+        "a list of empty objects": (signed(b"{}\n" * 340_000), "bad_bundle"),
+        "a list that is too long": (forge.tar([(".release", zeros)]), "too_large"),
+        "a list of 4,500 files": (signed(listing(many)), "bad_member"),
+        "a header full of brackets": (signed(b"[" * 4095 + b"\n"), "no_memory"),
+        "a header with a long text": (signed(b'{"a":"%s"}\n' % (b"x" * 4000)), "bad_bundle"),
+        "a signature": (forge.tar([(".release", true), (".release.sig", zeros)]), "bad_signature"),
+        "a file": (signed(true, ("a.py", zeros)), "bad_size"),
+        "a file that is announced": (signed(listing({"a.py": zeros}), ("a.py", zeros)), "no_space"),
+        "an excluded file": (signed(true, *members[:2], ("version", b"1.1.1\n")), "bad_digest"),
+        "what follows the end": (signed(true, *members) + zeros, "bad_bundle"),
+    }
+
+
+def test_the_loop_goes_on_through_bombs_and_huge_lists(world: World) -> None:
+    old = world.release("1.0.0", CODE, modules=MODULES, excluded_files=["kept"])
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    longest = 0.0
+    for what, (data, reason) in bombs().items():
+        packed = bundle.gzip(data)
+        assert len(packed) < 20_000, what
+        world.offer_raw({"version": "1.1.0", "sequence": 1_001_000, "size": len(data)}, packed)
+        world.type("pulse")
+        world.refused(reason)
+        longest = max(longest, gap(world, world.type("pulse")))
+    figures.note("longest gap of the loop in a bomb", f"{longest:.1f} ms of processor time")
+    assert_tree(world.stop(), old.tree)
+
+
+def test_the_loop_goes_on_through_a_whole_update(world: World) -> None:
+    """Check, download, verification, stage, commit, and in the new version trial, confirmation and clean-up."""
+    old = world.release("1.0.0", {**CODE, "www/a.txt": b"a" * 60_000}, modules=MODULES)
+    new = world.release("1.1.0", {**CODE, "www/a.txt": bytes(range(256)) * 240, "www/b.txt": b"b" * 9000}, modules=MODULES)
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer(new)
+    world.type("pulse")
+    since = world.update_to(new)
+    committed = world.board.lines.index(world.board.expect("ota: committed: installing 1.1.0", since=since).string)
+    before = gap(world, committed)  # the module tells it when it is stopped for the restart
+    after = gap(world, world.type("pulse"))
+    figures.note("longest gap of the loop in an update", f"{before:.1f} ms of processor time, {after:.1f} ms in the trial")
+    world.assert_runs(new)
+
+
+def gap(world: World, since: int) -> float:
+    """The longest one of the pulse's next report, in ms of processor time: never long, and the pulse went on."""
+    found = world.board.expect(r"pulse: (\d+) ticks, longest (\d+) us in (\w*) waited (\d+) ms", PATIENCE_S, since)
+    ticks, longest, waited = int(found[1]), int(found[2]) / 1000, int(found[4])
+    assert ticks >= 2, found.string
+    assert longest < MOST_MS, found.string
+    assert waited < _WAITED_MS, found.string
+    return longest
