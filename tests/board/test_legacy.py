@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import socket
 import struct
 import tarfile
 import time
@@ -22,6 +24,9 @@ from tests.board.driver import new_board, run
 from tests.hostile.bad_server import BadServer, always, forever
 from tests.hostile.site import GAP_MS, PATIENCE_S, Site
 from tests.unit.scripted_server import ScriptedServer, answer
+from tests.unit.test_http import certificates, secure
+
+__all__ = ["certificates"]  # a fixture
 
 # What modules/ota's jobs see of their module, with the real store and the real stage behind it.
 _JOB = """
@@ -361,6 +366,53 @@ def test_a_bad_server_of_its_archive_too(site: Site, server: BadServer, what: st
     site.board.start()
     assert site.refused() == reason
     site.untouched(gap_ms=gap_ms + GAP_MS)
+
+
+_TIMED = _JOB + """
+from modules.ota import latest
+began = time.ticks_ms()
+try:
+    found = finish(latest.latest(job))[0]
+except OtaError as error:
+    found = error.reason
+return [found, time.ticks_diff(time.ticks_ms(), began)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        pytest.param([OK + b"\r\n1.1.0;", 0.5, b"new.tar.gz;"], "1.1.0", id="good"),
+        pytest.param([20.0], "timeout", id="silent"),
+        pytest.param([OK + b"X: ", *[b"y", 0.3] * 50], "timeout", id="trickles its headers"),
+        pytest.param([OK, b"X-Flood: y\r\n" * 100_000], "bad_response", id="floods headers"),
+        pytest.param([OK + b"X: ", b"y" * 1_000_000], "bad_response", id="sends an endless header"),
+        pytest.param([OK + b"\r\n", b"1.1.0;new.tar.gz;" * 10_000], "too_large", id="never ends"),
+    ],
+)
+def test_below_tls_the_bounds_are_the_same(board: Board, certificates: Path, script: list[Any], expected: str) -> None:
+    with ScriptedServer(script, tls=secure(certificates, "server")) as server:
+        result, ms = run(board, _TIMED, url=server.url)
+    assert result == expected
+    assert ms < HEAD_MS + 2000
+
+
+def test_a_server_that_never_answers_tls_is_given_up(board: Board) -> None:
+    with ScriptedServer([20.0]) as server:
+        result, ms = run(board, _TIMED, url=server.url.replace("http:", "https:"))
+    assert result == "timeout"
+    assert ms < HEAD_MS + 2000
+
+
+def test_a_server_that_never_takes_the_connection_is_given_up(board: Board) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+        for _n in range(3):  # now its queue is full, and the system answers no further one
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        result, ms = run(board, _TIMED, url="http://127.0.0.1:%d" % server.getsockname()[1])
+    assert result == "timeout"
+    assert ms < HEAD_MS + 2000
 
 
 def test_a_silent_server_is_given_up(board: Board) -> None:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from iotctl import ROOT, bundle, keys, publish, tree
@@ -97,20 +98,32 @@ def sources() -> dict[str, bytes]:
 
 
 class Site:
-    """A board on 1.0.0, and what its server offers."""
+    """A board on 1.0.0, and what its server offers.
 
-    def __init__(self, folder: Path, server: BadServer, *pinned: int, url: str | None = None, **ota: Any) -> None:
+    :param more: files of every version.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        server: BadServer,
+        *pinned: int,
+        url: str | None = None,
+        more: Mapping[str, bytes] = MappingProxyType({}),
+        **ota: Any,
+    ) -> None:
         self.server = server
         self.profile = make_profile(url or server.url, *pinned, **ota)
         self.board = Board(folder / "board.img", heap="192k")
-        self.old = {**sources(), "profile.json": self.profile, "version": b"1.0.0\n"}
+        self.common = {**sources(), **more}
+        self.old = {**self.common, "profile.json": self.profile, "version": b"1.0.0\n"}
         self.board.format()
         listed = forge.listing(self.old, version="1.0.0", sequence=1_000_000)
         self.board.write({**self.old, ".ota/release": listed})
 
     def release(self, version: str, signer: int | None = 0, profile: bytes | None = None, **changes: Any) -> bytes:
         """A bundle of `version`: the old tree with another lamp."""
-        files = {**sources(), "profile.json": profile or self.profile, "version": version.encode() + b"\n"}
+        files = {**self.common, "profile.json": profile or self.profile, "version": version.encode() + b"\n"}
         files["lamp.txt"] = version.encode() * 4000
         sequence = bundle.default_sequence(version)
         listed = forge.listing(files, **{"version": version, "sequence": sequence, **changes})
@@ -119,7 +132,7 @@ class Site:
     def files(self, version: str, profile: bytes | None = None) -> dict[str, bytes]:
         """The tree of such a release."""
         more = {"profile.json": profile or self.profile, "version": version.encode() + b"\n", "lamp.txt": version.encode() * 4000}
-        return {**sources(), **more}
+        return {**self.common, **more}
 
     def channel(self, archive: bytes, version: str, signer: int | None = 0, published: int = 1_700_000_000) -> bytes:
         """A channel file that announces this archive as `version`."""
