@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -50,13 +50,19 @@ def read_bundle(path: Path, name: str, keys: list[dict[str, Any]], now: int, bas
     view = memoryview(bytearray(64 * 1024))
     with tempfile.TemporaryDirectory() as folder, _board_at(folder):
         _flash(Path(folder), base)
-        steps = bundle.read(lambda: inflate.Gzip(str(path)), accepted, view)
+        steps = bundle.read(lambda: opened(path), accepted, view)
         try:
             while True:
                 next(steps)
         except StopIteration as end:
             header: dict[str, Any] = end.value
             return header
+
+
+def opened(path: Path) -> Generator[None, None, inflate.Gzip]:
+    """What opens an archive for bundle.read: on a board a generator, for there it may come from the network."""
+    yield
+    return inflate.Gzip(str(path))
 
 
 def _flash(folder: Path, base: Base | None) -> None:

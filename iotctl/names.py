@@ -26,7 +26,9 @@ _FACES = ("__init__.py", "module.py")  # of a module: what other modules may cal
 _SHORT = 2  # letters: nothing is gained with these
 # What MicroPython itself calls by its name, in streams, block devices, file systems and generators
 _PROTOCOLS = "read readinto readline readlines write close ioctl readblocks writeblocks mount umount ilistdir statvfs send throw"
-_EVERYWHERE = frozenset(("self", "cls", *_PROTOCOLS.split(), *dir(builtins)))
+# What `requests` calls of sockets: the frozen one is in no file of ours, and gets ours (modules/ota/bounded.py)
+_SOCKETS = "SOCK_STREAM getaddrinfo socket connect settimeout setblocking"
+_EVERYWHERE = frozenset(("self", "cls", *_PROTOCOLS.split(), *_SOCKETS.split(), *dir(builtins)))
 
 
 def shorten(sources: Mapping[str, str]) -> dict[str, str]:

@@ -28,10 +28,10 @@ NAMES = "iot_platform/names.txt"
 REQUIRES = "requires.txt"
 # What most boards never import: names that only these have would only take up room. They are interned when they are needed.
 _SELDOM = (
-    "lib/requests/__init__.mpy", "modules/ota/care.mpy", "modules/ota/delete.mpy", "modules/ota/direct.mpy",
-    "modules/ota/draft.mpy", "modules/ota/latest.mpy", "modules/ota/legacy.mpy", "modules/ota/packages.mpy",
-    "modules/ota/stream.mpy", "modules/ota/through_requests.mpy", "modules/ota/ways.mpy", "modules/web/settings.mpy",
-    "modules/web/upload.mpy",
+    "lib/requests/__init__.mpy", "modules/ota/bounded.mpy", "modules/ota/care.mpy", "modules/ota/delete.mpy",
+    "modules/ota/direct.mpy", "modules/ota/draft.mpy", "modules/ota/latest.mpy", "modules/ota/legacy.mpy",
+    "modules/ota/packages.mpy", "modules/ota/stream.mpy", "modules/ota/through_requests.mpy", "modules/ota/ways.mpy",
+    "modules/web/settings.mpy", "modules/web/upload.mpy",
 )  # fmt: skip
 _SKIPPED = ("__pycache__", "tests")
 

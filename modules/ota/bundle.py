@@ -17,7 +17,7 @@ A `visitor` sees what is being read and may write it: see stage.Stage.
 def read(open_stream, rules, view, visitor=None, forget=None):
     """Check the whole bundle, and let `visitor` take from it. Generator; returns the header.
 
-    :param open_stream: a function that opens the archive from its beginning: an inflate.Gzip.
+    :param open_stream: a generator that opens the archive from its beginning, and returns an inflate.Gzip.
     :param rules: rules.Rules, what this board accepts.
     :param forget: called between the phases, to give back the memory of the one before.
     """
@@ -74,7 +74,7 @@ def _staged(view):
 def _head(open_stream, view):
     found = None
     while not found:  # a second time at most: see head.read
-        with open_stream() as stream:
+        with (yield from open_stream()) as stream:
             from . import head
 
             found = yield from head.read(stream, view)
@@ -94,11 +94,11 @@ def _merge(header, rules, view):
 
 
 def _members(open_stream, rules, view, visitor):
-    with open_stream() as stream:
+    with (yield from open_stream()) as stream:
         from . import members
 
         yield from members.read(stream, rules.excluded, view, visitor)
-        stream.finish()
+        yield from stream.finish()
 
 
 def _keep():

@@ -97,7 +97,7 @@ def _plan(ota, offer):
         draft = Draft(ota.excluded, ota.view)
         rules = ota.rules(False, [offer.version, offer.sequence])
         try:
-            yield from bundle.plan(lambda: direct.open_stream(ota, offer), rules, ota.view, draft, ota.forget)
+            yield from direct.run(ota, offer, lambda start, view: bundle.plan(start, rules, view, draft, ota.forget))
         finally:
             yield from files.remove_tree(ota_boot.ota("list"))
         found.update(draft.found)

@@ -5,15 +5,14 @@ Nothing of it is in force before all of it lies there and has been hashed once m
 A stage that the network left unfinished is used by the next try: what is right in it is not written again.
 """
 
-import time
-
 import ota_boot
 
 from . import bundle, files
 from .errors import OtaError, status_error
 
-_IDLE_MS = 5_000
+_IDLE_MS = 20_000
 _TOTAL_MS = 120_000  # and two seconds more for each KiB
+_PIECE = 512  # bytes that a step takes out of the decompressor: see stream
 
 
 def stream(ota, offer, rules):
@@ -25,7 +24,7 @@ def stream(ota, offer, rules):
     try:
         if not (yield from _whole(ota, offer, rules, target)):
             _begin(ota, offer)
-            header = yield from bundle.read(lambda: open_stream(ota, offer), rules, ota.view, target, ota.forget)
+            header = yield from run(ota, offer, lambda start, view: bundle.read(start, rules, view, target, ota.forget))
             verified(ota, header)
     except OtaError as error:
         if error.kind != "transport" and error.reason != "no_memory":
@@ -49,24 +48,51 @@ def again(ota, rules, target):
     return header
 
 
-def open_stream(ota, offer):
-    """The decompressor of a new request. It waits for the server's answer."""
+def run(ota, offer, read):
+    """Run a generator of `bundle` on the archive as it arrives: all waiting for the network is between its steps. Generator.
+
+    :param read: makes that generator, of what opens the archive (another request, each time) and a buffer.
+    """
+    source = None
+
+    def start():
+        nonlocal source
+        source = yield from _source(ota, offer)
+        yield  # it is filled
+        from . import inflate
+
+        return inflate.Gzip(source, ota.room)
+
+    job = read(start, ota.view[:_PIECE])
+    try:
+        while True:
+            if source:
+                yield from source.fill()
+            yield next(job)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        job.close()
+        if source:
+            source.close()
+
+
+def _source(ota, offer):
     total_ms = _TOTAL_MS + 2 * offer.size
-    body = _ask(ota, offer, total_ms)
+    body = yield from _ask(ota, offer, total_ms)
     ota.forget()
-    from . import inflate
     from .stream import Source
 
-    return inflate.Gzip(Source(ota, offer, body, total_ms), ota.room)
+    return Source(ota, offer, body, total_ms)
 
 
 def _ask(ota, offer, total_ms):
-    """The body of the answer: see http.Response.detach."""
+    """The body of the answer: see http.Response.detach. Generator."""
     for name in ("connection", "http", "ask"):  # imports within imports take a board's stack
         __import__("modules.ota." + name)
     from .ask import http
 
-    response = _wait(ota, http(ota).get(ota.url(offer.file), max_body=offer.size, idle_ms=_IDLE_MS, total_ms=total_ms))
+    response = yield from http(ota).get(ota.url(offer.file), max_body=offer.size, idle_ms=_IDLE_MS, total_ms=total_ms)
     try:
         if response.status != 200:
             raise status_error(response, offer.file)
@@ -75,17 +101,6 @@ def _ask(ota, offer, total_ms):
         return response.detach()
     finally:
         response.close()
-
-
-def _wait(ota, job):
-    """Run it to its end, which its own deadlines bring."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as stop:
-            return stop.value
-        ota.platform.board.feed()
-        time.sleep_ms(1)
 
 
 def _whole(ota, offer, rules, target):

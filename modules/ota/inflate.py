@@ -67,9 +67,9 @@ class Gzip:
         return first + self._guard(self._stream.read, n - len(first))
 
     def finish(self):
-        """At the end of the archive: a stream checks that it was what was announced. A file on flash was checked before."""
+        """The end: a stream checks that it was what was announced; a file on flash was checked before. Generator."""
         if hasattr(self._f, "finish"):
-            self._f.finish()
+            yield from self._f.finish()
 
     def close(self):
         self._f.close()

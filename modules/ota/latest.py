@@ -12,6 +12,7 @@ from .checks import is_digest
 from .errors import OtaError, status_error
 
 _MAX_LATEST = 256
+_TOTAL_MS = 60_000
 
 
 def parse_latest(text):
@@ -40,7 +41,7 @@ def latest(ota):
     from .ask import read_body
     from .through_requests import Response
 
-    response = Response(ota, ota.url("latest"))
+    response = Response(ota, ota.url("latest"), _TOTAL_MS)
     try:
         if response.status != 200:
             raise status_error(response, "latest")

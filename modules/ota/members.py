@@ -20,6 +20,7 @@ def read(stream, excluded, view, visitor):
     member = tar.following(archive)
     for name in _HEAD:  # checked before
         if member is not None and member.name == name:
+            yield from tar.copy(archive, member, view)
             member = tar.following(archive)
     for n, entry in entries():
         if entry["size"] is None:  # a delta's word for a file that goes
@@ -31,7 +32,10 @@ def read(stream, excluded, view, visitor):
             raise OtaError("bad_size", "%s has another size than announced" % entry["path"])
         if not patch or (yield from _needs(n, entry, excluded, view, visitor)):
             yield from read_file(archive, member, n, entry, view, visitor)
+        else:
+            yield from tar.copy(archive, member, view)
         member = tar.following(archive)
+        yield
     if member is not None:
         raise OtaError("bad_member", "the archive contains what the release does not list")
 

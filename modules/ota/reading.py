@@ -19,6 +19,7 @@ def read(ota, rules, make_stage):
 
 
 def _open_archive(ota):
+    yield
     from . import inflate
 
     return inflate.Gzip(ota.archive, ota.room)

@@ -32,15 +32,16 @@ def regular(member):
     return member.type == tarfile.REGTYPE
 
 
-def copy(tar, member, view, digest, out):
-    """One block a step from the archive into the digest and, if there is one, the file `out`."""
+def copy(tar, member, view, digest=None, out=None):
+    """One block a step from the archive into the digest and the file `out`, if there are such."""
     source = tar.extractfile(member)
     left = member.size
     while left:
         part = view if left >= len(view) else view[:left]
         n = step(source.readinto, part)
         part = part if n == len(part) else part[:n]
-        digest.update(part)
+        if digest:
+            digest.update(part)
         if out:
             out.write(part)
         left -= n

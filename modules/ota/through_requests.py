@@ -1,6 +1,6 @@
 """HTTP through `requests`, for the `latest` protocol.
 
-It may block for its timeout at each of its own reads, up to the end of the headers; bodies are read without blocking, bounded. It
+It waits within its calls up to the end of the headers, for five seconds in all: see bounded. Bodies are read without blocking. It
 follows redirects by its own rules, token and all, so it gets none of the profile's headers.
 """
 
@@ -9,21 +9,25 @@ import time
 
 from .errors import OtaError
 
-_TIMEOUT_S = 5  # less than the watchdog's 8
 _IDLE_MS = 15_000
 _TOTAL_MS = 900_000
+_LATE = (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN)  # the last two: what connecting says on some ports
 
 
 class Response:
-    """An answer that `requests` has got, with the interface of http.Response as far as it is used here."""
+    """An answer that `requests` has got, with the interface of http.Response as far as it is used here.
 
-    def __init__(self, ota, url):
+    :param total_ms: how long all of it may take.
+    """
+
+    def __init__(self, ota, url, total_ms=_TOTAL_MS):
         from . import packages
 
         requests = packages.ensure("requests", ota.cfg, ota.log)
         self.wire_in = self.wire_out = 0  # bodies only: requests does not count
         self.retry_after = None
         self._began = time.ticks_ms()
+        self._total_ms = total_ms
         self._response = _get(requests, url)
         self.status = self._response.status_code
         self._raw = self._response.raw
@@ -48,7 +52,7 @@ class Response:
                 self.wire_in += n
                 return n
             now = time.ticks_ms()
-            if time.ticks_diff(now, since) > _IDLE_MS or time.ticks_diff(now, self._began) > _TOTAL_MS:
+            if time.ticks_diff(now, since) > _IDLE_MS or time.ticks_diff(now, self._began) > self._total_ms:
                 raise OtaError("timeout", "the server is too slow")
 
     def close(self):
@@ -64,10 +68,24 @@ class Response:
 
 
 def _get(requests, url):
+    from .bounded import Sockets
+
+    sockets, before, response = Sockets(), requests.socket, None
+    requests.socket = sockets
     try:
-        return requests.get(url, timeout=_TIMEOUT_S)
+        response = _answer(requests, url)
+        return response
+    finally:
+        requests.socket = before
+        if sockets.connection and not response:
+            sockets.connection.close()
+
+
+def _answer(requests, url):
+    try:
+        return requests.get(url)
     except OSError as error:
-        raise OtaError("timeout" if error.errno == errno.ETIMEDOUT else "connect", "no answer from the server: %s" % error)
+        raise OtaError("timeout" if error.errno in _LATE else "connect", "no answer from the server: %s" % error)
     except NotImplementedError as error:  # is a RuntimeError on both interpreters
         raise OtaError("redirect", "a redirect that cannot be followed: %s" % error)
     except RuntimeError:  # requests follows redirects by calling itself

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import socket
 import struct
 import tarfile
+import time
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,12 @@ import pytest
 
 from sim.board import Board
 from tests.board.driver import new_board, run
+from tests.hostile.bad_server import BadServer, always, forever
+from tests.hostile.site import GAP_MS, PATIENCE_S, Site
 from tests.unit.scripted_server import ScriptedServer, answer
+from tests.unit.test_http import certificates, secure
+
+__all__ = ["certificates"]  # a fixture
 
 # What modules/ota's jobs see of their module, with the real store and the real stage behind it.
 _JOB = """
@@ -212,11 +222,51 @@ def test_a_download_that_is_not_right_leaves_nothing(board: Board, offer: list[A
     assert not {"ota.tmp", ".ota/members", ".ota/journal"} & set(board.read().files)
 
 
+SMALL = {"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20}
+_SWEEP = (
+    _JOB
+    + """
+from modules.ota import legacy
+found = []
+for n in range(VALUES["archives"]):
+    try:
+        finish(legacy.download(job, Offer("1.1.0", None, "new.tar.gz", None, None, legacy=True)))
+        with open("/.ota/list") as f:
+            found.append([json.loads(line)["sha256"] for line in f.read().split("\\n")[1:] if line])
+    except OtaError as error:
+        found.append(error.reason)
+return found
+"""
+)
+
+
+def sweep(board: Board, archives: list[bytes]) -> int:
+    """Have the board download each of these changed archives of SMALL; each is refused or harmless. Returns how many are refused.
+
+    The server says neither size nor digest. Harmless is what brings exactly the right files.
+    """
+    before = tree(board)
+    with ScriptedServer(*([b"HTTP/1.0 200 OK\r\n\r\n" + data] for data in archives)) as server:
+        found = run(board, _SWEEP, url=server.url, archives=len(archives))
+        assert len(server.requests) == len(found) == len(archives)
+    refused = [result for result in found if isinstance(result, str)]
+    assert set(refused) <= {"bad_bundle", "bad_member", "version_mismatch", "connection_lost"}
+    right = [hashlib.sha256(SMALL[path]).hexdigest() for path in ("./main.py", "./version")]
+    assert all(result == right for result in found if not isinstance(result, str))
+    assert tree(board) == before
+    print(f"{len(found)} archives: {len(refused)} refused, {len(found) - len(refused)} harmless")
+    return len(refused)
+
+
 def test_a_truncated_archive_is_refused_at_every_length(board: Board) -> None:
-    data = archive({"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20})
-    for length in range(1, len(data) - 8, 23):
-        result = download(board, data[:length], offer=["1.1.0", None, "new.tar.gz", None, None])
-        assert result["error"] in ("bad_bundle", "bad_member", "version_mismatch"), length
+    data = archive(SMALL)
+    assert sweep(board, [data[:length] for length in range(len(data))]) == len(data)
+
+
+def test_an_archive_with_a_byte_flipped_at_every_position_is_refused_or_harmless(board: Board) -> None:
+    data = archive(SMALL)
+    flipped = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(len(data))]
+    assert sweep(board, flipped) >= len(data) - 14, "nobody reads some fields of gzip"
 
 
 def test_an_archive_that_changes_on_flash_before_it_is_staged_is_refused(board: Board) -> None:
@@ -245,6 +295,124 @@ def test_asks_for_latest(board: Board, reply: bytes, result: Any) -> None:
     with ScriptedServer([reply]) as server:
         found = run(board, _LATEST, url=server.url)
     assert (found["error"] if isinstance(found, dict) else found) == result
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+    """A whole board that has no key, and finds no channel file."""
+    made = Site(tmp_path, server)
+    yield made
+    made.board.stop()
+
+
+OK = b"HTTP/1.0 200 OK\r\n"
+HEAD_MS = 5_000  # what `requests` may take until the body begins: the other modules' ticks wait so long
+Steps = Callable[[str], Iterable[bytes | float]]  # of the server's address
+
+
+def endless(head: bytes, step: bytes, pause: float = 0) -> Steps:
+    return lambda _url: chain([head], forever(step, pause))
+
+
+def leads(where: str) -> Steps:
+    return lambda url: [answer(b"", f"Location: {url}{where}", status="302 Found")]
+
+
+BAD: dict[str, tuple[Steps, str, int]] = {
+    # what the server does: (its steps, the reason that the board gives, the longest gap between two ticks in ms)
+    "silent": (lambda _url: [20.0], "timeout", HEAD_MS),
+    "trickles its headers": (endless(OK + b"X: ", b"y", 0.3), "timeout", HEAD_MS),
+    "trickles short headers": (endless(OK, b"X: y\r\n", 0.5), "timeout", HEAD_MS),
+    "floods headers": (endless(OK, b"X-Flood: y\r\n"), "bad_response", 0),
+    "floods different headers": (lambda _url: chain([OK], (b"X-%d: y\r\n" % n for n in count())), "bad_response", 0),
+    "sends an endless header": (endless(OK + b"X: ", b"y" * 1000), "bad_response", 0),
+    "sends an endless status line": (endless(b"HTTP/1.0 200 ", b"y" * 1000), "bad_response", 0),
+    "silent before the body": (lambda _url: [OK + b"\r\n", 20.0], "timeout", 0),
+    "trickles its body": (endless(OK + b"\r\n", b"1", 0.3), "timeout", 0),
+    "never ends": (endless(OK + b"\r\n", b"1.1.0;new.tar.gz;"), "too_large", 0),
+    "redirects in a loop": (leads("/sim-board/latest"), "redirect", 0),
+    "redirects to silence": (leads("/silence"), "timeout", HEAD_MS),
+    "redirects to a trickle": (leads("/trickle"), "timeout", HEAD_MS),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_server_of_the_latest_line_is_given_up_and_the_loop_goes_on(site: Site, server: BadServer, what: str) -> None:
+    steps, reason, gap_ms = BAD[what]
+    server.routes["/sim-board/latest"] = lambda _request: steps(server.url)
+    server.routes["/silence"] = always(20.0)
+    server.routes["/trickle"] = lambda _request: endless(OK, b"X: y\r\n", 0.5)("")
+    site.board.start()
+    site.board.expect("using the unsigned `latest` protocol", PATIENCE_S)
+    began = time.monotonic()
+    assert site.refused() == reason
+    assert time.monotonic() - began < 30
+    if "loop" in what:
+        assert len(server.asked("/sim-board/latest")) <= 6
+    site.untouched(gap_ms=gap_ms + GAP_MS)
+
+
+@pytest.mark.parametrize("what", ["trickles its body", "never ends", "silent before the body"])
+def test_a_bad_server_of_its_archive_too(site: Site, server: BadServer, what: str) -> None:
+    server.routes["/sim-board/latest"] = always(answer(b"1.1.0;new.tar.gz;"))
+    steps, reason, gap_ms = BAD[what]
+    server.routes["/sim-board/new.tar.gz"] = lambda _request: steps(server.url)
+    site.board.start()
+    assert site.refused() == reason
+    site.untouched(gap_ms=gap_ms + GAP_MS)
+
+
+_TIMED = _JOB + """
+from modules.ota import latest
+began = time.ticks_ms()
+try:
+    found = finish(latest.latest(job))[0]
+except OtaError as error:
+    found = error.reason
+return [found, time.ticks_diff(time.ticks_ms(), began)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        pytest.param([OK + b"\r\n1.1.0;", 0.5, b"new.tar.gz;"], "1.1.0", id="good"),
+        pytest.param([20.0], "timeout", id="silent"),
+        pytest.param([OK + b"X: ", *[b"y", 0.3] * 50], "timeout", id="trickles its headers"),
+        pytest.param([OK, b"X-Flood: y\r\n" * 100_000], "bad_response", id="floods headers"),
+        pytest.param([OK + b"X: ", b"y" * 1_000_000], "bad_response", id="sends an endless header"),
+        pytest.param([OK + b"\r\n", b"1.1.0;new.tar.gz;" * 10_000], "too_large", id="never ends"),
+    ],
+)
+def test_below_tls_the_bounds_are_the_same(board: Board, certificates: Path, script: list[Any], expected: str) -> None:
+    with ScriptedServer(script, tls=secure(certificates, "server")) as server:
+        result, ms = run(board, _TIMED, url=server.url)
+    assert result == expected
+    assert ms < HEAD_MS + 2000
+
+
+def test_a_server_that_never_answers_tls_is_given_up(board: Board) -> None:
+    with ScriptedServer([20.0]) as server:
+        result, ms = run(board, _TIMED, url=server.url.replace("http:", "https:"))
+    assert result == "timeout"
+    assert ms < HEAD_MS + 2000
+
+
+def test_a_server_that_never_takes_the_connection_is_given_up(board: Board) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+        for _n in range(3):  # now its queue is full, and the system answers no further one
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        result, ms = run(board, _TIMED, url="http://127.0.0.1:%d" % server.getsockname()[1])
+    assert result == "timeout"
+    assert ms < HEAD_MS + 2000
 
 
 def test_a_silent_server_is_given_up(board: Board) -> None:

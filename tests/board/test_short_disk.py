@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sim.board import Board
 from tests.board.world import (
     ARCHIVE,
     PATIENCE_S,
@@ -15,10 +20,14 @@ from tests.board.world import (
     Handler,
     Member,
     Release,
+    Slowly,
     World,
     assert_tree,
     pack,
+    tree_of,
 )
+from tests.hostile.bad_server import BadServer, answer, forever
+from tests.hostile.site import CHANNEL, GAP_MS, Site, archive_path
 
 STREAMED = "unpacking straight from the network, without the archive on flash"
 
@@ -33,11 +42,16 @@ PARTS: Changes = {f"www/part{n}": noise(n, 20_000) for n in range(4)}
 ALL = sorted(PARTS)
 
 
+def ballast_for(board: Board, files: dict[str, bytes], free: int) -> dict[str, bytes]:
+    """A file that leaves about `free` bytes beside these."""
+    taken = sum(-(-len(data) // 4096) * 4096 for data in files.values()) + 8192 * len(tree_of(files).folders)
+    return {"ballast.bin": bytes(board.size - taken - free - 100_000)}
+
+
 def crowded(world: World, free: int, big: Changes = BIG, **ota: Any) -> tuple[Release, Release, dict[str, bytes]]:
     """A board with 1.0.0 and about `free` bytes left. 1.1.0 brings 80,000 bytes more; its stage needs some 250,000."""
     old, new = world.release("1.0.0", big, **ota), world.release("1.1.0", {**big, **PARTS}, **ota)
-    taken = sum(-(-len(data) // 4096) * 4096 for data in old.files.values()) + 8192 * len(old.tree.folders)
-    ballast = {"ballast.bin": bytes(world.board.size - taken - free - 100_000)}
+    ballast = ballast_for(world.board, old.files, free)
     world.flash(old, ballast)
     world.offer(old)
     world.boot()
@@ -138,3 +152,103 @@ def test_what_is_wrong_in_the_stream_is_refused_and_leaves_nothing(world: World,
     assert STREAMED in world.lines_since(since)
     assert ARCHIVE not in world.peek().files
     assert_tree(world.stop(), old.with_files(ballast))
+
+
+def test_the_loop_goes_on_while_a_slow_server_is_waited_for(world: World) -> None:
+    """It sends a twelfth of the archive, then nothing for a while, and so on."""
+    _old, new, ballast = crowded(world, 300_000, auto_install=False)
+    world.offer(new)
+    world.server.trick = Slowly(18)
+    since = world.type("ota check")
+    world.board.expect("is ready to install", 2 * PATIENCE_S, since)
+    assert STREAMED in world.lines_since(since)
+    time.sleep(1)  # published every second
+    gap = int(world.board.expect(r"loop/max_gap_ms = (\d+)", PATIENCE_S, world.type("values"))[1])
+    print(f"longest gap between two rounds of the loop: {gap} ms")
+    assert gap < 700, "it pauses for 1,500 ms each time"
+    world.update_to(new, "ota update")
+    world.assert_runs(new, ballast)
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+    """A board on 1.0.0 whose disk has no room for an archive; its deadlines are shorter."""
+    made = Site(tmp_path, server, 0, more={"www/zoo": noise(9, 200_000)})
+    made.old.update(ballast_for(made.board, made.old, 240_000))
+    made.board.write({"ballast.bin": made.old["ballast.bin"]})
+    yield made
+    made.board.stop()
+
+
+STEP_MS = 3_000  # what a step may take for an archive that was made for it to wait within
+EMPTY = b"\0\0\0\xff\xff"  # a stored block without a byte
+SILENCE = 20.0
+Steps = Iterable[bytes | float]
+
+
+def head(body: bytes) -> bytes:
+    return answer(b"", length=len(body))
+
+
+def trickle(body: bytes, start: int, size: int = 1, pause: float = 0.05) -> Steps:
+    """Slow from `start` on."""
+    yield head(body) + body[:start]
+    for at in range(start, len(body), size):
+        yield body[at : at + size]
+        yield pause
+
+
+BAD: dict[str, tuple[Callable[[bytes], Steps], str]] = {
+    "silent": (lambda body: [SILENCE], "timeout"),
+    "trickles its headers": (lambda body: chain([b"HTTP/1.1 200 OK\r\nX: "], forever(b"y", 0.3)), "timeout"),
+    "silent before the body": (lambda body: [head(body), SILENCE], "timeout"),
+    "silent within the list": (lambda body: [head(body) + body[:700], SILENCE], "timeout"),
+    "silent within the files": (lambda body: [head(body) + body[: len(body) // 2], SILENCE], "timeout"),
+    "trickles the list": (lambda body: trickle(body, 0), "timeout"),
+    "trickles the files": (lambda body: trickle(body, len(body) // 2), "timeout"),
+    "hangs up": (lambda body: [head(body) + body[:-100]], "connection_lost"),
+    "sends other bytes at the end": (lambda body: [head(body) + body[:-4] + b"else"], "bad_digest"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_server_is_given_up_and_the_loop_goes_on(site: Site, server: BadServer, what: str) -> None:
+    steps, reason = BAD[what]
+    archive = site.offer("1.1.0")
+    server.routes[archive_path("1.1.0")] = lambda _request: steps(archive)
+    site.board.start()
+    site.board.expect(STREAMED, PATIENCE_S)
+    began = time.monotonic()
+    assert site.refused() == reason
+    assert time.monotonic() - began < 30
+    asked = len(server.asked(archive_path("1.1.0")))
+    assert asked == (2 if "files" in what or "end" in what else 1), "the list, the files"
+    unfinished(site, GAP_MS)
+
+
+@pytest.mark.parametrize("pause", [0, 0.02])
+def test_an_archive_made_to_keep_a_step_waiting_is_given_up(site: Site, server: BadServer, pause: float) -> None:
+    """Block after block without a byte in it: the decompressor reads on and on, and nothing comes out."""
+    archive = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + EMPTY * 1_500_000
+    server.routes[CHANNEL] = lambda _request: [answer(site.channel(archive, "1.1.0"))]
+    server.routes[archive_path("1.1.0")] = lambda _request: trickle(archive, 0, 1000, pause) if pause else [answer(archive)]
+    site.board.start()
+    site.board.expect(STREAMED, PATIENCE_S)
+    assert site.refused() == "timeout"
+    unfinished(site, STEP_MS + GAP_MS)
+
+
+def unfinished(site: Site, gap_ms: int) -> None:
+    """Switch off: the tree is as it was, and the ticks of the other modules went on. What has been staged may be used again."""
+    site.board.expect("beat", PATIENCE_S, len(site.board.lines))
+    site.board.stop()
+    site.goes_on(gap_ms)
+    found = site.board.read()
+    assert ARCHIVE not in found.files
+    assert found.without(".ota").files == site.old

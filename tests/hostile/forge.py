@@ -19,7 +19,7 @@ from typing import Any
 
 from iotctl import board_code, bundle, keys
 from modules.ota import bundle as board_bundle
-from modules.ota import inflate, kept, paths, stage
+from modules.ota import kept, paths, stage
 from modules.ota.rules import Rules
 
 NAME = "sim-board"
@@ -135,7 +135,7 @@ def install(
         target = stage.Stage((), memoryview(bytearray(4096)), lambda *_parts: None)
         try:
             with flat(memory):
-                finish(board_bundle.read(lambda: inflate.Gzip(str(archive)), accepted, target.view, target))
+                finish(board_bundle.read(lambda: board_code.opened(archive), accepted, target.view, target))
             listed = (root / ".ota" / "list").read_bytes().splitlines()[1:]
             found = {json.loads(line)["path"]: kept.target(n, json.loads(line)) for n, line in enumerate(listed)}
             return {path: Path(file).read_bytes() for path, file in found.items() if Path(file).exists()}

@@ -296,11 +296,15 @@ from modules.ota import bundle, channel, inflate, rules
 accepted = rules.Rules("sim-board", VALUES["keys"])
 view = memoryview(bytearray(1024))
 
+def opened(data):
+    yield
+    return inflate.Gzip(io.BytesIO(data))
+
 def read(data):
     if VALUES["what"] == "channels":
         channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
     else:
-        finish(bundle.read(lambda: inflate.Gzip(io.BytesIO(data)), accepted, view, None, gc.collect))
+        finish(bundle.read(lambda: opened(data), accepted, view, None, gc.collect))
 
 reasons = []
 with open("/cases", "rb") as f:
