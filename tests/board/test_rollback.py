@@ -185,7 +185,9 @@ def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> N
         world.refused("failed_before")
     world.type("ota check")
     world.board.expect(trial, PATIENCE_S, since)
-    assert passed_over(world, since) == list(range(16, 0, -1))
+    passed = passed_over(world, since)
+    assert sorted(set(passed), reverse=True) == list(range(16, 0, -1)), "each, whatever restarts"
+    assert len(passed) <= 17, "a check that power cut off before it was noted may come once more"
     since = world.now()
     world.wait_rolled_back(bad, "no_network", since)
     world.board.expect("1.1.0 failed here before .* before 64 more checks", PATIENCE_S, since)

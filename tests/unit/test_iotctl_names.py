@@ -191,6 +191,7 @@ def test_names_of_a_mpy_are_what_a_board_will_intern(tmp_path: Path) -> None:
         ("a.py", "def f():\n    return _LATE\n_LATE = 5\n", "= 5"),
         ("a.py", "_N = 5\ndef f(_N):\n    return _N\n", "= 5"),
         ("modules/m/pipe.py", "import io\nclass Pipe(io.IOBase):\n    def ioctl(self, op, arg):\n        pass\n", "def ioctl("),
+        ("modules/m/plug.py", "class Plug:\n    def settimeout(self, s):\n        self.s.settimeout(s)\n", ".settimeout(s)"),
         ("a.py", "class A:\n    _a, _b = 0, 0\n    def f(self):\n        self._b += 1\n", "self._b += 1"),
         ("a.py", "class A:\n    _limit: int = 3\n    def f(self):\n        self._limit += 1\n", "self._limit += 1"),
         ("a.py", "class A:\n    if True:\n        def _x(self):\n            self._x()\n", "self._x()"),
