@@ -16,7 +16,7 @@ from iot_platform.module import Module as Base
 from .room import Room
 
 _STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
-_CHANCES = 2  # that a job has to begin once more, with more memory
+_CHANCES = 3  # that a job has to begin once more, with more memory
 _ROUNDS = 5  # of the loop that other modules have to end what they were asked to end
 _ANSWER = 20  # rounds in which a browser gets the answer to its request for an update, before it is sent away
 _LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
@@ -371,7 +371,7 @@ class Module(Base):
         try:
             return bool(self.begin(name, force))
         except MemoryError:
-            self.make_room(name, force, _CHANCES, _ANSWER)
+            self.make_room(name, force, _CHANCES + 1, _ANSWER)  # not to have begun costs none
             return True
 
     def _new_job(self, name, force, chances=_CHANCES, frugal=False):
