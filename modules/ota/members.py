@@ -16,13 +16,20 @@ def read(stream, excluded, view, visitor):
 
     :param excluded: files that updates leave alone: nobody needs their patches.
     """
-    archive = tar.open_tar(stream)
+    listed = entries()
+    try:
+        yield from _read(tar.open_tar(stream), listed, excluded, view, visitor)
+    finally:
+        listed.close()  # with its file: one that a failure leaves to the garbage collector is closed at any odd moment
+
+
+def _read(archive, listed, excluded, view, visitor):
     member = tar.following(archive)
     for name in _HEAD:  # checked before
         if member is not None and member.name == name:
             yield from tar.copy(archive, member, view)
             member = tar.following(archive)
-    for n, entry in entries():
+    for n, entry in listed:
         if entry["size"] is None:  # a delta's word for a file that goes
             continue
         patch = entry.get("patch")
