@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sim.board import BoardError
 from tests.board.world import PATIENCE_S, Release, World
 
 MODULES = ("serial_log", "wifi", "ota", "hog")
@@ -53,6 +54,19 @@ def test_what_others_can_do_without_is_enough(world: World, command: str) -> Non
     world.assert_runs(new)
 
 
+def status_is_failed(world: World) -> None:
+    """The console itself may have no memory for what is typed, and may then lose it: whoever types it again gets the answer."""
+    since = world.now()
+    for _ in range(5):
+        world.type("ota status")
+        try:
+            world.board.expect("'state': 'failed'", PATIENCE_S / 5, since)
+            return
+        except BoardError:
+            continue
+    raise AssertionError("no answer: " + world.lines_since(since))
+
+
 def test_without_enough_even_so_it_says_so_and_the_old_version_runs_on(world: World) -> None:
     greedy = _HOG.replace(b"    def relax(self):\n        self.kept = ()\n", b"")
     old = world.release("1.0.0", {"modules/hog/__init__.py": greedy}, modules=MODULES)
@@ -64,7 +78,6 @@ def test_without_enough_even_so_it_says_so_and_the_old_version_runs_on(world: Wo
     world.board.expect(r"hogs [1-9]", PATIENCE_S, since)
     since = world.type("ota update")
     world.board.expect(r"failed: .*\(no_memory\)|too little memory even to begin", PATIENCE_S, since)
-    since = world.type("ota status")
-    world.board.expect("'state': 'failed'", PATIENCE_S, since)
+    status_is_failed(world)
     found = world.stop()
     assert found.files["version"] == b"1.0.0\n" and not any(path.startswith(".ota/stage") for path in found.files)

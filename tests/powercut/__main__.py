@@ -19,7 +19,7 @@ from tests.powercut.scenario import SCENARIOS, Scenario
 
 _COLUMNS = ("scenario", "fs", "cuts", "old", "new", "mixed", "unbootable", "lost_preferences", "seconds")
 _LARGE = {"lfs": 45, "fat": 600}  # cuts of a scenario with hundreds of files, evenly spread: on littlefs each takes seconds
-_DOUBLES = {"lfs": 40, "fat": 60}
+_DOUBLES = {"lfs": 60, "fat": 180}
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=[s.name for s in SCENARIOS], help="only this one (again for more)")
     parser.add_argument("--fs", action="append", choices=("lfs", "fat"), help="only this file system")
     parser.add_argument("--sample", type=int, help="about so many cuts a scenario, evenly spread, and no double cuts")
-    parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (40; FAT: 60); 0 for none")
+    parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (60; FAT: 180); 0 for none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--broken", action="store_true", help="commit before the stage is complete: this must fail")
     parser.add_argument("--replay", metavar="CASE", help="do one case again, as a failure prints it")
