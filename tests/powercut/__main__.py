@@ -18,8 +18,8 @@ from tests.powercut import fat, runner
 from tests.powercut.scenario import SCENARIOS, Scenario
 
 _COLUMNS = ("scenario", "fs", "cuts", "old", "new", "mixed", "unbootable", "lost_preferences", "seconds")
-_LARGE = {"lfs": 45, "fat": 600}  # cuts of a scenario with hundreds of files, evenly spread: on littlefs each takes seconds
-_DOUBLES = {"lfs": 60, "fat": 180}
+_LARGE = {"lfs": 30, "fat": 300}  # cuts of a scenario with hundreds of files, evenly spread: on littlefs each takes seconds
+_DOUBLES = {"lfs": 80, "fat": 240}
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def main() -> int:
 
 def _run(scenario: Scenario, fs: str, options: argparse.Namespace) -> tuple[list[runner.Outcome], float]:
     sample = min(options.sample or _LARGE[fs], _LARGE[fs]) if scenario.large else options.sample
-    doubles = 0 if options.sample or scenario.large else _DOUBLES[fs] if options.doubles is None else options.doubles
+    doubles = 0 if options.sample or scenario.large or scenario.resumed else _DOUBLES[fs] if options.doubles is None else options.doubles
     return runner.run(scenario, fs, sample=sample, doubles=doubles, workers=options.workers, broken=options.broken)
 
 
@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=[s.name for s in SCENARIOS], help="only this one (again for more)")
     parser.add_argument("--fs", action="append", choices=("lfs", "fat"), help="only this file system")
     parser.add_argument("--sample", type=int, help="about so many cuts a scenario, evenly spread, and no double cuts")
-    parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (60; FAT: 180); 0 for none")
+    parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (80; FAT: 240); 0 for none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--broken", action="store_true", help="commit before the stage is complete: this must fail")
     parser.add_argument("--replay", metavar="CASE", help="do one case again, as a failure prints it")

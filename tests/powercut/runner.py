@@ -122,14 +122,15 @@ def run(
 
 
 def single_cuts(lives: Lives) -> Iterator[tuple[Case, ...]]:
-    """Every cut of every life; those that leave the same image together."""
+    """Every cut of every life; those that leave the same image together. Without network only the torn ones, for time's sake."""
     for network in NETWORKS if lives.scenario.action == "update" and not lives.scenario.resumed else ("",):
         for life, count in enumerate(lives.counts):
             at = [Case(lives.scenario.name, lives.fs, life, Cut(n, mode), None, network) for n in range(count) for mode in MODES]
-            yield from [(at[0],)] if at else ()
+            yield from [(at[0],)] if at and not network else ()
             for n in range(count):
                 yield (at[3 * n + 1],)  # torn
-                yield tuple(at[3 * n + 2 : 3 * n + 4])  # after it, and before the next one
+                if not network:
+                    yield tuple(at[3 * n + 2 : 3 * n + 4])  # after it, and before the next one
 
 
 def _first_cuts(lives: Lives, step: int) -> Iterator[Case]:
