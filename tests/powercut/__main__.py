@@ -51,7 +51,9 @@ def main() -> int:
 
 def _run(scenario: Scenario, fs: str, options: argparse.Namespace) -> tuple[list[runner.Outcome], float]:
     sample = min(options.sample or _LARGE[fs], _LARGE[fs]) if scenario.large else options.sample
-    doubles = 0 if options.sample or scenario.large or scenario.resumed else _DOUBLES[fs] if options.doubles is None else options.doubles
+    doubles = _DOUBLES[fs] if options.doubles is None else options.doubles
+    if options.sample or scenario.large or scenario.resumed:
+        doubles = 0
     return runner.run(scenario, fs, sample=sample, doubles=doubles, workers=options.workers, broken=options.broken)
 
 

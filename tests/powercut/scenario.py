@@ -25,7 +25,7 @@ class Scenario:
     fill: str = ""  # something fills the disk: "staged" or "trial"
     delta: bool = False  # the archive is a delta
     streamed: bool = False  # the disk has no room for the archive
-    resumed: bool = False  # the download takes longer than what a cut may cost; the server is there, and single cuts, for time's sake
+    resumed: bool = False  # the download takes longer than what a cut may cost; for time's sake single cuts, the server there
     loader: bool = False  # the release brings another ota_boot.py
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
