@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.board.world import World
+from tests.hostile.conftest import server
+
+__all__ = ["server"]  # a fixture
 
 
 @pytest.fixture

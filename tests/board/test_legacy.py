@@ -21,7 +21,7 @@ import pytest
 
 from sim.board import Board
 from tests.board.driver import new_board, run
-from tests.hostile.bad_server import BadServer, always, forever
+from tests.hostile.bad_server import BadServer, always, endless
 from tests.hostile.site import GAP_MS, PATIENCE_S, Site
 from tests.unit.scripted_server import ScriptedServer, answer
 from tests.unit.test_http import certificates, secure
@@ -298,12 +298,6 @@ def test_asks_for_latest(board: Board, reply: bytes, result: Any) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as opened:
-        yield opened
-
-
-@pytest.fixture
 def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
     """A whole board that has no key, and finds no channel file."""
     made = Site(tmp_path, server)
@@ -316,10 +310,6 @@ HEAD_MS = 5_000  # what `requests` may take until the body begins: the other mod
 Steps = Callable[[str], Iterable[bytes | float]]  # of the server's address
 
 
-def endless(head: bytes, step: bytes, pause: float = 0) -> Steps:
-    return lambda _url: chain([head], forever(step, pause))
-
-
 def leads(where: str) -> Steps:
     return lambda url: [answer(b"", f"Location: {url}{where}", status="302 Found")]
 
@@ -327,15 +317,15 @@ def leads(where: str) -> Steps:
 BAD: dict[str, tuple[Steps, str, int]] = {
     # what the server does: (its steps, the reason that the board gives, the longest gap between two ticks in ms)
     "silent": (lambda _url: [20.0], "timeout", HEAD_MS),
-    "trickles its headers": (endless(OK + b"X: ", b"y", 0.3), "timeout", HEAD_MS),
-    "trickles short headers": (endless(OK, b"X: y\r\n", 0.5), "timeout", HEAD_MS),
-    "floods headers": (endless(OK, b"X-Flood: y\r\n"), "bad_response", 0),
+    "trickles its headers": (lambda _url: endless(OK + b"X: ", b"y", 0.3), "timeout", HEAD_MS),
+    "trickles short headers": (lambda _url: endless(OK, b"X: y\r\n", 0.5), "timeout", HEAD_MS),
+    "floods headers": (lambda _url: endless(OK, b"X-Flood: y\r\n"), "bad_response", 0),
     "floods different headers": (lambda _url: chain([OK], (b"X-%d: y\r\n" % n for n in count())), "bad_response", 0),
-    "sends an endless header": (endless(OK + b"X: ", b"y" * 1000), "bad_response", 0),
-    "sends an endless status line": (endless(b"HTTP/1.0 200 ", b"y" * 1000), "bad_response", 0),
+    "sends an endless header": (lambda _url: endless(OK + b"X: ", b"y" * 1000), "bad_response", 0),
+    "sends an endless status line": (lambda _url: endless(b"HTTP/1.0 200 ", b"y" * 1000), "bad_response", 0),
     "silent before the body": (lambda _url: [OK + b"\r\n", 20.0], "timeout", 0),
-    "trickles its body": (endless(OK + b"\r\n", b"1", 0.3), "timeout", 0),
-    "never ends": (endless(OK + b"\r\n", b"1.1.0;new.tar.gz;"), "too_large", 0),
+    "trickles its body": (lambda _url: endless(OK + b"\r\n", b"1", 0.3), "timeout", 0),
+    "never ends": (lambda _url: endless(OK + b"\r\n", b"1.1.0;new.tar.gz;"), "too_large", 0),
     "redirects in a loop": (leads("/sim-board/latest"), "redirect", 0),
     "redirects to silence": (leads("/silence"), "timeout", HEAD_MS),
     "redirects to a trickle": (leads("/trickle"), "timeout", HEAD_MS),
@@ -347,7 +337,7 @@ def test_a_bad_server_of_the_latest_line_is_given_up_and_the_loop_goes_on(site: 
     steps, reason, gap_ms = BAD[what]
     server.routes["/sim-board/latest"] = lambda _request: steps(server.url)
     server.routes["/silence"] = always(20.0)
-    server.routes["/trickle"] = lambda _request: endless(OK, b"X: y\r\n", 0.5)("")
+    server.routes["/trickle"] = lambda _request: endless(OK, b"X: y\r\n", 0.5)
     site.board.start()
     site.board.expect("using the unsigned `latest` protocol", PATIENCE_S)
     began = time.monotonic()

@@ -6,7 +6,6 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.board.world import (
     pack,
     tree_of,
 )
-from tests.hostile.bad_server import BadServer, answer, forever
+from tests.hostile.bad_server import BadServer, answer, endless
 from tests.hostile.site import CHANNEL, GAP_MS, Site, archive_path
 
 STREAMED = "unpacking straight from the network, without the archive on flash"
@@ -171,12 +170,6 @@ def test_the_loop_goes_on_while_a_slow_server_is_waited_for(world: World) -> Non
 
 
 @pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as opened:
-        yield opened
-
-
-@pytest.fixture
 def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
     """A board on 1.0.0 whose disk has no room for an archive; its deadlines are shorter."""
     made = Site(tmp_path, server, 0, more={"www/zoo": noise(9, 200_000)})
@@ -207,7 +200,7 @@ def trickle(body: bytes, start: int, size: int = 1, pause: float = 0.05) -> Step
 BAD: dict[str, tuple[Callable[[bytes], Steps], str, int]] = {
     # what the server does: (its steps, the reason that the board gives, requests: one for the list, the second for the files)
     "silent": (lambda body: [SILENCE], "timeout", 1),
-    "trickles its headers": (lambda body: chain([b"HTTP/1.1 200 OK\r\nX: "], forever(b"y", 0.3)), "timeout", 1),
+    "trickles its headers": (lambda body: endless(b"HTTP/1.1 200 OK\r\nX: ", b"y", 0.3), "timeout", 1),
     "silent before the body": (lambda body: [head(body), SILENCE], "timeout", 1),
     "silent within the list": (lambda body: [head(body) + body[:700], SILENCE], "timeout", 1),
     "silent within the files": (lambda body: [head(body) + body[: len(body) // 2], SILENCE], "timeout", 2),
@@ -229,7 +222,7 @@ def test_a_bad_server_is_given_up_and_the_loop_goes_on(site: Site, server: BadSe
     assert site.refused() == reason
     assert time.monotonic() - began < 30
     assert len(server.asked(archive_path("1.1.0"))) == requests
-    unfinished(site, GAP_MS)
+    site.untouched(staged=True)
 
 
 @pytest.mark.parametrize("pause", [0, 0.02])
@@ -241,14 +234,4 @@ def test_an_archive_made_to_keep_a_step_waiting_is_given_up(site: Site, server: 
     site.board.start()
     site.board.expect(STREAMED, PATIENCE_S)
     assert site.refused() == "timeout"
-    unfinished(site, STEP_MS + GAP_MS)
-
-
-def unfinished(site: Site, gap_ms: int) -> None:
-    """Switch off: the tree is as it was, and the ticks of the other modules went on. What has been staged may be used again."""
-    site.board.expect("beat", PATIENCE_S, len(site.board.lines))
-    site.board.stop()
-    site.goes_on(gap_ms)
-    found = site.board.read()
-    assert ARCHIVE not in found.files
-    assert found.without(".ota").files == site.old
+    site.untouched(staged=True, gap_ms=STEP_MS + GAP_MS)

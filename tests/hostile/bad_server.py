@@ -43,6 +43,12 @@ def forever(step: Step, pause: float = 0) -> Iterable[Step]:
             yield pause
 
 
+def endless(head: Step, step: Step, pause: float = 0) -> Iterable[Step]:
+    """`head`, then `step` again and again."""
+    yield head
+    yield from forever(step, pause)
+
+
 def proper(body: bytes, most: int | None = None) -> Route:
     """What a good server does, ETag and Range and all; `most` drops the connection after so many bytes of the body."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from iotctl import keys
 from tests.hostile import forge, private
 from tests.hostile.bad_server import BadServer, proper
 from tests.hostile.site import CHANNEL, Site, archive_path, make_profile
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as opened:
-        yield opened
-
-
-@pytest.fixture
-def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
-    made = Site(tmp_path, server, 0)
-    yield made
-    made.board.stop()
 
 
 def pinned_on(site: Site) -> list[keys.Jwk]:

@@ -5,36 +5,18 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from iotctl import keys
 from tests.hostile import forge
-from tests.hostile.bad_server import BadServer, Request, Step, always, answer, forever, proper
+from tests.hostile.bad_server import BadServer, Request, Step, always, answer, endless, proper
 from tests.hostile.site import CHANNEL, PATIENCE_S, TOKEN, Site, archive_path
 
 ARCHIVE = archive_path("1.1.0")
 SILENCE = 30.0
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as opened:
-        yield opened
-
-
-@pytest.fixture
-def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
-    made = Site(tmp_path, server, 0)
-    yield made
-    made.board.stop()
-
-
-def endless(head: bytes, step: bytes, pause: float = 0) -> Iterable[Step]:
-    yield head
-    yield from forever(step, pause)
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
