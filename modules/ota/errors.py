@@ -12,8 +12,8 @@ The sentence is for a person. What the caller should do follows from the kind:
 # Strings, not lists: those would take 1.4 KB of a board's heap for ever.
 _TRANSPORT = " no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost "
 _VERIFICATION = (
-    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
-    "bad_path protected_path bad_patch bad_digest bad_size expired bad_key version_mismatch not_newer "
+    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy bad_member "
+    "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer "
 )
 _STORAGE = " no_space flash_error no_memory "
 
