@@ -35,15 +35,6 @@ class Package:
 
 PACKAGES = (
     Package(
-        "microdot",
-        "2.7.0",
-        "microdot-2.7.0-py3-none-any.whl",
-        "1e9b7b825372e1ba8ebd4c59b6180e15c71f4b5200ec4bcbf8c9f9b5652db379",
-        "microdot",
-        "microdot",
-        ("__init__.py", "microdot.py", "websocket.py"),
-    ),
-    Package(
         "micropython-umqtt.simple",
         "1.3.4",
         "micropython-umqtt.simple-1.3.4.tar.gz",
@@ -114,7 +105,7 @@ def fetch(packages: tuple[Package, ...]) -> dict[str, bytes]:
     if failure:
         raise failure[0]
     if code or len(archives) != len(packages):
-        raise Failed("pip could not reach the package index; run `.venv/bin/pip download microdot` to see why")
+        raise Failed("pip could not reach the package index; run `.venv/bin/pip download micropython-umqtt.robust` to see why")
     return archives
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import policy
+from modules.ota.release import policy
 from modules.ota.errors import OtaError
 
 DAY = 86_400
