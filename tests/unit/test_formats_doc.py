@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from iot_platform import slots
-
-from modules.ota import channel, latest, patch, release
 from modules.ota.header import parse_header
 from modules.ota.lines import tree_line
+
+from modules.ota import channel, latest, patch, release
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
