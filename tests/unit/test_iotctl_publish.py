@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from iotctl import archive, bundle, keys
-from modules.ota import latest as board_latest
 from modules.ota.errors import OtaError
+from modules.ota.legacy import latest as board_latest
 from modules.ota.release import channel as board_channel
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
