@@ -1,42 +1,46 @@
 """A socket that never blocks, with a small buffer in front of it, deadlines, and a count of the bytes.
 
-Every wait is a yield, but for the name lookup: see iot_platform.dial. Failures are OtaErrors of kind transport.
+Every wait is a yield, but for the name lookup: see iot_platform.sockets. Failures are OtaErrors of kind transport.
 """
 
-from iot_platform.sockets import SOON, attempt, ticks_diff, ticks_ms
+from iot_platform import sockets
+from iot_platform.sockets import SOON, ticks_diff, ticks_ms
 
-from .errors import OtaError
+from ..errors import OtaError
 
 LINE = 1024  # the size of the buffer, and so the longest line
 
 
 class Connection:
-    """One connection after the other.
+    """One connection after the other; each is kept until the server closes it, or another origin is wanted."""
 
-    :param buffer: a bytearray of LINE bytes.
-    :param idle_ms: how long a single wait may take; `total_ms`: how long all of it may take, from now on.
-    """
-
-    def __init__(self, buffer, idle_ms, total_ms):
-        self._buffer = buffer
-        self._view = memoryview(buffer)
+    def __init__(self):
+        self._buffer = bytearray(LINE)
+        self._view = memoryview(self._buffer)
         self._start = self._end = 0  # what is in the buffer and not yet taken
+        self._sock = self._origin = None
+        self._phase = "connect"  # the reason that a failure has
+        self.wire_in = self.wire_out = 0  # since ever
+
+    def limit(self, idle_ms, total_ms):
+        """From now on a single wait may take `idle_ms`, and all of them together `total_ms`."""
         self._idle_ms = idle_ms
         self._total_ms = total_ms
         self._began = ticks_ms()
-        self._sock = None
-        self._phase = "connect"  # the reason that a failure has
-        self.wire_in = self.wire_out = 0
 
-    def open(self, scheme, host, port, ca):
-        """Connect to the first address that answers. Generator."""
-        self._start = self._end = 0
-        self._phase = "connect"
+    def open(self, origin, ca):
+        """Connect to ``(scheme, host, port)``. Generator; True when the connection was there already."""
+        if self._sock and self._origin == origin:
+            return True
         self.close()
-        self._sock = yield from _connect(host, port, self._check)
+        scheme, host, port = origin
+        self._phase = "connect"
+        self._sock = yield from sockets.connect(sockets.lookup(host, port, OtaError), self._check, OtaError)
+        self._origin = origin
         if scheme == "https":
             self._phase = "tls"
-            self._sock = _secure(self._sock, host, ca)
+            self._sock = sockets.secure(self._sock, host, ca, OtaError)
+        return False
 
     def send(self, text):
         """Send all of it. Generator."""
@@ -74,15 +78,11 @@ class Connection:
                 return line[:-1]
             yield from self._fill()
 
-    def detach(self):
-        """``(socket, bytes that were read and not taken, wire_in, wire_out)``: the connection belongs to the caller now."""
-        sock, self._sock = self._sock, None
-        return sock, bytes(self._view[self._start : self._end]), self.wire_in, self.wire_out
-
     def close(self):
         if self._sock:
             self._sock.close()
-            self._sock = None
+        self._sock = self._origin = None
+        self._start = self._end = 0
 
     def _fill(self):
         held = self._end - self._start
@@ -105,7 +105,7 @@ class Connection:
         since = ticks_ms()
         while True:
             self._check(since)
-            n = attempt(call, argument, self._phase, OtaError)
+            n = sockets.attempt(call, argument, self._phase, OtaError)
             if n is not None:
                 return n
             yield SOON
@@ -116,18 +116,6 @@ class Connection:
             raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
         if ticks_diff(now, self._began) > self._total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
-
-
-def _connect(host, port, check):
-    from iot_platform import dial
-
-    return (yield from dial.connect(dial.lookup(host, port, OtaError), check, OtaError))
-
-
-def _secure(sock, host, ca):
-    from iot_platform import dial
-
-    return dial.secure(sock, host, ca, OtaError)
 
 
 def bad(what):

@@ -5,28 +5,12 @@ import json
 import ota_boot
 
 LIST = "list"  # the checked list of the release being read, below /.ota
-SIGNATURE = "stage/sig"  # the signature of LIST, where the archive is not kept
 RUNNING = "release"  # the list of what runs
-CHANGES = "changes"  # what deltas have changed in it since: the same lines, with a null size for what has gone
 PREVIOUS = "previous"  # the folder of the kept version
 
 
 def entries(name=LIST):
     """``(n, entry)`` of each file in the list ``/.ota/<name>``. Nothing without a list."""
-    if name == RUNNING and ota_boot.exists(ota_boot.ota(CHANGES)):
-        from .pairs import running
-
-        return running()
-    return _entries(name)
-
-
-def lines_of(name):
-    """Each entry of the file ``/.ota/<name>``, just as it stands there."""
-    for _n, entry in _entries(name):
-        yield entry
-
-
-def _entries(name):
     if not ota_boot.exists(ota_boot.ota(name)):
         return
     with open(ota_boot.ota(name), "rb") as f:
@@ -39,8 +23,6 @@ def _entries(name):
 
 def read_header(name):
     """The header of the list ``/.ota/<name>``, or None."""
-    if name == RUNNING and ota_boot.exists(ota_boot.ota(CHANGES)):
-        name = CHANGES
     try:
         with open(ota_boot.ota(name), "rb") as f:
             header = json.loads(f.readline())

@@ -7,7 +7,7 @@ character that could end a line or a word of a request.
 'http://host/c'
 """
 
-from .errors import OtaError
+from ..errors import OtaError
 
 MAX_URL = 1024
 _PORTS = {"http": 80, "https": 443}
