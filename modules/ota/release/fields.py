@@ -2,9 +2,9 @@
 
 import json
 
-from .errors import OtaError
+from ..errors import OtaError
 
-FORMAT = 1  # of the channel file and of the release list
+FORMAT = 2  # of the channel file and of the release list
 MAX_COUNTER = (1 << 53) - 1
 
 

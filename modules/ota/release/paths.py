@@ -13,9 +13,7 @@ Rules (the same for entries of a release, for ``delete`` and for ``recursive_del
 True
 """
 
-from .errors import OtaError
-from .excluded import excluded, inside, skips  # noqa: F401 - as much a part of this, in a file that may stay in memory
-from .lines import key
+from ..errors import OtaError
 
 MAX_PATH = 100
 LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
@@ -71,10 +69,13 @@ def check_member(path):
         raise OtaError("protected_path", "%s would replace a built-in module or the loader" % path)
 
 
-def check_order(previous, path, whole=True):
-    """Raise OtaError ``bad_member`` unless `path` may follow `previous` (None at the start).
+def key(path):
+    """Sort key: lower case with ``/`` lowest, so that ``a/b`` comes right after ``a`` and before ``a.py``."""
+    return path.lower().replace("/", "\x00")
 
-    :param whole: False for the list of a delta, where a file that goes may stand beside the folder that takes its name.
+
+def check_order(previous, path):
+    """Raise OtaError ``bad_member`` unless `path` may follow `previous` (None at the start).
 
     Strictly ascending keys leave no room for a duplicate or a twin in another case, and put everything below a name
     right behind it: one look at the neighbour finds a name that is both file and folder.
@@ -84,8 +85,24 @@ def check_order(previous, path, whole=True):
     before, now = key(previous), key(path)
     if now <= before:
         raise OtaError("bad_member", "%s is out of order or listed twice" % path)
-    if whole and now.startswith(before + "\x00"):
+    if now.startswith(before + "\x00"):
         raise OtaError("bad_member", "%s is listed as a file and as a folder" % previous)
+
+
+def inside(path, folder):
+    """True when `path` is `folder` or lies below it, compared without case."""
+    path, folder = path.lower(), folder.lower().rstrip("/")
+    return path == folder or path.startswith(folder + "/")
+
+
+def excluded(path, names):
+    """True when the profile's ``excluded_files`` keep an update away from `path`: a file or a whole folder."""
+    return any(inside(path, name.lstrip("/")) for name in names)
+
+
+def skips(path, names):
+    """True for what no update writes: see excluded(), and ``boot.py``."""
+    return path == "boot.py" or excluded(path, names)
 
 
 def _allowed(c):

@@ -7,7 +7,7 @@ Keys are JWK objects (RFC 7517) as they stand in the profile: ``{"kty":"RSA","n"
 
 import binascii
 
-from .errors import OtaError
+from ..errors import OtaError
 
 KEY_BYTES = 384
 MAX_KEYS = 4
@@ -25,58 +25,34 @@ def modulus(jwk):
     return int.from_bytes(raw, "big")
 
 
-def verify(digest, signature, jwk, room=None):
-    """True when `signature` (384 raw bytes) is the key's signature of the 32-byte SHA-256 `digest`.
-
-    :param room: room.Room, whose memory the numbers have where there is no other: the power takes 3.5 KB in pieces of 770 bytes.
-    """
+def verify(digest, signature, jwk):
+    """True when `signature` (384 raw bytes) is the key's signature of the 32-byte SHA-256 `digest`."""
     if len(signature) != KEY_BYTES:
         return False
-    try:
-        return _matches(digest, signature, jwk)
-    except MemoryError:
-        if not room:
-            raise
-    room.give()
-    try:
-        return _matches(digest, signature, jwk)
-    finally:
-        room.take()
-
-
-def _matches(digest, signature, jwk):
-    """A function of its own: what lay on the stack here would still be held when the room is taken back."""
-    return _power(signature, jwk) == _padded(digest)
-
-
-def _power(signature, jwk):
-    """What was signed, as the public key shows it; None for a number that no signature can be."""
-    n = modulus(jwk)
-    s = int.from_bytes(signature, "big")
-    return pow(s, 65537, n).to_bytes(KEY_BYTES, "big") if s < n else None
-
-
-def _padded(digest):
+    n, s = modulus(jwk), int.from_bytes(signature, "big")
+    if s >= n:
+        return False
     padding = KEY_BYTES - 3 - len(_PREFIX) - len(digest)
-    return b"\x00\x01" + b"\xff" * padding + b"\x00" + _PREFIX + digest
+    block = b"\x00\x01" + b"\xff" * padding + b"\x00" + _PREFIX + digest
+    return pow(s, 65537, n).to_bytes(KEY_BYTES, "big") == block
 
 
-def verify_any(digest, signature, keys, room=None):
+def verify_any(digest, signature, keys):
     """True when one of the pinned `keys` verifies; a key that is no key verifies nothing."""
     for jwk in keys:
         try:
-            if verify(digest, signature, jwk, room):
+            if verify(digest, signature, jwk):
                 return True
         except OtaError:
             continue
     return False
 
 
-def check(digest, signature, keys, room=None):
+def check(digest, signature, keys):
     """OtaError ``no_signature`` or ``bad_signature`` unless one of the pinned `keys` signed a release with this digest."""
     if signature is None:
         raise OtaError("no_signature", "the release is not signed, but this board has a key")
-    if not verify_any(digest, signature, keys, room):
+    if not verify_any(digest, signature, keys):
         raise OtaError("bad_signature", "no pinned key signed this release")
 
 

@@ -1,13 +1,27 @@
 """Which release this board takes: pure decisions, no file and no network.
 
-A release is refused when its signature, its board's name, its sequence, its MicroPython or its base do not fit. The
+A release is refused when its signature, its board's name, its sequence, or its MicroPython does not fit. The
 sequence may not be at or below the floor; only force allows the floor itself, nothing allows less.
 """
 
+import hashlib
 import sys
 
+from ..errors import OtaError
 from . import versions
-from .errors import OtaError
+
+
+class Rules:
+    """What this board accepts, put together once for a job."""
+
+    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None, excluded=()):
+        self.name = name  # the board's shortName
+        self.keys = keys  # pinned JWKs
+        self.floor = floor  # the highest sequence that was confirmed here
+        self.force = force
+        self.now = now  # seconds since 1970, or None
+        self.expect = expect  # (version, sequence) that the channel file announced, or None
+        self.excluded = excluded  # the profile's files that updates leave alone
 
 
 def check_header(header, rules):
@@ -19,8 +33,6 @@ def check_header(header, rules):
     check_sequence(header["sequence"], rules.floor, rules.force)
     if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
         raise OtaError("expired", "the release has expired")
-    if header["base"] is not None and header["base"] != rules.running:
-        raise OtaError("wrong_base", "the bundle starts from version %s, not from what runs here" % header["base"])
     _check_firmware(header)
 
 
@@ -74,7 +86,5 @@ def _minute(text):
 
 def in_rollout(sequence, device_id, percent):
     """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
-    import hashlib
-
     digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
     return int.from_bytes(digest, "big") % 100 < percent

@@ -1,4 +1,4 @@
-"""The channel file: what is current, and which bundles lead to it. Two lines: JSON, and its signature in base64.
+"""The channel file: what is current, and the bundle that has it. Two lines: JSON, and its signature in base64.
 
 Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which they are checked:
 
@@ -13,22 +13,22 @@ import hashlib
 
 from iot_platform.words import name_ok
 
-from . import sign, versions
-from .checks import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
-from .errors import OtaError
+from ..errors import OtaError
+from . import signature, versions
+from .fields import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
 
 MAX_BYTES = 4096
-_KEYS = ("format", "name", "channel", "version", "sequence", "published", "expires", "bundle", "deltas", "rollout")
-_OPTIONAL = ("expires", "deltas", "rollout")
+MAX_NOTES = 255  # characters
+_KEYS = "format name channel version sequence published notes bundle"  # `expires` and `rollout` may be left out
 
 
-def parse(raw, keys, room=None):
+def parse(raw, keys):
     """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned."""
     if len(raw) > MAX_BYTES:
         raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
     line, _, rest = bytes(raw).partition(b"\n")
     if keys:
-        _check_signature(line, rest.strip(), keys, room)
+        _check_signature(line, rest.strip(), keys)
     value = load_object(line, "the channel file", "bad_channel")
     _check_fields(value)
     return value
@@ -51,20 +51,20 @@ def check(value, name, channel, published, now):
         raise OtaError("expired", "the channel file has expired")
 
 
-def _check_signature(line, text, keys, room):
+def _check_signature(line, text, keys):
     if not text:
         raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
     try:
-        signature = binascii.a2b_base64(text)
+        raw = binascii.a2b_base64(text)
     except ValueError:
         raise OtaError("bad_signature", "the channel file's signature is not base64")
-    if not sign.verify_any(hashlib.sha256(line).digest(), signature, keys, room):
+    if not signature.verify_any(hashlib.sha256(line).digest(), raw, keys):
         raise OtaError("bad_signature", "no pinned key signed the channel file")
 
 
 def _check_fields(value):
-    for key in _KEYS:
-        if key not in value and key not in _OPTIONAL:
+    for key in _KEYS.split():
+        if key not in value:
             raise _bad(key)
     if value["format"] is True or value["format"] != FORMAT:
         raise _bad("format")
@@ -78,33 +78,21 @@ def _check_fields(value):
     expires = value.get("expires")
     if expires is not None and not is_whole(expires, MAX_COUNTER):
         raise _bad("expires")
-    _check_file("bundle", value["bundle"])
-    _check_deltas(value.get("deltas", {}))
-    _check_rollout(value.get("rollout", {"percent": 100}))
-
-
-def _check_file(key, value):
-    """``{"file", "size", "sha256"}``, the file beside the channel file: a plain name, never a path."""
-    if not isinstance(value, dict) or not name_ok(value.get("file")):
-        raise _bad(key)
-    if not is_whole(value.get("size"), MAX_COUNTER) or not is_digest(value.get("sha256")):
-        raise _bad(key)
-    if not is_whole(value.get("unpacked", 0), MAX_COUNTER):
-        raise _bad(key)
-
-
-def _check_deltas(value):
-    if not isinstance(value, dict) or len(value) > 16:
-        raise _bad("deltas")
-    for base in value:
-        if not versions.valid(base):
-            raise _bad("deltas")
-        _check_file("deltas", value[base])
-
-
-def _check_rollout(value):
-    if not isinstance(value, dict) or not is_whole(value.get("percent"), 100):
+    if not isinstance(value["notes"], str) or len(value["notes"]) > MAX_NOTES:
+        raise _bad("notes")
+    _check_bundle(value["bundle"])
+    rollout = value.get("rollout", {"percent": 100})
+    if not isinstance(rollout, dict) or not is_whole(rollout.get("percent"), 100):
         raise _bad("rollout")
+
+
+def _check_bundle(value):
+    """``{"file", "size", "head", "sha256"}``, the file beside the channel file: a plain name, never a path."""
+    if not isinstance(value, dict) or not name_ok(value.get("file")) or not is_digest(value.get("sha256")):
+        raise _bad("bundle")
+    size, head = value.get("size"), value.get("head")
+    if not is_whole(size, MAX_COUNTER) or not is_whole(head, MAX_COUNTER) or not 0 < head < size:
+        raise _bad("bundle")
 
 
 def _bad(key):
