@@ -1,113 +1,69 @@
-"""The work of an update, step by step. Each function is a generator: tick() advances it, a blocking method runs it to its end.
+"""An update, from the check to the restart. Each function is a generator: tick() advances it, a blocking method runs it to its end.
 
-They raise OtaError; what they leave on flash then is said in fetch, stage and trial.
+    look           ask the server: is there something for this board?                      check
+    obtain         fetch what is needed of the bundle into the stage, checked              obtain, bundle, install.stage
+    commit         read the stage back, write the journal, rename it into force            install.journal
+                   restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
+
+They raise OtaError. A transport error leaves what has been staged, for the next try; what is refused leaves nothing.
 """
 
-from .errors import OtaError
+import gc
 
-# The parts are imported where they are used, and forgotten between the phases: see Job.forget.
+from . import phases
+from .errors import OtaError, from_system
+
+OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, obtain, with its buffers (measured: docs/performance.md) and a margin
 
 
 def start(ota, name, flag):
-    """The generator of the job called `name`.
-
-    :param flag: force; quiet for `stage`, which has nothing to force; repair for `verify`.
-    """
+    """The generator of the job called `name`; `flag`: see job.Job."""
     if name == "check":
-        return update(ota, False, lambda: may_install(ota))
+        return update(ota, False, lambda: _waits_for(ota))
     if name == "fetch":
-        return update(ota, flag, _never)
+        return update(ota, flag, lambda: "asked")
     if name == "update":
-        return update(ota, flag, _always)
+        return update(ota, flag, lambda: "")
     if name == "install":
-        return _installer().install_file(ota, flag)
+        return install_file(ota, flag)
     if name == "stage":
-        return _installer().install_kept(ota, flag)
+        return install_ready(ota, flag)
     if name == "rollback":
-        return _installer().roll_back(ota)
+        return roll_back(ota)
     if name == "upload":
         return _upload()
     if name in ("verify", "plan"):
-        return _care(ota, name, flag)
-    return _after_start(ota)
+        return phases.run("verify", name, ota, flag)
+    return phases.run("install.trial", "after_start", ota)
 
 
-def update(ota, force, install):
-    """Ask, download and verify; then install, if that is wanted and allowed now. Returns True when an update is ready."""
+def update(ota, force, waits):
+    """Ask, obtain, install. Returns True when an update is ready, or was found where installing has to be asked for.
+
+    :param waits: called when something was found: what the installation has to wait for, "" for nothing.
+    """
     ota.enter("checking")
     offer = yield from look(ota, force)
-    ota.forget()
     if offer is None:
+        if not ota.store.get("ready"):
+            yield from ota.discard()
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
-    yield from bring(ota, offer, force, install)
+    ota.available(offer)
+    if ota.name == "check" and waits().startswith("asked"):
+        ota.module.wait_for(waits())
+        return True
+    yield from bring(ota, offer, force, waits)
     return True
 
 
-def bring(ota, offer, force, install):
-    """Take what is offered, or where that does not work, what can be taken in its place. Generator."""
-    ota.available(offer)
-    while offer:
-        try:
-            yield from take(ota, offer, force, install)
-            return
-        except OtaError as error:
-            offer = _other_way(ota, offer, error)
-
-
-def take(ota, offer, force, install):
-    """Download, verify and perhaps install what is offered. Generator."""
-    yield from _obtain(ota, offer, force)
-    ota.drop("obtain", "reading")
-    ota.forget()
-    ota.enter("ready")
-    now = install()
-    if not now:
-        ota.store.save()  # what is said to be ready survives a power cut
-    ota.log("version %s is ready to install" % offer.version)
-    if now:
-        yield from _installer().install_ready(ota, force)
-
-
-def _obtain(ota, offer, force):
-    from . import obtain
-
-    return obtain.fetch(ota, offer, force)
-
-
-def _installer():
-    from . import install
-
-    return install
-
-
-def _other_way(ota, offer, error):
-    """What to try after a failure: another Offer. The error itself where there is none."""
-    from . import ways
-
-    return ways.other(ota, offer, error)
-
-
-def _care(ota, name, flag):
-    from . import care
-
-    return care.verify(ota, flag) if name == "verify" else care.plan(ota)
-
-
-def _after_start(ota):
-    from . import startup
-
-    return startup.after_start(ota)
-
-
 def look(ota, force):
-    """The server's answer, and for the trial of an update: whether there was one at all."""
-    from . import check
-
+    """The server's answer, an offer or None; and for the trial of an update: whether there was one at all."""
     try:
-        ota.require_network()
-        offer = yield from check.look(ota, force)
+        offer = yield from phases.run("check", "look", ota, force)
+        if offer == "legacy":
+            offer = yield from phases.run("legacy.latest", "look", ota, force)
     except OtaError as error:
         if error.kind == "transport":
             ota.store.set("checked", False)
@@ -117,23 +73,98 @@ def look(ota, force):
     return offer
 
 
-def may_install(ota):
-    """True when a found update may be installed without being asked; else the bus learns what it waits for."""
-    from .plan import waits_for
+def bring(ota, offer, force, waits):
+    """Stage what is offered, and install it unless that has to wait."""
+    try:
+        if ota.store.get("ready") != [offer["version"], offer["source"]]:
+            yield from _obtain(ota, offer, force)
+    except OtaError as error:
+        if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
+            ota.store.set("refused", [offer["source"], error.reason, error.message])
+        raise
+    ota.enter("ready")
+    waiting = waits()
+    if waiting:
+        ota.store.set("ready", [offer["version"], offer["source"]])
+        ota.store.save()  # what is said to be ready survives a power cut
+    ota.log("version %s is ready to install" % offer["version"])
+    if waiting and ota.name == "check":
+        ota.module.wait_for(waiting)
+    if not waiting:
+        yield from _commit(ota, False)
 
-    ota.module.wait_for(waits_for(ota))
-    return not ota.module.waiting
+
+def install_ready(ota, _quiet):
+    """Install what was staged some time ago."""
+    if not ota.store.get("ready"):
+        raise OtaError("no_update", "no update has been downloaded")
+    yield from _commit(ota, True)
+
+
+def install_file(ota, force):
+    """Verify, stage and install a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
+    ota.enter("installing")
+    yield from _refusing(ota, phases.run("obtain", "from_file", ota, force))
+    yield from _commit(ota, False)
+    ota.remove_archive()
+
+
+def roll_back(ota):
+    """Install the kept previous version again."""
+    ota.enter("installing")
+    yield from phases.run("install.cleanup", "clean_up", ota)
+    yield from phases.run("install.journal", "commit_previous", ota)
+    _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
+
+
+def _obtain(ota, offer, force):
+    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
+    ota.module.report_space()
+    gc.collect()
+    if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
+        raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
+    ota.enter("downloading")
+    if "head" in offer:
+        yield from _refusing(ota, phases.run("obtain", "from_server", ota, offer, force))
+    else:
+        yield from _refusing(ota, phases.run("legacy.latest", "obtain", ota, offer))
+
+
+def _commit(ota, later):
+    """Check the stage once more and commit it.
+
+    :param later: True when it has been ready for some time.
+    """
+    ota.enter("installing")
+    yield from _refusing(ota, phases.run("install.journal", "commit", ota, later))
+    _restart(ota, "installing the staged version")
+
+
+def _refusing(ota, job):
+    """Run a phase; what it refuses leaves nothing behind."""
+    try:
+        return (yield from job)
+    except (OSError, MemoryError, OtaError) as error:
+        if not isinstance(error, OtaError):
+            error = from_system(error)
+        if error.kind != "transport" and error.reason != "no_memory":
+            yield from ota.discard()
+            yield from phases.run("install.cleanup", "clean_up", ota)
+        raise error
+
+
+def _restart(ota, why):
+    ota.enter("rebooting")
+    ota.log("lowest free memory of this update: %d bytes" % ota.lowest)
+    ota.log("committed:", why)
+    ota.platform.request_reset(why)
+
+
+def _waits_for(ota):
+    return phases.call("schedule", "waits_for", ota)
 
 
 def _upload():
     """The job of an upload: it does nothing but keep others away."""
     while True:
         yield True
-
-
-def _always():
-    return True
-
-
-def _never():
-    return False

@@ -9,15 +9,9 @@ import os
 
 import ota_boot
 
-BUFFER = 1024
 _FOLDER = 0x4000
 _NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _block = 0  # see block_size
-
-
-def buffer():
-    """The one buffer of a job."""
-    return memoryview(bytearray(BUFFER))
 
 
 def hexdigest(digest):

@@ -9,63 +9,87 @@ import os
 
 import ota_boot
 
-from . import files, paths
-from .errors import OtaError
-from .kept import CHANGES, LIST, RUNNING, entries
-from .lines import key
+from .. import phases
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, read_header
+from ..errors import OtaError
+from ..release import paths
+from ..release.manifest import entry_line
+from . import cleanup, files, stage
 
 
-def commit(stage, old, header):
-    """Write the journal of a filled stage.Stage, which recheck has checked, and commit it. Generator.
+def commit(ota, later):
+    """Check the filled stage once more, write its journal, and commit it. Generator.
 
-    :param old: the running version, for the journal's header.
-    :param header: more of that header: attempts, timeout_s, ran, checked (see ota_boot).
+    :param later: True when the stage has been ready for some time.
     """
-    journal = Journal(dict(header, old=old, new=stage.header["version"], sequence=stage.header["sequence"]))
+    yield from cleanup.clean_up(ota)
+    header = read_header(LIST)
+    if not header or not stage.exists():
+        raise OtaError("no_update", "what was staged is not there any more")
+    yield from stage.check(ota, later)
+    deletes = header["delete"] if header["sequence"] else phases.part("legacy.latest").deletes()
+    journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
-        yield from _write(journal, stage)
+        yield from _write(journal, header["files"], deletes, ota.excluded)
     finally:
         journal.close()
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
-    if stage.header["base"] is None:
-        yield from _stage_list(stage)
-    yield from seal()
+    yield from _stage_list(header["files"], ota.excluded)
+    yield from _seal()
 
 
-def _write(journal, stage):
+def commit_previous(ota):
+    """Commit the way back to the kept version. Generator; OtaError ``no_update`` when there is none.
+
+    ``/.ota/previous`` holds what the last update replaced, and that update's journal. Read backwards it is a journal again:
+    what had replaced a file is replaced by it, what had been new is deleted.
+    """
+    running, kept = ota.local_version(), PREVIOUS + "/journal"
+    header = ota_boot.read_header(kept)
+    if not header or header.get("new") != running:
+        raise OtaError("no_update", "no previous version is kept on this board")
+    new = dict(ota.journal_header(), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence"))
+    journal = Journal(new)
+    try:
+        for n, put, had, path in ota_boot.entries(kept):
+            if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
+                raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
+            journal.entry(n, "+" if had else "-", put, path)
+            yield
+    finally:
+        journal.close()
+    yield from _seal()
+
+
+def _write(journal, count, deletes, names):
     for n, entry in entries():
         if ota_boot.exists(ota_boot.slot("stage", n)):
-            yield from journal.put(n, entry["path"], stage.excluded)
+            yield from journal.put(n, entry["path"], names)
         yield
-    yield from journal.put(stage.header["files"], stage.list_path, ())
-    journal.next = stage.header["files"] + 1
-    if stage.list_path != ".ota/" + CHANGES:
-        journal.delete(".ota/" + CHANGES)
-    yield from journal.removals(stage.complete(), stage.excluded)
-    yield from journal.twins(stage.excluded)
-    for name in stage.header["delete"]:
-        yield from journal.delete_tree(name, stage.excluded)
+    yield from journal.put(count, ".ota/" + RUNNING, ())
+    journal.next = count + 1
+    yield from journal.removals(names)
+    yield from journal.twins(names)
+    for name in deletes:
+        yield from journal.delete_tree(name, names)
 
 
-def _stage_list(stage):
+def _stage_list(count, names):
     """The list that will be kept, with the excluded entries marked, staged like a file of the tree. Generator.
 
     Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
     """
-    path = ota_boot.slot("stage", stage.header["files"])
+    path = ota_boot.slot("stage", count)
     ota_boot.make_parents(path)
-    if not any(paths.excluded(entry["path"], stage.excluded) for _n, entry in entries()):
+    if not any(paths.excluded(entry["path"], names) for _n, entry in entries()):
         os.rename(ota_boot.ota(LIST), path)
         return
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
         out.write(source.readline())
         for line in source:
             entry = json.loads(line)
-            if paths.excluded(entry["path"], stage.excluded):
-                entry["excluded"] = True
-                line = json.dumps(entry).encode() + b"\n"
-            out.write(line)
+            out.write(entry_line(entry, paths.excluded(entry["path"], names)))
             yield
 
 
@@ -83,14 +107,15 @@ class Journal:
         if files.is_folder(ota_boot.live(path)):
             yield from self._clear_folder(path, excluded)
         yield from self._clear_parents(path)
-        self._entry(n, "+", files.exact(ota_boot.live(path)), path)
+        self.entry(n, "+", files.exact(ota_boot.live(path)), path)
 
-    def removals(self, new, excluded):
+    def removals(self, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
-        mine = next(new, None)
+        new = entries()
+        _m, mine = next(new, (0, None))
         for _n, old in entries(RUNNING):
-            while mine and key(mine["path"]) < key(old["path"]):
-                mine = next(new, None)
+            while mine and paths.key(mine["path"]) < paths.key(old["path"]):
+                _m, mine = next(new, (0, None))
                 yield
             listed = mine and mine["path"] == old["path"]
             if not listed and not old.get("excluded") and not _keep(old["path"], excluded):
@@ -101,8 +126,6 @@ class Journal:
         """An unlisted ``m.py`` or folder ``m/`` would be imported in place of the listed ``m.mpy``. Generator."""
         for _n, entry in entries():
             stem, _dot, suffix = entry["path"].rpartition(".")
-            if entry["size"] is None:  # a delta's word for a file that goes
-                continue
             if suffix == "mpy":
                 yield from self.delete_tree(stem + ".py", excluded)
             if suffix in ("py", "mpy") and files.is_folder(ota_boot.live(stem)):
@@ -123,14 +146,14 @@ class Journal:
     def close(self):
         self._f.close()
 
-    def _entry(self, n, kind, had, path):
+    def entry(self, n, kind, had, path):
         self._f.write("%d %s%d %s\n" % (n, kind, had, path))
         self.count += path[:5] != ".ota/"
 
     def delete(self, path):
         """A file goes, if it is there."""
         if files.exact(ota_boot.live(path)):
-            self._entry(self.next, "-", True, path)
+            self.entry(self.next, "-", True, path)
             self.next += 1
 
     def _delete_unlisted(self, path):
@@ -159,7 +182,7 @@ class Journal:
             yield
 
 
-def seal():
+def _seal():
     """Keep blocks free for the loader, prepare the backup's folders, end ``journal.new`` and commit it. Generator."""
     yield from _prepare_folders()
     _guard_boot()
@@ -176,21 +199,40 @@ def seal():
 
 
 def _prepare_folders():
-    """Folders for the backups, and empty folders as a reserve: two blocks each that nothing else can take. Generator."""
-    folders = 0
-    for n, _put, _had, _path in ota_boot.entries("journal.new"):
+    """Folders for the backups, and empty folders as a reserve: two blocks each that nothing else can take. Generator.
+
+    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files.
+    """
+    made = gone = 2  # and for folders that littlefs splits
+    folder = before = None
+    for n, put, _had, path in ota_boot.entries("journal.new"):
         slot = ota_boot.slot("backup", n)
-        if not ota_boot.exists(slot[: slot.rindex("/")]):
+        if slot[: slot.rindex("/")] != folder:
+            folder = slot[: slot.rindex("/")]
             ota_boot.make_parents(slot)
-            folders += 1
+        parent = path.rpartition("/")[0]
+        if put and parent != before:
+            made += _missing(parent)
+        elif not put and parent != before:
+            gone += 1
+        before = parent
         yield
-    for kind in "au":
-        for i in range(2 + folders):
+    for kind, count in ("a", made), ("u", gone):
+        for i in range(count):
             path = ota_boot.ota("reserve/%s%d" % (kind, i))
             ota_boot.make_parents(path)
             if not ota_boot.exists(path):
                 os.mkdir(path)
             yield
+
+
+def _missing(folder):
+    """How many folders have to be made for `folder` to exist."""
+    count = 0
+    while folder and not ota_boot.exists(ota_boot.live(folder)):
+        folder = folder.rpartition("/")[0]
+        count += 1
+    return count
 
 
 def _guard_boot():

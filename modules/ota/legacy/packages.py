@@ -19,10 +19,11 @@ import time
 import ota_boot
 from iot_platform.words import name_ok
 
-from . import files, paths
-from .checks import load_object
-from .errors import OtaError
-from .http import Http
+from ..errors import OtaError
+from ..install import files
+from ..release import paths
+from ..release.fields import load_object
+from ..transport.http import Http
 
 _MAX_JSON = 2048
 _MAX_FILE = 65536
@@ -90,7 +91,7 @@ def _fetch(mip, name, index):
 
 def _check(name, digests, pinned):
     """Every file that arrived must be allowed in /lib, and be what the profile expects."""
-    view = files.buffer()
+    view = memoryview(bytearray(1024))
     arrived = _arrived()
     if not arrived:
         raise _missing(name, "the index does not have it")
