@@ -1,6 +1,6 @@
 """A socket that never blocks, with a small buffer in front of it, deadlines, and a count of the bytes.
 
-Every wait is a yield, but for the name lookup: see iot_platform.dial. Failures are OtaErrors of kind transport.
+Every wait is a yield, but for the name lookup: see iot_platform.sockets. Failures are OtaErrors of kind transport.
 """
 
 from iot_platform.sockets import SOON, attempt, ticks_diff, ticks_ms
@@ -119,15 +119,15 @@ class Connection:
 
 
 def _connect(host, port, check):
-    from iot_platform import dial
+    from iot_platform import sockets
 
-    return (yield from dial.connect(dial.lookup(host, port, OtaError), check, OtaError))
+    return (yield from sockets.connect(sockets.lookup(host, port, OtaError), check, OtaError))
 
 
 def _secure(sock, host, ca):
-    from iot_platform import dial
+    from iot_platform import sockets
 
-    return dial.secure(sock, host, ca, OtaError)
+    return sockets.secure(sock, host, ca, OtaError)
 
 
 def bad(what):

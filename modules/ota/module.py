@@ -75,6 +75,14 @@ class Module(Base):
         except (OSError, ValueError):
             return UNKNOWN
 
+    def is_newer(self, version):
+        """True when `version` is newer than what runs. ValueError when it is no version."""
+        from . import versions
+
+        if not versions.valid(version):
+            raise ValueError("a version that is none")
+        return versions.compare(version, self._version) > 0
+
     # -- blocking methods
 
     def check_for_updates(self, version_check=True):
@@ -330,17 +338,17 @@ class Module(Base):
             self.platform.log("ota: version %s waits: %s" % (self.offered, what))
 
     def debug(self, *parts):
-        from modules.serial_log import SerialLog
+        from iot_platform.log import SerialLog
 
         SerialLog.debug("ota:", *parts)
 
     def warn(self, *parts):
-        from modules.serial_log import SerialLog
+        from iot_platform.log import SerialLog
 
         SerialLog.warning("ota:", *parts)
 
     def trace(self, error):
-        from modules.serial_log import SerialLog
+        from iot_platform.log import SerialLog
 
         SerialLog.exception(error, "ota:")
 

@@ -37,7 +37,7 @@ class Room:
 
     def give_all(self):
         """What can be done without, too: the history of the log."""
-        from modules.serial_log import SerialLog
+        from iot_platform.log import SerialLog
 
         SerialLog.purge()
         self.give()
