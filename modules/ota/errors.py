@@ -18,16 +18,6 @@ _VERIFICATION = (
 _STORAGE = " no_space flash_error no_memory "
 
 
-def kind(reason):
-    """The kind of failure (see above) that a reason belongs to."""
-    word = " %s " % reason
-    if word in _TRANSPORT:
-        return "transport"
-    if word in _VERIFICATION:
-        return "verification"
-    return "storage" if word in _STORAGE else "state"
-
-
 class OtaError(Exception):
     """What an update refuses or fails with.
 
@@ -47,7 +37,13 @@ class OtaError(Exception):
 
     @property
     def kind(self):
-        return kind(self.reason)
+        """What the caller should do: see above."""
+        word = " %s " % self.reason
+        if word in _TRANSPORT:
+            return "transport"
+        if word in _VERIFICATION:
+            return "verification"
+        return "storage" if word in _STORAGE else "state"
 
 
 def from_system(error):
@@ -57,9 +53,3 @@ def from_system(error):
     if error.errno == 28:  # ENOSPC
         return OtaError("no_space", "the disk is full")
     return OtaError("flash_error", "the file system answered %r" % error)
-
-
-def status_error(response, what):
-    """The OtaError for an answer that is not what was asked for."""
-    text = "the server answered %d to the request for %s" % (response.status, what)
-    return OtaError("http_status", text, response.retry_after)

@@ -8,7 +8,7 @@ import random
 import time
 
 import network
-from iot_platform import parts
+from iot_platform.clock import DEFAULT, sync
 from iot_platform.module import Module as Base
 
 _CONNECT_MS = 15_000
@@ -167,8 +167,6 @@ class Module(Base):
 
     def _begin_time(self, now):
         """Ask for the time: at once where nobody has set the clock, and then once a day."""
-        from iot_platform.clock import DEFAULT, sync
-
         server = self.platform.profile.get("ntp", DEFAULT)
         self._clock_at = time.ticks_add(now, _CLOCK_MS)
         if server:
@@ -179,7 +177,6 @@ class Module(Base):
             next(self._clock)
         except StopIteration as stop:
             self._clock = None
-            parts.forget("iot_platform", parts.PLATFORM)
             if stop.value:
                 self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)
                 self.platform.log("wifi:", stop.value)

@@ -132,7 +132,7 @@ def test_wifi_waits_longer_each_time_opens_an_access_point_and_comes_back(world:
 
 def test_preferences_survive_a_power_cut_at_every_operation_of_a_save(world: World) -> None:
     main = (
-        b"import machine\nfrom iot_platform.prefs import Prefs\np = Prefs()\n"
+        b"import machine\nfrom iot_platform.slots import Slots\np = Slots(('/prefs.json', '/prefs.json.1'))\n"
         b"p.set('n', p.get('n', 0) + 1)\np.save()\nprint('saved', p.get('n'))\nmachine.reset()\n"
     )
     world.flash(world.release("1.0.0"), {"main.py": main})

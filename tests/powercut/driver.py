@@ -11,7 +11,7 @@ import os
 
 import machine
 import ota_boot
-from iot_platform.prefs import Prefs
+from iot_platform.slots import Slots
 
 from modules.ota import Module, job
 
@@ -48,7 +48,7 @@ class Board:
 
 class Platform:
     def __init__(self):
-        self.bus, self.board, self.prefs = Bus(), Board(), Prefs()
+        self.bus, self.board, self.prefs = Bus(), Board(), Slots(("/prefs.json", "/prefs.json.1"))
         self.bus["wifi/connected"] = NETWORK != "wifi off"
         self.modules, self.failed, self.profile, self.safe_mode = {"ota": 1}, {}, {"activeModules": ["ota"]}, False
 

@@ -445,7 +445,7 @@ def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
 def _system() -> Files:
     """The driver, and what it needs of the product."""
     found: Files = {}
-    for folder in ("platform/iot_platform", "modules/ota", "modules/serial_log"):
+    for folder in ("platform/iot_platform", "modules/ota"):
         names = folder.removeprefix("platform/")
         for path in sorted((ROOT / folder).glob("*.py")):
             found[f"{names}/{path.stem}.mpy"] = mpy.compile_source(path.read_bytes(), f"{names}/{path.name}")

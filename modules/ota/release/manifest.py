@@ -48,7 +48,7 @@ def parse_header(line):
         raise _bad("notes")
     if header["micropython"] != "" and not versions.valid(header["micropython"]):
         raise _bad("micropython")
-    _check_delete(header["delete"])
+    check_delete(header["delete"])
     return header
 
 
@@ -91,7 +91,7 @@ def _follows(entry, previous):
     return entry["at"] > previous["at"]
 
 
-def _check_delete(names):
+def check_delete(names):
     if not isinstance(names, list) or len(names) > 64:
         raise _bad("delete")
     for name in names:

@@ -35,6 +35,13 @@ def compare(a, b):
     return -1 if left < right else 1 if left > right else 0
 
 
+def newer(version, running):
+    """True when `version` is newer than `running`; ValueError when it is no version."""
+    if not valid(version):
+        raise ValueError("no version")
+    return compare(version, running) > 0
+
+
 def _number(part):
     return 0 < len(part) <= 9 and all("0" <= c <= "9" for c in part)
 
