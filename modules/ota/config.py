@@ -1,4 +1,4 @@
-"""The profile's ``ota`` section: which keys there are, and what each must be. check() is pure; host and board use the same code."""
+"""The profile's ``ota`` section: which keys there are, and what each must be. Host and board use the same check()."""
 
 import ota_boot
 from iot_platform import profile as profiles

@@ -357,7 +357,7 @@ class Module(Base):
         return self._job
 
     def _request(self, name, flag=False):
-        """Begin a job, or, where there is too little memory just now, have an update boot for it. False when OTA is off or busy."""
+        """Begin a job, or, where there is too little memory, have an update boot for it. False when OTA is off or busy."""
         try:
             return bool(self._begin(name, flag))
         except MemoryError:

@@ -1,4 +1,4 @@
-"""Bringing a release into the stage: from the server, only what this board needs of it, or from a file that was brought by hand."""
+"""Bringing a release into the stage: from the server, what this board needs of it, or from a file that was brought by hand."""
 
 from .bundle import reader
 from .install.stage import Stage

@@ -1,4 +1,4 @@
-"""An update, from the check to the restart. Each function is a generator: tick() advances it, a blocking method runs it to its end.
+"""An update, from the check to the restart. Its functions are generators: tick() advances them, a blocking method runs them to their end.
 
     look           ask the server: is there something for this board?                      check
     obtain         fetch what is needed of the bundle into the stage, checked              obtain, bundle, install.stage
@@ -13,7 +13,7 @@ import gc
 from . import phases
 from .errors import OtaError, from_system
 
-OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, obtain, with its buffers (measured: docs/performance.md) and a margin
+OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
 def start(ota, name, flag):

@@ -8,8 +8,8 @@ A bundle is a chain of gzip members that unpack to one ustar archive (docs/forma
    file that the list has in that place, with its size and its digest, and is unpacked and hashed once.
 3. Where the bundle is read up to its end, that must be the end of the archive.
 
-A `visitor` (install.stage.Stage) has ``begin(header, digest, signature)``; ``start(n, entry)``, where in the bundle to begin with a
-file, None for one that it does not want; ``open(n, entry)``, ``checkpoint(n, out, done, at)`` and ``written(entry, digest)``.
+A `visitor` (install.stage.Stage) has ``begin(header, digest, signature)``; ``start(n, entry)``, where in the bundle to begin
+with a file, None for one that it does not want; ``open(n, entry)``, ``checkpoint(n, out, done, at)`` and ``written(entry, digest)``.
 """
 
 import hashlib

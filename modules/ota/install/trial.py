@@ -10,7 +10,7 @@ import time
 
 import ota_boot
 
-from .. import phases, state, updates
+from .. import phases, updates
 from ..errors import OtaError
 from . import files
 

@@ -1,9 +1,9 @@
-"""The `latest` protocol of public-micropython-iot-platform: one line that says what is current, and an unsigned tar.gz without a list.
+"""The `latest` protocol of public-micropython-iot-platform: a line that says what is current, an unsigned tar.gz without a list.
 
     <url>/<shortName in lower case>/latest     ->  1.4.0;firmware.tar.gz;120;43210;<sha256>;
 
-Nothing proves where it comes from, so this serves only boards that have no pinned key (see check). Fields from the third on may be
-missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive, so
+Nothing proves where it comes from, so this serves only boards that have no pinned key (see check). Fields from the third on
+may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive, so
 that from there on everything is as with a bundle: staged, journalled, on trial.
 
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
@@ -19,9 +19,9 @@ import gc
 import hashlib
 import json
 import os
+import tarfile
 
 import ota_boot
-import tarfile
 from iot_platform.words import name_ok
 
 from .. import check, state
@@ -263,7 +263,7 @@ class _Archive:
         self._f.close()
 
     def members(self):
-        """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed. Folders need no member of their own."""
+        """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed."""
         while True:
             member = self._step(self._tar.next)
             if member is None:

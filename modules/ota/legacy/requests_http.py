@@ -1,7 +1,7 @@
 """HTTP through `requests`, for the `latest` protocol, bounded.
 
-By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while it
-asks it gets other sockets: connecting, all redirects and the head of the answer have one deadline together, and the head a
+By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
+it asks it gets other sockets: connecting, all redirects and the head of the answer have one deadline together, and the head a
 bound. Still it waits within its calls: the look-up of the name comes on top, and so does what TLS computes. Below TLS a
 connection sees only what is encrypted: there the bound counts that, with the certificates. Bodies are read without blocking. It
 follows redirects by its own rules, token and all, so it gets none of the profile's headers.

@@ -13,8 +13,8 @@ _TOTAL_MS = 120_000  # a request, and two seconds more for each KiB of it: a lin
 
 
 def runs(entries, start, size):
-    """``(begin, end, last)`` for each request: the bytes [begin, end) of the files' part of a bundle hold all wanted entries up to
-    number `last`. Generator; walks the list once, in constant memory.
+    """``(begin, end, last)`` for each request: the bytes [begin, end) of a bundle's files hold all wanted entries up to number
+    `last`. Generator; walks the list once, in constant memory.
 
     :param entries: ``(n, entry)`` in the list's order.
     :param start: called with n and entry: where the wanted bytes of it begin, or None.
