@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.board.test_short_disk import STREAMED, noise
-from tests.board.world import ARCHIVE, PATIENCE_S, Changes, Release, World, assert_tree
+from tests.support.world import ARCHIVE, PATIENCE_S, Changes, Release, World, assert_tree
 
 GIVEN_UP = "ota: short of space: giving up the kept previous version"
 NOTHING_KEPT = "no previous version is kept on this board (no_update)"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from iotctl import keys
-from tests.board.world import Changes, Member, Release, World, assert_tree, owner, pack, sha256, stranger
+from tests.support.world import Changes, Member, Release, World, assert_tree, owner, pack, sha256, stranger
 
 Line = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import PATIENCE_S, WATCHDOG_MS, Changes, World, assert_tree, state_of
+from tests.support.world import PATIENCE_S, WATCHDOG_MS, Changes, World, assert_tree, state_of
 
 MODULES = ("serial_log", "wifi", "ota", "lamp")
 LAMP = b"""

@@ -16,7 +16,7 @@ from iotctl.profile import Profile
 from modules.ota import channel as board_channel
 from modules.ota import paths
 from modules.ota.rules import Rules
-from tests.hostile import forge
+from tests.support import forge
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 HINGE = "class Hinge:\n" + "".join(f"    limit_{n} = {n * 7}\n" for n in range(60))
