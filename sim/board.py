@@ -113,6 +113,7 @@ class Board:
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._stopping = False
+        self._power = threading.Lock()  # held by whoever switches it: no life begins after stop()
         self._wifi.write_text("ok")
         self._counters.write_text("")
 
@@ -200,10 +201,11 @@ class Board:
 
     def stop(self) -> None:
         """Power off, at once."""
-        self._stopping = True
-        if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        with self._power:
+            self._stopping = True
+            if self._process:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
         if self._thread:
             self._thread.join(10)
             self._thread = None
@@ -260,9 +262,12 @@ class Board:
     # -- inside
 
     def _live(self, cause: str) -> None:
-        while not self._stopping:
-            cut, self.cut = self.cut, None
-            process = self._process = self._spawn(cause, cut, {})
+        while True:
+            with self._power:
+                if self._stopping:
+                    return
+                cut, self.cut = self.cut, None
+                process = self._process = self._spawn(cause, cut, {})
             assert process.stdout
             for raw in process.stdout:
                 self._add_line(raw.decode(errors="replace").rstrip("\r\n"))

@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 
+import ffi
 import vfs
 
 _BLOCK = 4096
@@ -20,6 +21,10 @@ def _open(path, mode):
     return open(path, mode, 0) if path else None
 
 
+try:  # when the thread that has started this process ends, whatever ends it, so does the board (Linux: PR_SET_PDEATHSIG)
+    ffi.open(None).func("i", "prctl", "iLLLL")(1, 9, 0, 0, 0)
+except OSError:
+    pass
 image = _open(_env("SIM_IMAGE"), "r+b")
 counters = _open(_env("SIM_COUNTERS"), "r+b")
 log = _open(_env("SIM_LOG"), "wb")
