@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from sim import micropython
@@ -42,13 +42,25 @@ class Cut:
 
 @dataclass(frozen=True)
 class Counters:
-    """What one life of the board did to its flash."""
+    """What one life of the board did to its flash: how often; and bytes programmed and read.
+
+    With SIM_METER=1 in its `env` also the bytes that it inflated and hashed.
+    """
 
     operations: int = 0
     reads: int = 0
     programs: int = 0
     erases: int = 0
     programmed: int = 0
+    read: int = 0
+    inflated: int = 0
+    hashed: int = 0
+
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(*(mine - its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass
@@ -189,7 +201,7 @@ class Board:
     def counters(self) -> Counters:
         """Of the life that ended last."""
         values = self._counters.read_text().split()
-        return Counters(*map(int, values)) if len(values) == 5 else Counters()
+        return Counters(*map(int, values)) if len(values) == 8 else Counters()
 
     # -- a board that runs
 
@@ -221,10 +233,11 @@ class Board:
             self._process.kill()
 
     def send(self, line: str) -> None:
-        """Type a line at the serial console."""
-        if self._process and self._process.stdin:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
+        """Type a line at the serial console. What is typed just when the board restarts is lost, as with any board."""
+        with self._power, contextlib.suppress(BrokenPipeError):
+            if self._process and self._process.stdin:
+                self._process.stdin.write(line.encode() + b"\n")
+                self._process.stdin.flush()
 
     @property
     def lines(self) -> list[str]:
