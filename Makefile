@@ -1,12 +1,13 @@
 # `make demo` and `make test` do everything; both start with `make setup`.
 PYTHON ?= python3
 ARGS ?=
+T ?= tests/unit
 VENV := .venv/bin
 CODE := iotctl sim tests tools bench
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo check test lint lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -20,8 +21,13 @@ setup: ## Python packages, MicroPython and device libraries; quick when all is t
 demo: setup ## The whole system on this machine (options in ARGS="...")
 	@$(VENV)/python -m iotctl demo $(ARGS)
 
-lint: setup ## ruff and mypy
+check: setup ## Quick: ruff, and the tests named in T (make check T=tests/web/test_api.py); default tests/unit
 	$(VENV)/ruff check .
+	$(VENV)/python -m pytest -q -n auto $(T) $(ARGS)
+
+lint: setup ## ruff, mypy, and no conflict marker left
+	$(VENV)/ruff check .
+	$(VENV)/python tools/check_text.py
 	$(VENV)/mypy $(CODE)
 
 test: lint ## lint, then every test, with CPython coverage; needs Chromium and mosquitto, and installs them as root

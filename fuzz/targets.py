@@ -31,7 +31,7 @@ from modules.ota import latest as board_latest
 from modules.ota import patch as board_patch
 from modules.ota.errors import OtaError
 from modules.ota.lines import tree_line
-from tests.hostile import forge
+from tests.support import forge
 
 CORPUS = Path(__file__).parent / "corpus"
 # Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files,

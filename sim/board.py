@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from sim import micropython
@@ -42,13 +42,25 @@ class Cut:
 
 @dataclass(frozen=True)
 class Counters:
-    """What one life of the board did to its flash."""
+    """What one life of the board did to its flash: how often; and bytes programmed and read.
+
+    With SIM_METER=1 in its `env` also the bytes that it inflated and hashed.
+    """
 
     operations: int = 0
     reads: int = 0
     programs: int = 0
     erases: int = 0
     programmed: int = 0
+    read: int = 0
+    inflated: int = 0
+    hashed: int = 0
+
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(*(mine - its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass
@@ -113,6 +125,7 @@ class Board:
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._stopping = False
+        self._power = threading.Lock()  # held by whoever switches it: no life begins after stop()
         self._wifi.write_text("ok")
         self._counters.write_text("")
 
@@ -188,7 +201,7 @@ class Board:
     def counters(self) -> Counters:
         """Of the life that ended last."""
         values = self._counters.read_text().split()
-        return Counters(*map(int, values)) if len(values) == 5 else Counters()
+        return Counters(*map(int, values)) if len(values) == 8 else Counters()
 
     # -- a board that runs
 
@@ -200,10 +213,11 @@ class Board:
 
     def stop(self) -> None:
         """Power off, at once."""
-        self._stopping = True
-        if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        with self._power:
+            self._stopping = True
+            if self._process:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
         if self._thread:
             self._thread.join(10)
             self._thread = None
@@ -219,10 +233,11 @@ class Board:
             self._process.kill()
 
     def send(self, line: str) -> None:
-        """Type a line at the serial console."""
-        if self._process and self._process.stdin:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
+        """Type a line at the serial console. What is typed just when the board restarts is lost, as with any board."""
+        with self._power, contextlib.suppress(BrokenPipeError):
+            if self._process and self._process.stdin:
+                self._process.stdin.write(line.encode() + b"\n")
+                self._process.stdin.flush()
 
     @property
     def lines(self) -> list[str]:
@@ -260,9 +275,12 @@ class Board:
     # -- inside
 
     def _live(self, cause: str) -> None:
-        while not self._stopping:
-            cut, self.cut = self.cut, None
-            process = self._process = self._spawn(cause, cut, {})
+        while True:
+            with self._power:
+                if self._stopping:
+                    return
+                cut, self.cut = self.cut, None
+                process = self._process = self._spawn(cause, cut, {})
             assert process.stdout
             for raw in process.stdout:
                 self._add_line(raw.decode(errors="replace").rstrip("\r\n"))

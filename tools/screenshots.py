@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
-from tests.board.world import Slowly  # noqa: E402
-from tests.web.browser import ARGS, PATIENCE_MS, SECTIONS, Browsers, Visitor  # noqa: E402
+from tests.support.browser import ARGS, PATIENCE_MS, SECTIONS, Browsers, Visitor  # noqa: E402
+from tests.support.world import Slowly  # noqa: E402
 from tests.web.conftest import MODULES, WebWorld  # noqa: E402
 from tools import get_chromium, png  # noqa: E402
 

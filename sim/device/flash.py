@@ -34,13 +34,14 @@ class Flash:
         self._report = report  # called with the counters just before power fails
         self._log = log
         self._entry = bytearray(9)
-        self.reads = self.programs = self.erases = self.programmed = 0
+        self.reads = self.programs = self.erases = self.programmed = self.read = 0
 
     def operations(self):
         return self.programs + self.erases
 
     def readblocks(self, block, buf, offset=0):
         self.reads += 1
+        self.read += len(buf)
         self._f.seek(block * BLOCK + offset)
         self._f.readinto(buf)
 

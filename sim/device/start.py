@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 
+import ffi
 import vfs
 
 _BLOCK = 4096
@@ -20,6 +21,10 @@ def _open(path, mode):
     return open(path, mode, 0) if path else None
 
 
+try:  # when the thread that has started this process ends, whatever ends it, so does the board (Linux: PR_SET_PDEATHSIG)
+    ffi.open(None).func("i", "prctl", "iLLLL")(1, 9, 0, 0, 0)
+except OSError:
+    pass
 image = _open(_env("SIM_IMAGE"), "r+b")
 counters = _open(_env("SIM_COUNTERS"), "r+b")
 log = _open(_env("SIM_LOG"), "wb")
@@ -32,16 +37,20 @@ if _env("SIM_WIFI"):
     network.attach(open(_env("SIM_WIFI")))
 if _env("SIM_CLOCK") == "unset":
     sys.modules["time"] = __import__("unset_time")
+meter = __import__("meter") if _env("SIM_METER") else None
+if meter:
+    meter.install()
 _tool = __import__(_env("SIM_TOOL")) if _env("SIM_TOOL") else None
 _dump = __import__("image_tool")._dump if _env("SIM_DUMP") else None
 
 
 def save_counters():
-    """So that the host can read them after any end: operations, reads, programs, erases, bytes programmed."""
+    """So that the host can read them after any end: see sim/board.py, Counters."""
     if counters:
         counters.seek(0)
-        values = (chip.operations(), chip.reads, chip.programs, chip.erases, chip.programmed)
-        counters.write("%10d %10d %10d %10d %10d\n" % values)
+        for value in (chip.operations(), chip.reads, chip.programs, chip.erases, chip.programmed, chip.read):
+            counters.write("%10d " % value)
+        counters.write("%10d %10d\n" % ((meter.inflated, meter.hashed) if meter else (0, 0)))
 
 
 _cut = int(_env("SIM_CUT") or -1), _env("SIM_CUT_MODE") or ""
@@ -80,7 +89,7 @@ def _run(name):
 
 
 _mount()
-for _name in ("flash", "start", "image_tool", "unset_time"):
+for _name in ("flash", "start", "image_tool", "unset_time", "meter"):
     sys.modules.pop(_name, None)
 sys.path[:] = ["", ".frozen", "/lib"]
 sys.argv[:] = []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.board.world import World
 from tests.hostile.conftest import server
+from tests.support.world import World
 
 __all__ = ["server"]  # a fixture
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.board import Board
-from tests.board.world import PATIENCE_S, Changes, World
+from tests.support.world import PATIENCE_S, Changes, World
 
 MODULES = ("serial_log", "wifi", "ota", "lamp")
 _LAMP = """from iot_platform.module import Module as Base

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iotctl import bundle, keys, patch
-from tests.board.world import (
+from tests.support.world import (
     ARCHIVE,
     PATIENCE_S,
     USERS,

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from iotctl import bundle
-from tests import figures
-from tests.board.world import PATIENCE_S, SHORT_NAME, World, assert_tree, owner
-from tests.hostile import forge
+from tests.support import figures, forge
+from tests.support.world import PATIENCE_S, SHORT_NAME, World, assert_tree, owner
 
 MODULES = ("serial_log", "wifi", "ota", "pulse")
 # ota.tick() works for 10 ms, and what it has begun then ends: a signature, a flash operation, a collection of the heap. The

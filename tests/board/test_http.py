@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sim.board import Board
-from tests.board.driver import new_board, run
-from tests.unit.scripted_server import ScriptedServer, answer
+from tests.support.driver import new_board, run
+from tests.support.scripted_server import ScriptedServer, answer
 from tests.unit.test_http import certificates, secure
 
 __all__ = ["certificates"]  # a fixture
@@ -56,7 +56,7 @@ BODY = bytes(range(256)) * 600
 def test_a_body_arrives_whole_in_short_steps(board: Board, kind: str) -> None:
     wire = {
         "length": answer(BODY),
-        "chunked": answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY), "Transfer-Encoding: chunked", length=False),
+        "chunked": answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY), "Transfer-Encoding: chunked", length=None),
         "until the end": b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
     }[kind]
     status, size, digest, heap, late = fetch(board, wire)
@@ -104,8 +104,8 @@ def test_credentials_never_follow_a_redirect(board: Board) -> None:
     with ScriptedServer() as server, ScriptedServer([answer(b"x")]) as other:
         server.add([answer(b"", f"Location: {other.url}/", status="302 Found")])
         assert run(board, _FETCH, url=server.url)[1] == 1
-        assert b"X-Token: t" in server.requests[0]
-        assert b"X-Token" not in other.requests[0]
+        assert b"X-Token: t" in server.requests[0].raw
+        assert b"X-Token" not in other.requests[0].raw
 
 
 @pytest.mark.parametrize(("ca", "expected"), [("ca", 10), ("other", "tls"), (None, 10)])

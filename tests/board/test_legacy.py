@@ -20,10 +20,9 @@ from typing import Any
 import pytest
 
 from sim.board import Board
-from tests.board.driver import new_board, run
-from tests.hostile.bad_server import BadServer, always, endless
-from tests.hostile.site import GAP_MS, PATIENCE_S, Site
-from tests.unit.scripted_server import ScriptedServer, answer
+from tests.support.driver import new_board, run
+from tests.support.scripted_server import ScriptedServer, always, answer, endless
+from tests.support.site import GAP_MS, PATIENCE_S, Site
 from tests.unit.test_http import certificates, secure
 
 __all__ = ["certificates"]  # a fixture
@@ -127,7 +126,7 @@ def download(board: Board, data: bytes, *, offer: list[Any] | None = None, reply
     offer = offer or ["1.1.0", None, "new.tar.gz", len(data), hashlib.sha256(data).hexdigest()]
     with ScriptedServer([reply or answer(data)]) as server:
         result = run(board, _DOWNLOAD, url=server.url, offer=offer, **values)
-        assert server.requests[0].startswith(b"GET /old-board/new.tar.gz ")
+        assert server.requests[0].raw.startswith(b"GET /old-board/new.tar.gz ")
     return result
 
 
@@ -298,7 +297,7 @@ def test_asks_for_latest(board: Board, reply: bytes, result: Any) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+def site(tmp_path: Path, server: ScriptedServer) -> Iterator[Site]:
     """A whole board that has no key, and finds no channel file."""
     made = Site(tmp_path, server)
     yield made
@@ -333,7 +332,7 @@ BAD: dict[str, tuple[Steps, str, int]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_server_of_the_latest_line_is_given_up_and_the_loop_goes_on(site: Site, server: BadServer, what: str) -> None:
+def test_a_bad_server_of_the_latest_line_is_given_up_and_the_loop_goes_on(site: Site, server: ScriptedServer, what: str) -> None:
     steps, reason, gap_ms = BAD[what]
     server.routes["/sim-board/latest"] = lambda _request: steps(server.url)
     server.routes["/silence"] = always(20.0)
@@ -349,7 +348,7 @@ def test_a_bad_server_of_the_latest_line_is_given_up_and_the_loop_goes_on(site: 
 
 
 @pytest.mark.parametrize("what", ["trickles its body", "never ends", "silent before the body"])
-def test_a_bad_server_of_its_archive_too(site: Site, server: BadServer, what: str) -> None:
+def test_a_bad_server_of_its_archive_too(site: Site, server: ScriptedServer, what: str) -> None:
     server.routes["/sim-board/latest"] = always(answer(b"1.1.0;new.tar.gz;"))
     steps, reason, gap_ms = BAD[what]
     server.routes["/sim-board/new.tar.gz"] = lambda _request: steps(server.url)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sim.board import BoardError
-from tests.board.world import PATIENCE_S, Release, World
+from tests.support.world import PATIENCE_S, Release, World
 
 MODULES = ("serial_log", "wifi", "ota", "hog")
 _HOG = b'''

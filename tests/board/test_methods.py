@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import ARCHIVE, PATIENCE_S, Handler, Release, World
+from tests.support.world import ARCHIVE, PATIENCE_S, Handler, Release, World
 
 MODULES = ("serial_log", "wifi", "ota", "caller")
 CALLER = b'''

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sim.board import Board
-from tests.board.driver import device_files, run
+from tests.support.driver import device_files, run
 
 _ENSURE = """
 from modules.ota import packages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from tests.board.world import PATIENCE_S, Handler, World
+from tests.support.world import PATIENCE_S, Handler, World
 
 
 def restarted(world: World) -> int:

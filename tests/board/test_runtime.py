@@ -6,7 +6,7 @@ import json
 import time
 
 from sim.board import Cut
-from tests.board.world import PATIENCE_S, World
+from tests.support.world import PATIENCE_S, World
 
 _MODULE = """from iot_platform.module import Module as Base
 

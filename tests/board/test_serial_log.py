@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sim.board import Board
-from tests.board.driver import new_board, run
+from tests.support.driver import new_board, run
 
 _LOG = "from iot_platform.log import DEBUG, ERROR, WARNING, SerialLog\n"
 

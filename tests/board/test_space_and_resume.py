@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 
 from iotctl.serve import etag_of
-from tests.board.world import ARCHIVE, PATIENCE_S, Handler, Release, World, assert_tree, changed, tree_of
+from tests.support.world import ARCHIVE, PATIENCE_S, Handler, Release, World, assert_tree, changed, tree_of
 
 Trick = Callable[[Handler], bool]
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from iotctl import ROOT
-from tests import figures
+from tests.support import figures
 
 _PATIENCE_S = 240
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.board.world import USERS, Changes, World, assert_tree
+from tests.support.world import USERS, Changes, World, assert_tree
 
 HOUSE = b"def words():\n    return 'house of %s'\n"
 LAMP = b"""

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from iotctl import keys
-from tests.board.world import PATIENCE_S, SHORT_NAME, USERS, World, owner, state_of
+from tests.support.world import PATIENCE_S, SHORT_NAME, USERS, World, owner, state_of
 
 LAMP = b"""
 from iot_platform.module import Module as Base

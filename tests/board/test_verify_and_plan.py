@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from tests.board.world import PATIENCE_S, World, assert_tree
+from tests.support.world import PATIENCE_S, World, assert_tree
 
 _ASK = b"""
 from iot_platform.module import Module as Base

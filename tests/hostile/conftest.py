@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.bad_server import BadServer
-from tests.hostile.site import Site
+from tests.support.scripted_server import ScriptedServer
+from tests.support.site import Site
 
 
 @pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as opened:
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as opened:
         yield opened
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: BadServer) -> Iterator[Site]:
+def site(tmp_path: Path, server: ScriptedServer) -> Iterator[Site]:
     made = Site(tmp_path, server, 0)
     yield made
     made.board.stop()

@@ -18,8 +18,8 @@ import pytest
 from iotctl import keys
 from modules.ota import channel
 from modules.ota.errors import OtaError
-from tests.board.driver import new_board, run
-from tests.hostile import forge
+from tests.support import forge
+from tests.support.driver import new_board, run
 
 
 class Case(NamedTuple):

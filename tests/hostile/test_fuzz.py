@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fuzz import run as fuzz_run
 from fuzz.targets import CORPUS, MEMORY, TARGETS, channel, corpus, listing, profile
-from tests.hostile import forge
+from tests.support import forge
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from iotctl import keys
-from tests.hostile import forge, private
-from tests.hostile.bad_server import BadServer, proper
-from tests.hostile.site import CHANNEL, Site, archive_path, make_profile
+from tests.support import forge, private
+from tests.support.scripted_server import ScriptedServer, proper
+from tests.support.site import CHANNEL, Site, archive_path, make_profile
 
 
 def pinned_on(site: Site) -> list[keys.Jwk]:
@@ -18,7 +18,7 @@ def pinned_on(site: Site) -> list[keys.Jwk]:
     return found
 
 
-def test_a_key_is_rotated_over_three_releases(site: Site, server: BadServer) -> None:
+def test_a_key_is_rotated_over_three_releases(site: Site, server: ScriptedServer) -> None:
     """Old, then both, then the new one alone; the old one is worth nothing then. No private key is anywhere."""
     both, new = make_profile(server.url, 0, 1), make_profile(server.url, 1)
     archives = [site.offer("1.1.0", 0, 1_700_000_001, both)]
@@ -61,7 +61,7 @@ def test_a_key_is_rotated_over_three_releases(site: Site, server: BadServer) -> 
     ],
 )
 def test_a_release_whose_profile_drops_or_replaces_the_keys(
-    site: Site, server: BadServer, signer: int, pinned: tuple[int, ...], reason: str
+    site: Site, server: ScriptedServer, signer: int, pinned: tuple[int, ...], reason: str
 ) -> None:
     profile = make_profile(server.url, *pinned)
     archive = site.release("1.1.0", signer, profile)
@@ -99,7 +99,7 @@ def pinned_on_running(site: Site) -> list[keys.Jwk]:
         b'{"a":"' + b"x" * 17_000 + b'"}',
     ],
 )
-def test_a_release_whose_profile_is_none(site: Site, server: BadServer, profile: bytes) -> None:
+def test_a_release_whose_profile_is_none(site: Site, server: ScriptedServer, profile: bytes) -> None:
     if not profile:
         files = {"version": b"1.1.0\n"}
         archive = forge.pack(forge.listing(files), files, forge.key(0))
@@ -112,7 +112,7 @@ def test_a_release_whose_profile_is_none(site: Site, server: BadServer, profile:
     site.untouched()
 
 
-def test_a_release_that_has_expired_is_refused_by_a_board_that_knows_the_time(site: Site, server: BadServer) -> None:
+def test_a_release_that_has_expired_is_refused_by_a_board_that_knows_the_time(site: Site, server: ScriptedServer) -> None:
     """The simulated board has the computer's clock."""
     archive = site.release("1.1.0", expires=1_700_000_000)
     server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0"))
@@ -122,7 +122,7 @@ def test_a_release_that_has_expired_is_refused_by_a_board_that_knows_the_time(si
     site.untouched()
 
 
-def test_five_keys_are_too_many(tmp_path: Path, server: BadServer) -> None:
+def test_five_keys_are_too_many(tmp_path: Path, server: ScriptedServer) -> None:
     site = Site(tmp_path, server, 0, 1, 2, 3, 0)
     site.board.start()
     site.board.expect("ota: off: profile.json: ota.public_keys is wrong; expected: a list of 1 to 4 keys")

@@ -14,8 +14,8 @@ from iotctl import bundle, keys
 from modules.ota import paths, sign
 from modules.ota.errors import OtaError
 from sim.board import Board
-from tests.board.driver import new_board, run
-from tests.hostile import forge
+from tests.support import forge
+from tests.support.driver import new_board, run
 
 FILES = {"a.py": b"1\n", "lib/b.py": b"2" * 700, "version": b"1.1.0\n"}
 LISTED = forge.listing(FILES)

@@ -16,7 +16,7 @@ import pytest
 
 from iotctl import ROOT, keys
 from sim.board import Board
-from tests.hostile import forge, private
+from tests.support import forge, private
 
 _PATIENCE_S = 240
 _MODULES = ["serial_log", "wifi", "ota", "lamp"]

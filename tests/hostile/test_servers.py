@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from iotctl import keys
-from tests.hostile import forge
-from tests.hostile.bad_server import BadServer, Request, Step, always, answer, endless, proper
-from tests.hostile.site import CHANNEL, PATIENCE_S, TOKEN, Site, archive_path
+from tests.support import forge
+from tests.support.scripted_server import Request, ScriptedServer, Step, always, answer, endless, proper
+from tests.support.site import CHANNEL, PATIENCE_S, TOKEN, Site, archive_path
 
 ARCHIVE = archive_path("1.1.0")
 SILENCE = 30.0
@@ -67,7 +67,7 @@ BAD: dict[str, tuple[Callable[[bytes], Iterable[Step]], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_server_that_fails_at_the_channel_file_and_at_the_bundle(site: Site, server: BadServer, what: str) -> None:
+def test_a_server_that_fails_at_the_channel_file_and_at_the_bundle(site: Site, server: ScriptedServer, what: str) -> None:
     """First the channel file, then, with a good one, the bundle."""
     steps, reasons = BAD[what]
     archive = site.offer("1.1.0")
@@ -88,7 +88,7 @@ def test_a_server_that_fails_at_the_channel_file_and_at_the_bundle(site: Site, s
 
 
 @pytest.mark.parametrize("what", ["chunks", "until the end", "relative redirect", "other path"])
-def test_unusual_but_right_answers_are_understood(site: Site, server: BadServer, what: str) -> None:
+def test_unusual_but_right_answers_are_understood(site: Site, server: ScriptedServer, what: str) -> None:
     archive = site.offer("1.1.0")
     chunks = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(part), part) for part in (archive[:1], archive[1:3000], archive[3000:]))
     server.routes[f"/{'x'}/b.gz"] = proper(archive)
@@ -105,9 +105,9 @@ def test_unusual_but_right_answers_are_understood(site: Site, server: BadServer,
     assert found == site.files("1.1.0")
 
 
-def test_no_credential_follows_a_redirect(site: Site, server: BadServer) -> None:
+def test_no_credential_follows_a_redirect(site: Site, server: ScriptedServer) -> None:
     archive = site.offer("1.1.0")
-    with BadServer() as other:
+    with ScriptedServer() as other:
         other.routes["/b.gz"] = proper(archive[:-1] + b"\xff")
         server.routes[ARCHIVE] = always(answer(b"", f"Location: {other.url}/b.gz", status="302 Found"))
         site.board.start()
@@ -119,7 +119,7 @@ def test_no_credential_follows_a_redirect(site: Site, server: BadServer) -> None
     site.untouched()
 
 
-def test_far_too_much_for_a_small_file_is_given_up_at_once(site: Site, server: BadServer) -> None:
+def test_far_too_much_for_a_small_file_is_given_up_at_once(site: Site, server: ScriptedServer) -> None:
     sent = []
 
     def much(_request: Request) -> Iterable[Step]:
@@ -135,7 +135,7 @@ def test_far_too_much_for_a_small_file_is_given_up_at_once(site: Site, server: B
     assert len(sent) < 10_000  # what the kernel buffers, not 20 MB
 
 
-def test_a_download_that_was_cut_goes_on_and_is_installed(site: Site, server: BadServer) -> None:
+def test_a_download_that_was_cut_goes_on_and_is_installed(site: Site, server: ScriptedServer) -> None:
     """Whatever was asked in between: a channel file that has not changed (304) is no reason to stop."""
     archive = site.offer("1.1.0")
     server.routes[ARCHIVE] = proper(archive, 20_000)
@@ -155,7 +155,7 @@ def test_a_download_that_was_cut_goes_on_and_is_installed(site: Site, server: Ba
     assert site.board.read().without(".ota", "boot.keep").files == site.files("1.1.0")
 
 
-def test_a_rest_that_belongs_to_another_file_ends_in_a_fresh_download(site: Site, server: BadServer) -> None:
+def test_a_rest_that_belongs_to_another_file_ends_in_a_fresh_download(site: Site, server: ScriptedServer) -> None:
     archive = site.offer("1.1.0")
     server.routes[ARCHIVE] = proper(archive, 20_000)
     site.board.start()
@@ -170,7 +170,7 @@ def test_a_rest_that_belongs_to_another_file_ends_in_a_fresh_download(site: Site
     assert "range" not in server.asked(ARCHIVE)[-1].headers
 
 
-def test_an_old_channel_file_is_refused_when_it_is_replayed(site: Site, server: BadServer) -> None:
+def test_an_old_channel_file_is_refused_when_it_is_replayed(site: Site, server: ScriptedServer) -> None:
     archive = site.release("1.1.0")
     server.routes[ARCHIVE] = proper(archive)
     server.routes[CHANNEL] = proper(site.channel(b"", "1.0.0", published=2000))
@@ -197,7 +197,7 @@ def test_an_old_channel_file_is_refused_when_it_is_replayed(site: Site, server: 
         b"\xff" * 3000,
     ],
 )
-def test_a_signed_channel_file_that_is_none(site: Site, server: BadServer, line: bytes) -> None:
+def test_a_signed_channel_file_that_is_none(site: Site, server: ScriptedServer, line: bytes) -> None:
     server.routes[CHANNEL] = proper(line + b"\n" + base64.b64encode(keys.sign(forge.key(0), line)) + b"\n")
     site.board.start()
     assert site.refused() in ("bad_channel", "no_memory" if len(line) > 3000 else "")
@@ -205,7 +205,7 @@ def test_a_signed_channel_file_that_is_none(site: Site, server: BadServer, line:
 
 
 @pytest.mark.parametrize("signer", [1, None])
-def test_a_channel_file_that_the_pinned_key_did_not_sign_is_refused(site: Site, server: BadServer, signer: int | None) -> None:
+def test_a_channel_file_not_signed_by_the_pinned_key_is_refused(site: Site, server: ScriptedServer, signer: int | None) -> None:
     archive = site.offer("1.1.0")
     server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", signer))
     site.board.start()
@@ -214,7 +214,7 @@ def test_a_channel_file_that_the_pinned_key_did_not_sign_is_refused(site: Site, 
     site.untouched()
 
 
-def test_a_channel_that_announces_another_version_than_its_bundle_has(site: Site, server: BadServer) -> None:
+def test_a_channel_that_announces_another_version_than_its_bundle_has(site: Site, server: ScriptedServer) -> None:
     """It would be installed for ever. It is fetched once, and not again until the channel file changes."""
     archive = site.release("1.1.0")
     path = archive_path("1.2.0")
@@ -236,7 +236,7 @@ def test_a_channel_that_announces_another_version_than_its_bundle_has(site: Site
 
 
 @pytest.mark.parametrize("what", ["another key", "another name", "cut short", "no archive", "other bytes"])
-def test_a_bundle_that_is_refused_is_not_fetched_again(site: Site, server: BadServer, what: str) -> None:
+def test_a_bundle_that_is_refused_is_not_fetched_again(site: Site, server: ScriptedServer, what: str) -> None:
     archive = {
         "another key": lambda: site.release("1.1.0", signer=1),
         "another name": lambda: site.release("1.1.0", name="another"),
@@ -254,7 +254,7 @@ def test_a_bundle_that_is_refused_is_not_fetched_again(site: Site, server: BadSe
     site.untouched()
 
 
-def test_a_channel_file_that_disappears_does_not_force_the_unsigned_protocol(site: Site, server: BadServer) -> None:
+def test_a_channel_file_that_disappears_does_not_force_the_unsigned_protocol(site: Site, server: ScriptedServer) -> None:
     server.routes["/sim-board/latest"] = proper(b"9.0.0;firmware.tar.gz;\n")
     server.routes["/sim-board/firmware.tar.gz"] = proper(site.release("9.0.0"))
     site.board.start()
@@ -264,7 +264,7 @@ def test_a_channel_file_that_disappears_does_not_force_the_unsigned_protocol(sit
     site.untouched()
 
 
-def test_nor_does_it_on_a_board_without_a_key_that_has_had_a_bundle(tmp_path: Path, server: BadServer) -> None:
+def test_nor_does_it_on_a_board_without_a_key_that_has_had_a_bundle(tmp_path: Path, server: ScriptedServer) -> None:
     site = Site(tmp_path, server)
     site.offer("1.1.0", signer=None)
     server.routes["/sim-board/latest"] = proper(b"9.0.0;firmware.tar.gz;\n")

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests import figures
-from tests.board.driver import new_board, run
-from tests.hostile import forge
+from tests.support import figures, forge
+from tests.support.driver import new_board, run
 
 FILES = {"lib/thing.py": b"print('new')\n" * 9, "profile.json": forge.profile(0), "version": b"1.1.0\n"}
 _LIVES = 8  # each of them must end before the driver loses its patience

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import Changes, World
-from tests.mqtt.broker import Broker, Observer
+from tests.support.broker import Broker, Observer
+from tests.support.world import Changes, World
 from tests.unit.test_http import certificates
 
 __all__ = ["certificates"]  # a fixture

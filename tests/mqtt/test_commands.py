@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import PATIENCE_S, World
-from tests.mqtt.broker import Broker, Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP_FILES
+from tests.support.broker import Broker, Observer, parsed
+from tests.support.world import PATIENCE_S, World
 
 CONNECTED = "mqtt: connected to"
 UPDATE = f"{BASE}/command/ota/update"

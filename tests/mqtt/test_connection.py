@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.board.world import PATIENCE_S, World
-from tests.mqtt.broker import Broker, Observer
 from tests.mqtt.conftest import BASE, LAMP_FILES, WITH_LAMP, mqtt_world
+from tests.support.broker import Broker, Observer
+from tests.support.world import PATIENCE_S, World
 
 LIMIT_MS = 200
 CONNACK = b"\x20\x02\x00\x00"

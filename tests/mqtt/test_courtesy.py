@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.board.world import PATIENCE_S, World
-from tests.mqtt.broker import Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP
 from tests.mqtt.test_commands import start
+from tests.support.broker import Observer, parsed
+from tests.support.world import PATIENCE_S, World
 
 _1900 = 2_208_988_800
 IN_WINDOW = calendar.timegm((2031, 5, 6, 3, 0, 0))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.board.world import PATIENCE_S, Slowly, World
-from tests.mqtt.broker import Message, Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP_FILES
 from tests.mqtt.home_assistant import COMPONENTS, STATE, NotAccepted, check, check_discovery
 from tests.mqtt.test_commands import start
+from tests.support.broker import Message, Observer, parsed
+from tests.support.world import PATIENCE_S, Slowly, World
 
 ENTITIES = {"update": 1, "sensor": 7, "button": 2}
 LAST = "homeassistant/button/sim-board-sim-0001/restart/config"

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 from iotctl import ROOT
-from tests.board.world import World
-from tests.mqtt.broker import Broker, Observer
 from tests.mqtt.conftest import BASE, LAMP_FILES
 from tests.mqtt.test_commands import start
+from tests.support.broker import Broker, Observer
+from tests.support.world import World
 
 
 def iotctl(*words: str, port: int) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import figures
-from tests.board.world import PATIENCE_S
-from tests.mqtt.broker import Broker, Observer
 from tests.mqtt.conftest import BASE, mqtt_world
-from tests.ports import free_port
+from tests.support import figures
+from tests.support.broker import Broker, Observer
+from tests.support.ports import free_port
+from tests.support.world import PATIENCE_S
 
 ALL = ("serial_log", "wifi", "ota", "web", "mqtt")
 _STORY = b"What one line more or less of a page costs, on the way to a board that goes on with its work.\n" * 49

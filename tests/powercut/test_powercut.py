@@ -12,10 +12,10 @@ import pytest
 from iotctl import ROOT
 from sim import flashlog
 from sim.board import Cut
-from tests import figures
 from tests.powercut import fat, runner
 from tests.powercut.__main__ import replay_command, summary
 from tests.powercut.scenario import SCENARIOS, Scenario
+from tests.support import figures
 
 _SAMPLE = 30
 _ON_LITTLEFS = ("300 files, disk full in the trial",)  # of the large ones: seconds a cut. `make torture` has all of them

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from modules.ota import urls
 from modules.ota.errors import OtaError
 from modules.ota.http import Http
-from tests.unit.scripted_server import ScriptedServer, answer
+from tests.support.scripted_server import ScriptedServer, answer
 
 
 def finish(job: Any) -> Any:
@@ -65,8 +65,8 @@ def test_reads_an_answer_and_its_headers() -> None:
         response, body = fetch(server.url + "/board/stable.json?x=1")
     assert (response.status, body, response.etag, response.content_length) == (200, b"hello", '"abc"', 5)
     assert (response.retry_after, response.length_known, response.content_range) == (5, True, None)
-    assert (response.wire_in, response.wire_out) == (len(reply), len(server.requests[0]))
-    head = server.requests[0].decode().split("\r\n")
+    assert (response.wire_in, response.wire_out) == (len(reply), len(server.requests[0].raw))
+    head = server.requests[0].raw.decode().split("\r\n")
     assert head[0] == "GET /board/stable.json?x=1 HTTP/1.1"
     assert f"Host: 127.0.0.1:{server.port}" in head
     assert "User-Agent: iot-platform-ota" in head
@@ -75,7 +75,7 @@ def test_reads_an_answer_and_its_headers() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 1024, 5000])
 def test_an_answer_in_single_bytes_is_the_same(size: int) -> None:
-    chunked = answer(b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: x\r\n\r\n", "Transfer-Encoding: chunked", length=False)
+    chunked = answer(b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: x\r\n\r\n", "Transfer-Encoding: chunked", length=None)
     with ScriptedServer([bytes([byte]) for byte in chunked]) as server:
         response, body = fetch(server.url)
     assert body == b"hello world"
@@ -91,7 +91,7 @@ def test_chunks_of_any_size_give_the_body(body: bytes, sizes: list[int], view: i
         if part := rest[:size]:
             wire += b"%X\r\n%s\r\n" % (len(part), part)
         rest = rest[size:]
-    with ScriptedServer([answer(wire + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False)]) as server:
+    with ScriptedServer([answer(wire + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=None)]) as server:
         response = finish(Http(server.url).get("/"))
         assert read(response, view) == body
         assert read(response, view) == b""
@@ -111,10 +111,10 @@ def test_informational_answers_are_skipped() -> None:
 
 
 def test_not_modified_has_no_body() -> None:
-    with ScriptedServer([answer(b"", 'ETag: "a"', "Content-Length: 99", status="304 Not Modified", length=False)]) as server:
+    with ScriptedServer([answer(b"", 'ETag: "a"', "Content-Length: 99", status="304 Not Modified", length=None)]) as server:
         response, body = fetch(server.url, etag='"a"')
     assert (response.status, body) == (304, b"")
-    assert b'\r\nIf-None-Match: "a"\r\n' in server.requests[0]
+    assert b'\r\nIf-None-Match: "a"\r\n' in server.requests[0].raw
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "410 Gone", "416 Range Not Satisfiable", "500 Oops", "503 Busy", "429 "])
@@ -140,13 +140,13 @@ def test_resumes_where_it_was_asked_to() -> None:
     with ScriptedServer([answer(b"56789", "Content-Range: bytes 5-9/10", status="206 Partial Content")]) as server:
         response, body = fetch(server.url, offset=5, if_range='"a"')
     assert (response.status, response.content_range, body) == (206, (5, 9, 10), b"56789")
-    assert b'\r\nRange: bytes=5-\r\nIf-Range: "a"\r\n' in server.requests[0]
+    assert b'\r\nRange: bytes=5-\r\nIf-Range: "a"\r\n' in server.requests[0].raw
 
 
 def test_a_weak_etag_is_no_if_range() -> None:
     with ScriptedServer([answer(b"5", "Content-Range: bytes 5-5/*", status="206 Partial Content")]) as server:
         assert fetch(server.url, offset=5, if_range='W/"a"')[0].content_range == (5, 5, None)
-    assert b"If-Range" not in server.requests[0]
+    assert b"If-Range" not in server.requests[0].raw
 
 
 def test_a_server_that_ignores_the_range_says_200() -> None:
@@ -236,12 +236,12 @@ def test_refuses_an_answer_that_is_not_right(head: bytes) -> None:
     ],
 )
 def test_refuses_chunks_that_are_not_right(body: bytes) -> None:
-    assert refusal(answer(body, "Transfer-Encoding: chunked", length=False)).reason in ("bad_response", "connection_lost")
+    assert refusal(answer(body, "Transfer-Encoding: chunked", length=None)).reason in ("bad_response", "connection_lost")
 
 
 @pytest.mark.parametrize("cut", range(1, 70, 4))
 def test_a_connection_lost_anywhere_is_noticed(cut: int) -> None:
-    whole = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False)
+    whole = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=None)
     assert refusal(whole[:-cut] if cut < len(whole) else whole[:1]).reason in ("connection_lost", "bad_response")
     assert refusal(answer(b"x" * 70)[:-cut]).reason == "connection_lost"
 
@@ -361,8 +361,8 @@ def test_redirects_are_followed(status: str, location: str, target: str) -> None
         server.add([answer(b"there")])
         response, body = fetch(server.url + "/a/b?old")
     assert body == b"there"
-    assert server.requests[1].startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
-    assert response.wire_out == sum(map(len, server.requests))
+    assert server.requests[1].raw.startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
+    assert response.wire_out == sum(len(request.raw) for request in server.requests)
 
 
 def test_a_redirect_loop_ends() -> None:
@@ -391,9 +391,9 @@ def test_credentials_go_to_the_configured_origin_only() -> None:
         for url in ("file", server.url + "/x", other.url + "/x"):
             response = finish(http.get(url))
             response.close()
-    assert [b"secret" in request for request in server.requests] == [True, True]
-    assert server.requests[0].startswith(b"GET /base/file ")
-    assert [b"secret" in request for request in other.requests] == [False]
+    assert [b"secret" in request.raw for request in server.requests] == [True, True]
+    assert server.requests[0].raw.startswith(b"GET /base/file ")
+    assert [b"secret" in request.raw for request in other.requests] == [False]
 
 
 def test_credentials_never_follow_a_redirect_not_even_back() -> None:
@@ -402,8 +402,8 @@ def test_credentials_never_follow_a_redirect_not_even_back() -> None:
         server.add([answer(b"x")])
         other.add(redirect(server.url + "/y"))
         fetch(server.url, headers=SECRET)
-    assert [b"secret" in request for request in server.requests] == [True, False]
-    assert [b"secret" in request for request in other.requests] == [False]
+    assert [b"secret" in request.raw for request in server.requests] == [True, False]
+    assert [b"secret" in request.raw for request in other.requests] == [False]
 
 
 @pytest.mark.parametrize("headers", [{"A": "b\r\nC: d"}, {"A\n": "b"}, {"A": "b\0"}, {"A": ""}, {"A": 5}, {"A": "\xe4"}])

@@ -16,10 +16,10 @@ import pytest
 
 from iotctl import ROOT, keys
 from iotctl.profile import Profile
-from tests.board import world as worlds
-from tests.board.world import World
-from tests.ports import free_port
-from tests.web.browser import browser, chromium
+from tests.support import world as worlds
+from tests.support.browser import browser, chromium
+from tests.support.ports import free_port
+from tests.support.world import World
 
 __all__ = ("browser", "chromium")  # fixtures
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.board.world import Slowly
+from tests.support.world import Slowly
 from tests.web.conftest import PATIENCE_S, Client, WebWorld
 
 _SLACK = 3_000  # bytes: what a collection finds differs by some hundreds from one time to the next

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mqtt.broker import Broker, Observer
+from tests.support.broker import Broker, Observer
 from tests.web.conftest import MODULES, PATIENCE_S, Client, WebWorld
 
 SECRET = "mqtt-secret"

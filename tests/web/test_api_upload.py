@@ -12,7 +12,7 @@ import pytest
 
 from iotctl import bundle, keys
 from iotctl.profile import Profile
-from tests.board.world import SHORT_NAME, Release, owner, stranger
+from tests.support.world import SHORT_NAME, Release, owner, stranger
 from tests.web.conftest import LAMP, MODULES, PATIENCE_S, Client, WebWorld
 
 ARCHIVE = "new_firmware.tar.gz"

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from tests.web.browser import SECTIONS, Browsers
+from tests.support.browser import SECTIONS, Browsers
 from tests.web.conftest import WebWorld
 
 GRAVE = ("serious", "critical")

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from iotctl import dev
 from iotctl import profile as profiles
-from tests.web.browser import PATIENCE_MS, Browsers
+from tests.support.browser import PATIENCE_MS, Browsers
 from tests.web.conftest import WebWorld
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Browser
 
 from bench import load
-from tests import figures
+from tests.support import figures
 
 MOST_GAP_MS = 2_500  # other processes share the cores: alone, `python -m bench load` measures
 CLOSED = {"RemoteDisconnected", "ConnectionResetError", "IncompleteRead"}

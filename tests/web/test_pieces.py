@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.board.world import PATIENCE_S
+from tests.support.world import PATIENCE_S
 from tests.web.conftest import LAMP, MODULES, WebWorld
 
 _HOG = b'''

@@ -19,8 +19,8 @@ from typing import Any
 from iotctl import ROOT, bundle, keys, publish, tree
 from iotctl.profile import Profile
 from sim.board import Board
-from tests.hostile import forge
-from tests.hostile.bad_server import BadServer, proper
+from tests.support import forge
+from tests.support.scripted_server import ScriptedServer, proper
 
 IDLE_S, TOTAL_S = 1.5, 4
 PATIENCE_S = 60
@@ -106,7 +106,7 @@ class Site:
     def __init__(
         self,
         folder: Path,
-        server: BadServer,
+        server: ScriptedServer,
         *pinned: int,
         url: str | None = None,
         more: Mapping[str, bytes] = MappingProxyType({}),

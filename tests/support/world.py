@@ -36,7 +36,6 @@ ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
-_SHORT_OF_MEMORY = 3  # of 100 checks some two fail with no_memory at 128 KB of heap, and succeed when asked again
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release", ".ota/changes")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
@@ -298,39 +297,26 @@ class World:
     def lines_since(self, since: int) -> str:
         return "\n".join(self.board.lines[since:])
 
-    def starved(self) -> int:
-        """How many jobs have failed for want of memory so far: each was tried again, with its requests."""
-        return sum(line.endswith("(no_memory)") for line in self.board.lines)
-
     def requested(self, path: str) -> list[serve.Request]:
         """The requests for a file of the board's folder, so far."""
         return [request for request in self.server.requests if request.path == f"/{SHORT_NAME}/{path}"]
 
     def refused(self, reason: str, command: str = "ota check") -> str:
         """Have the board check; it must fail with `reason`. Returns the line that says so."""
-        for _attempt in range(_SHORT_OF_MEMORY):
-            since = self.type(command)
-            failed = self.board.expect(r"(check|update|install|rollback) failed: .* \((\w+)\)$", PATIENCE_S, since)
-            self.board.expect(r"free disk \d+ bytes", PATIENCE_S, self.board.lines.index(failed.string))
-            if failed.group(2) != "no_memory" or reason == "no_memory":
-                break
+        since = self.type(command)
+        failed = self.board.expect(r"(check|update|install|rollback) failed: .* \((\w+)\)$", PATIENCE_S, since)
+        self.board.expect(r"free disk \d+ bytes", PATIENCE_S, self.board.lines.index(failed.string, since))
         assert failed.group(2) == reason, failed.string
         return failed.string
 
     def update_to(self, release: Release, command: str = "ota check") -> int:
         """Have the board check, and wait until it has confirmed `release`. Returns the number of the console line before."""
-        first = self.now()
-        for _attempt in range(_SHORT_OF_MEMORY):
-            since = self.type(command)
-            if "no_memory" not in self._confirmed(release, since, r"|\(no_memory\)$"):
-                return first
-        raise AssertionError("the board is short of memory again and again")
+        since = self.type(command)
+        self.wait_confirmed(release, since)
+        return since
 
     def wait_confirmed(self, release: Release, since: int) -> None:
-        self._confirmed(release, since)
-
-    def _confirmed(self, release: Release, since: int, other: str = "") -> str:
-        return self.board.expect(rf"ota: confirmed: version {release.version} stays{other}", PATIENCE_S, since).string
+        self.board.expect(rf"ota: confirmed: version {release.version} stays", PATIENCE_S, since)
 
     def wait_rolled_back(self, release: Release, reason: str, since: int) -> str:
         """Wait until the board has gone back from `release`. Returns the line that says so."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 PATIENCE_S = 60
 

@@ -1,0 +1,89 @@
+"""The simulated board itself: no process of it outlives whoever has started it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from iotctl import ROOT
+from sim.board import Board
+
+_MAIN = b"import os, time\nprint('alive')\ntime.sleep(600)\n"
+_HOST = """
+import pathlib, sys, time
+from sim.board import Board
+board = Board(pathlib.Path(sys.argv[1]))
+board.start()
+board.expect("alive")
+print(board._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+class _SlowToStart(Board):
+    """Takes its time to begin a second life, as on a busy machine."""
+
+    def __init__(self, image: Path) -> None:
+        super().__init__(image)
+        self.begun: list[subprocess.Popen[bytes]] = []
+        self.restarting, self.go_on = threading.Event(), threading.Event()
+
+    def _spawn(self, *arguments: Any) -> subprocess.Popen[bytes]:
+        if len(self.begun) == 1:
+            self.restarting.set()
+            self.go_on.wait(60)
+        process = super()._spawn(*arguments)
+        self.begun.append(process)
+        return process
+
+
+def _flashed(image: Path) -> None:
+    board = Board(image)
+    board.format()
+    board.write({"main.py": _MAIN})
+
+
+def test_stop_in_the_middle_of_a_restart_leaves_no_process_behind(tmp_path: Path) -> None:
+    _flashed(tmp_path / "board.img")
+    board = _SlowToStart(tmp_path / "board.img")
+    board.start()
+    board.expect("alive")
+    board.power_cycle()
+    assert board.restarting.wait(60)
+    stopping = threading.Thread(target=board.stop)
+    stopping.start()
+    stopping.join(0.3)  # it has had the time to kill what ran before
+    board.go_on.set()
+    stopping.join(60)
+    assert len(board.begun) == 2
+    assert [process.wait(10) for process in board.begun] == [-signal.SIGKILL] * 2
+
+
+def test_a_board_ends_with_the_program_that_runs_it(tmp_path: Path) -> None:
+    _flashed(tmp_path / "board.img")
+    command = [sys.executable, "-c", _HOST, str(tmp_path / "board.img")]
+    host = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert host.stdout
+    number = re.fullmatch(r"(\d+)\n", host.stdout.readline())
+    assert number
+    host.kill()
+    host.wait()
+    deadline = time.monotonic() + 20
+    while _runs(int(number[1])):
+        assert time.monotonic() < deadline, "the board runs on"
+        time.sleep(0.05)
+
+
+def _runs(number: int) -> bool:
+    """False for one that has ended, even if nobody has asked how."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
