@@ -1,4 +1,4 @@
-"""An update, from the check to the restart. Its functions are generators: tick() advances them, a blocking method runs them to their end.
+"""An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
     look           ask the server: is there something for this board?                      check
     obtain         fetch what is needed of the bundle into the stage, checked              obtain, bundle, install.stage

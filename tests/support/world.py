@@ -27,7 +27,7 @@ from typing import Any, Self
 from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota import paths
+from modules.ota.release import paths
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")

@@ -10,7 +10,7 @@ import io
 from ..errors import OtaError
 
 try:
-    from deflate import GZIP, DeflateIO
+    from deflate import RAW, DeflateIO
 except ImportError:  # CPython, or a firmware without it
     DeflateIO = None
 
@@ -118,15 +118,10 @@ class Unpacker:
         self._bytes.seek(_ROOM - held)
 
     def _open(self):
-        at = self._bytes.tell()
         head = self._bytes.read(_HEAD)
-        self._bytes.seek(at)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= head[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        if DeflateIO:
-            self._stream = DeflateIO(self._bytes, GZIP, _WINDOW)
-        else:
-            self._stream = _Host(self._bytes)
+        self._stream = DeflateIO(self._bytes, RAW, _WINDOW) if DeflateIO else _Host(self._bytes)
 
     def _unpack(self, view):
         try:
@@ -138,14 +133,13 @@ class Unpacker:
 
 
 class _Host:
-    """A DeflateIO for CPython: it takes no more of its source than the member has, but for the eight bytes behind it."""
+    """A DeflateIO for CPython: it takes no more of its source than it needs."""
 
     def __init__(self, source):
         import zlib
 
         self._source = source
         self._error = zlib.error
-        source.seek(_HEAD, 1)
         self._member = zlib.decompressobj(-_WINDOW)
 
     def readinto(self, view):

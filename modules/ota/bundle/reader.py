@@ -9,7 +9,8 @@ A bundle is a chain of gzip members that unpack to one ustar archive (docs/forma
 3. Where the bundle is read up to its end, that must be the end of the archive.
 
 A `visitor` (install.stage.Stage) has ``begin(header, digest, signature)``; ``start(n, entry)``, where in the bundle to begin
-with a file, None for one that it does not want; ``open(n, entry)``, ``checkpoint(n, out, done, at)`` and ``written(entry, digest)``.
+with a file, None for one that it does not want; ``open(n, entry)``, ``wrote(size)``,
+``checkpoint(n, out, done, at)`` and ``written(entry, digest)``.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ _BLOCK = 512
 _MAX_LIST = 1024 * 1024
 _SIGNATURE = 384
 _LINE = 256
+_PART = 4096  # bytes of a file between two words about the progress
 
 
 class FromFile:
@@ -181,10 +183,11 @@ def _read_file(unpacker, base, n, entry, view, visitor):
         if not done and (yield from _tar_head(unpacker, view)) != (entry["path"], entry["size"]):
             raise OtaError("bad_member", "the bundle has not %s in its place" % entry["path"])
         while done < entry["size"]:
-            part = min(entry["size"], done - done % manifest.PIECE + manifest.PIECE) - done
+            part = min(entry["size"] - done, _PART)
             yield from _copy(unpacker, part, view, digest, out)
             done += part
-            if done < entry["size"]:
+            visitor.wrote(part)
+            if done < entry["size"] and done % manifest.PIECE == 0:
                 yield from unpacker.end()
                 visitor.checkpoint(n, out, done, unpacker.at - base)
                 yield from unpacker.begin(unpacker.at)

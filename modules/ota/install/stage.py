@@ -74,6 +74,11 @@ class Stage:
             yield
         return out, digest, part[1]
 
+    def wrote(self, size):
+        """So many bytes more."""
+        self._done += size
+        self._ota.progress(self._done, self._total)
+
     def checkpoint(self, n, out, done, at):
         """So much of a large file has arrived; a power cut takes only what comes now. The rest begins at `at`."""
         out.flush()
@@ -85,8 +90,6 @@ class Stage:
         self._ota.store.set("part", None)
         if files.hexdigest(digest) != entry["sha256"]:
             raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
-        self._done += entry["size"]
-        self._ota.progress(self._done, self._total)
         self._say("staged", entry["path"], entry["size"], "bytes")
 
     # -- inside
@@ -101,8 +104,9 @@ class Stage:
             if not skips(entry["path"], self._ota.excluded):
                 if not (yield from self._have(n, entry)):
                     self._wanted[n // 8] |= 1 << n % 8
-                    self._total += entry["size"]
-                    need += files.blocks(entry["size"] - (part[1] if part and part[0] == n else 0))
+                    rest = entry["size"] - (part[1] if part and part[0] == n else 0)
+                    self._total += rest
+                    need += files.blocks(rest)
                     need += 4 if n // 16 != folder else 0  # folders of the stage and the backup
                     folder = n // 16
             yield

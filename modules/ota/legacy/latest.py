@@ -3,8 +3,8 @@
     <url>/<shortName in lower case>/latest     ->  1.4.0;firmware.tar.gz;120;43210;<sha256>;
 
 Nothing proves where it comes from, so this serves only boards that have no pinned key (see check). Fields from the third on
-may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive, so
-that from there on everything is as with a bundle: staged, journalled, on trial.
+may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive,
+so that from there on everything is as with a bundle: staged, journalled, on trial.
 
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
 2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
