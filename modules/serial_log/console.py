@@ -1,6 +1,6 @@
 """The serial console's commands. Imported when one is typed, and forgotten afterwards."""
 
-from modules.serial_log import DEBUG, ERROR, INFO, WARNING, SerialLog
+from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
 
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _HELP = (

@@ -5,9 +5,8 @@ import select
 import sys
 
 from iot_platform import parts
+from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
-
-from modules.serial_log import SerialLog
 
 CRASH = "/crash.log"
 _SHOWN = "/crash.log.1"

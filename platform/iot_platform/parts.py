@@ -3,7 +3,7 @@
 import gc
 import sys
 
-PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime")  # what stays of iot_platform; the rest comes and goes
+PLATFORM = ("board", "bus", "log", "module", "parts", "prefs", "runtime")  # what stays of iot_platform; the rest comes and goes
 
 
 def drop(package, names):

@@ -34,7 +34,7 @@ class Platform:
     """What modules get: profile, preferences, bus, board, each other, and the log."""
 
     def __init__(self):
-        from modules.serial_log import SerialLog
+        from iot_platform.log import SerialLog
 
         self._log = SerialLog
         self.board = Board()

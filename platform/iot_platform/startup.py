@@ -4,7 +4,7 @@ import gc
 
 import ota_boot
 
-from modules.serial_log import SerialLog
+from iot_platform.log import SerialLog
 
 from . import profile, registry
 
