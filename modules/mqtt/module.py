@@ -61,6 +61,12 @@ class Module(Base):
         else:
             self.enter("off")
 
+    def wrong(self):
+        """The first error of the settings as they are now, as ``(key, problem, expected form)``; None when they are good."""
+        from .config import settings
+
+        return settings(self.platform)[1]
+
     # -- for the other files of this one
 
     def log(self, *words):
