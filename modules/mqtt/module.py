@@ -65,6 +65,12 @@ class Module(Base):
             self.cfg = None
             self._enter("off")
 
+    def wrong(self):
+        """The first error of the settings as they are now, as ``(key, problem, expected form)``; None when they are good."""
+        from .config import settings
+
+        return settings(self.platform)[1]
+
     # -- for the other files of this one
 
     def log(self, *words):
