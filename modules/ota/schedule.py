@@ -115,7 +115,7 @@ def _after_check(job, error):
         job.log("next try in about %d s" % pause)
     else:
         pause = pause_after_check(interval, _chance())
-    now = job.now()
+    now = job.platform.board.now()
     job.store.set("failures", failures)
     job.store.set("next", now + int(pause) if now else 0)
     _check_in(job.module, pause)
