@@ -91,7 +91,7 @@ def _names(platform):
 
 
 def _count_update_boot():
-    """Which boot for OTA's note this is, from 1. 0: there is none, or it has had its boots, or an update has not come to its end."""
+    """Which boot for OTA's note this is, from 1; 0 when none is due, or when an update has yet to come to its end."""
     if not ota_boot.ready or ota_boot.state:
         return 0
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 
-from tests.board.world import PATIENCE_S, World
+from tests.board.world import PATIENCE_S, Handler, World
 from tests.mqtt.broker import Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP_FILES
 
@@ -21,14 +22,22 @@ def boot(world: World, seen: Observer, more: dict[str, bytes]) -> None:
     seen.wait(f"{BASE}/status/online", "true")
 
 
-def test_the_entity_is_in_progress_while_a_job_runs_in_an_update_boot(world: World, seen: Observer) -> None:
+def _slowly(handler: Handler) -> bool:
+    time.sleep(3)
+    return False
+
+
+def test_the_entity_is_in_progress_in_an_update_boot_until_the_job_is_over(world: World, seen: Observer) -> None:
+    world.server.trick = _slowly
     boot(world, seen, {})
     seen.wait(f"{BASE}/status/update_boot", "1")
     running = world.board.expect(r"I running: (.*) free memory", PATIENCE_S)
     assert set(running[1].split(", ")) == {"serial_log", "wifi", "ota", "mqtt"}, "and not the lamp"
-    since = seen.publish(f"{BASE}/command/ota/update")
-    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and parsed(m)["in_progress"], since)
-    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and not parsed(m)["in_progress"], since)
+    since = seen.now()
+    world.type("ota check")
+    seen.wait(f"{BASE}/status/ota/status", "checking", since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and bool(m.text) and parsed(m)["in_progress"], since)
+    seen.wait_for(lambda m: m.topic == f"{BASE}/update" and bool(m.text) and not parsed(m)["in_progress"], since)
 
 
 def test_the_command_that_led_to_an_update_boot_is_answered_when_its_job_is_over(world: World, seen: Observer) -> None:
