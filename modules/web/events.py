@@ -45,37 +45,23 @@ class Stream:
         self._changed = {key for key, _value in bus.items()}
         self._next = SerialLog.count - len(SerialLog.history())
         self._news = asyncio.Event()
-        self._alive = False
 
     def wake(self, values):
-        """There is something new: changed values, or lines in the log (None)."""
+        """There is something new: changed values, or lines in the log; or it is time to say something (None)."""
         if values:
             self._changed.update(values)
-        self._news.set()
-
-    def keep_alive(self):
-        self._alive = True
         self._news.set()
 
     async def run(self):
         while True:
             self._news.clear()
-            piece = self._piece()
-            if piece:
+            if not self._changed and self._next == SerialLog.count:
+                await self.request.send(b": alive\n\n")
+            while self._changed or self._next < SerialLog.count:
+                piece = self._some_values() if self._changed else self._some_lines()
                 await self.request.send(piece.encode())
-            else:
-                self.request.deadline = None
-                await self._news.wait()
-
-    def _piece(self):
-        if self._changed:
-            return self._some_values()
-        if self._next < SerialLog.count:
-            return self._some_lines()
-        if self._alive:
-            self._alive = False
-            return ": alive\n\n"
-        return None
+            self.request.deadline = None
+            await self._news.wait()
 
     def _some_values(self):
         """A few at a time: the whole bus at once would be a long text."""
