@@ -5,6 +5,7 @@ told as ``event: dropped``. Of the bus it holds the keys that have changed since
 """
 
 import asyncio
+import gc
 import json
 
 from iot_platform.log import SerialLog
@@ -13,7 +14,7 @@ from micropython import const
 from .http import Refused
 
 _STREAMS = const(4)  # at once, unless the profile says otherwise
-_LEAST = const(9_000)  # bytes of free heap, so that there is still some for requests
+_LEAST = const(13_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
@@ -21,7 +22,8 @@ _KEYS = const(8)
 async def events(web, request):
     """Answers until the client hangs up."""
     streams = web.server.streams
-    if len(streams) >= web.cfg.get("max_streams", _STREAMS) or not web.has_memory(_LEAST):
+    gc.collect()
+    if len(streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
         raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
     await request.start(200, "text/event-stream")
     if request.method == "HEAD":

@@ -176,7 +176,7 @@ class Server:
             await self._answer(request)
             await request.finish()
         except (OSError, EOFError):
-            if request.head and not request.lingering and (request.waiting or request.left > 0):
+            if request.head and not request.answered:
                 self._note(request.address, 400, "incomplete", "it hung up before its request was whole")
         except asyncio.CancelledError:
             pass
@@ -204,8 +204,8 @@ class Server:
         except MemoryError:
             refused = Refused(503, "no_memory", "the board is short of memory, try again", 2)
         except Exception as error:
-            if request.waiting or request.left > 0 or request.answered:  # it is the connection that has failed
-                raise
+            if request.answered or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
+                raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
             refused = Refused(500, "internal", "the board made a mistake: see its log")
         status, reason, message = refused.args[:3]

@@ -18,14 +18,15 @@ import os
 from iot_platform.module import Module as Base
 
 class Module(Base):
-    """Fills the heap with pieces of a size, and then gives back every other one, or, with a size below 0, none but some KB."""
+    """Fills the heap with pieces of a size, and then gives back every other one; or, with 0, fills it and keeps it filled."""
 
     name = "hog"
     kept = ()
+    full = False
 
     def start(self):
         if "hog" in os.listdir("/"):
-            self.fill(-200)
+            self.fill(0)
 
     def on_command(self, command):
         if command.path != "hog":
@@ -35,23 +36,28 @@ class Module(Base):
             self.platform.request_reset("hog")
         elif command.payload == "free":
             self.kept = ()
+            self.full = False
             self.platform.log("hogs none")
         else:
             self.fill(int(command.payload))
 
+    def tick(self):
+        while self.full and self.platform.board.mem_free() > 16000:
+            self.kept.append(bytearray(200))
+
     def fill(self, size):
-        self.kept = [None] * 1600
         gc.collect()
-        n = 0
+        self.full = not size
+        self.kept = []
+        self.tick()
         try:
-            while size > 0 or self.platform.board.mem_free() > 16000:
-                self.kept[n] = bytearray(abs(size))
-                n += 1
+            while size:
+                self.kept.append(bytearray(size))
         except MemoryError:
-            for i in range(0, n, 2):
-                self.kept[i] = None
+            for n in range(0, len(self.kept), 2):
+                self.kept[n] = None
         gc.collect()
-        self.platform.log("hogs", n, "free", self.platform.board.mem_free())
+        self.platform.log("hogs", len(self.kept), "free", self.platform.board.mem_free())
 '''
 
 
@@ -92,7 +98,7 @@ def _wait_served(client: Client) -> None:
 
 def test_the_short_answer_says_when_to_come_again(web_world: WebWorld) -> None:
     world = hog_world(web_world)
-    hog(world, -200)
+    hog(world, 0)
     client = world.client(login=False)
     for answer in (client.get("/api/status"), client.post("/api/login", {"password": "x" * 600}), client.upload(b"x" * 900)):
         assert (answer.status, answer.json["error"]) == (503, "no_memory") and answer.json["message"]
@@ -105,7 +111,7 @@ def test_the_short_answer_says_when_to_come_again(web_world: WebWorld) -> None:
 def test_who_says_nothing_keeps_nobody_waiting_and_the_loop_goes_on(web_world: WebWorld) -> None:
     """Silent ones, halves, and more at once than the board takes: all of them while there is no memory."""
     world = hog_world(web_world)
-    hog(world, -200)
+    hog(world, 0)
     client = world.client(login=False)
     with contextlib.ExitStack() as stack:
         for n in range(30):
@@ -122,7 +128,7 @@ def test_who_says_nothing_keeps_nobody_waiting_and_the_loop_goes_on(web_world: W
 
 def test_the_page_comes_by_itself_once_there_is_memory(browser: Browsers, web_world: WebWorld) -> None:
     world = hog_world(web_world)
-    hog(world, -200)
+    hog(world, 0)
     visitor = browser.visit(world)
     visitor.allowed = {(503, "/")}
     expect(visitor.page.locator("p")).to_contain_text("short of memory", timeout=PATIENCE_MS)
