@@ -34,9 +34,10 @@ def start(platform):
     platform.bus.publish("safe_mode", platform.safe_mode)
     platform.update_boot = 0 if platform.safe_mode else _count_update_boot()
     platform.bus.publish("update_boot", platform.update_boot)
-    for name in _names(platform):
+    names = _names(platform)
+    for name in names:
         _measured(platform, name, "import", _load)
-    for name in list(platform.modules):
+    for name in sorted(platform.modules, key=names.index):
         _measured(platform, name, "start", _start)
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
