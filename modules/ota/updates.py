@@ -136,8 +136,8 @@ def _commit(ota, later):
     :param later: True when it has been ready for some time.
     """
     ota.enter("installing")
-    yield from _refusing(ota, phases.run("install.journal", "commit", ota, later))
-    _restart(ota, "installing the staged version")
+    version = yield from _refusing(ota, phases.run("install.journal", "commit", ota, later))
+    _restart(ota, "installing %s" % version)
 
 
 def _refusing(ota, job):

@@ -27,7 +27,6 @@ from typing import Any, Self
 from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota.release import paths
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -36,7 +35,7 @@ ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
-_STATE = (".ota/state.0", ".ota/state.1", ".ota/release", ".ota/changes")
+_STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
 Changes = Mapping[str, bytes | None]  # None: the file is not in this release
@@ -338,7 +337,7 @@ class World:
         """Power off. The flash must hold exactly `release` (and `more`), and nothing that an update left behind."""
         found = self.stop()
         assert_tree(found, release.with_files(more or {}), previous)
-        assert kept_list(found) == release.bundle.listing
+        assert found.files[".ota/release"] == release.bundle.listing
         return found
 
 
@@ -354,18 +353,6 @@ def assert_tree(found: Tree, wanted: Tree, previous: bool = False) -> None:
     assert bool(kept) == previous
     below = {path for path in found.folders if path.startswith(".ota/")}
     assert {path for path in below if not (previous and path.startswith(".ota/previous"))} == set()
-
-
-def kept_list(found: Tree) -> bytes:
-    """The list of what runs, as a full bundle would have brought it: deltas keep what they changed beside it."""
-    listing, changes = found.files[".ota/release"], found.files.get(".ota/changes")
-    if changes is None:
-        return listing
-    entries = {json.loads(line)["path"]: line for line in listing.splitlines(True)[1:]}
-    header, *lines = changes.splitlines(True)
-    entries.update({json.loads(line)["path"]: line for line in lines})
-    wanted = [entries[path] for path in sorted(entries, key=paths.key) if b'"size":null' not in entries[path]]
-    return b"".join([header, *wanted])
 
 
 def state_of(found: Tree) -> dict[str, Any]:
