@@ -10,6 +10,8 @@ They raise OtaError. A transport error leaves what has been staged, for the next
 
 import gc
 
+import ota_boot
+
 from . import phases
 from .errors import OtaError, from_system
 
@@ -69,7 +71,6 @@ def look(ota, force):
             ota.store.set("checked", False)
         raise
     ota.store.set("checked", True)
-    ota.store.save()
     return offer
 
 
@@ -104,6 +105,8 @@ def install_ready(ota, _quiet):
 def install_file(ota, force):
     """Verify, stage and install a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
     ota.enter("installing")
+    if not ota_boot.exists(ota.archive):
+        raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
     yield from _refusing(ota, phases.run("obtain", "from_file", ota, force))
     yield from _commit(ota, False)
     ota.remove_archive()
@@ -148,6 +151,8 @@ def _refusing(ota, job):
         if not isinstance(error, OtaError):
             error = from_system(error)
         if error.kind != "transport" and error.reason != "no_memory":
+            if ota.name == "install":
+                ota.remove_archive()
             yield from ota.discard()
             yield from phases.run("install.cleanup", "clean_up", ota)
         raise error
