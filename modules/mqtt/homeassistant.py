@@ -6,8 +6,10 @@ against its schema by tests/mqtt/test_discovery.py.
 
 import json
 
+from micropython import const
+
 _IN_PROGRESS = ("downloading", "installing", "rebooting", "trial")
-_MAX_SUMMARY = 255  # Home Assistant takes no more
+_MAX_SUMMARY = const(255)  # Home Assistant takes no more
 # object id, name, key below status/, unit, device class; or icon
 _SENSORS = (
     ("freeram", "Free memory", "freeram", "B", "data_size", None),

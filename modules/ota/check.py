@@ -7,12 +7,14 @@ Where there is no channel file, a board without a pinned key that never installe
 import binascii
 import hashlib
 
+from micropython import const
+
 from . import state
 from .errors import OtaError
 from .release import channel, policy
 
-_IDLE_MS = 15_000
-_TOTAL_MS = 60_000
+_IDLE_MS = const(15_000)
+_TOTAL_MS = const(60_000)
 LEGACY = "legacy"  # what look() returns where only `latest` can be asked
 
 

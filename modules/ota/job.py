@@ -5,13 +5,14 @@ import os
 import time
 
 import ota_boot
+from micropython import const
 
 from . import phases, updates
 from .errors import OtaError, from_system
 
-_BUDGET_MS = 10
-_COLLECT = 32  # steps from one collection to the next
-_BUFFER = 1024
+_BUDGET_MS = const(10)
+_COLLECT = const(32)  # steps from one collection to the next
+_BUFFER = const(1024)
 AT_START = ("trial", "clean_up")  # jobs that no one asked for
 
 

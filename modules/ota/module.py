@@ -17,15 +17,16 @@ import ota_boot
 from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from iot_platform.slots import Slots
+from micropython import const
 
 from . import phases
 from .errors import OtaError
 
-_TRIES = 3  # update boots that a job gets
-_PATIENCE = 3  # checks running that nobody asked for and that had no memory: then one gets an update boot
+_TRIES = const(3)  # update boots that a job gets
+_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
 _NETWORK_MS = 90_000  # that an update boot waits for a network
-_LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
-_LOOK_MS = 10_000  # from one look at the window to the next
+_LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
+_LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 

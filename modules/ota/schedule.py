@@ -15,13 +15,15 @@ not know the time then, None if nothing was ever asked or an update was under wa
 import os
 import time
 
+from micropython import const
+
 from .release.policy import in_window
 
 SOON_S = 2
-_DAY = 86_400
-_FIRST_RETRY_S = 30
-_LONGEST_S = 5 * 86_400  # ticks_ms cannot look further ahead
-_DEEP_WAKES = 16  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
+_DAY = const(86_400)
+_FIRST_RETRY_S = const(30)
+_LONGEST_S = const(5 * 86_400)  # ticks_ms cannot look further ahead
+_DEEP_WAKES = const(16)  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
 
 
 def pause_after_check(interval, chance):

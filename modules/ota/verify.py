@@ -1,6 +1,7 @@
 """Looking after what runs: finding damaged files and repairing them, and saying what an update would do."""
 
 import ota_boot
+from micropython import const
 
 from . import obtain, updates
 from .bundle import reader
@@ -10,7 +11,7 @@ from .install import files
 from .release.paths import excluded, skips
 from .transport.ranges import FromServer
 
-_MOST = 32  # damaged files that are named
+_MOST = const(32)  # damaged files that are named
 _ORDER = ("from", "to", "size", "files", "write", "delete", "free")
 
 

@@ -12,15 +12,16 @@ import gc
 import os
 
 import ota_boot
+from micropython import const
 
 from .log import SerialLog
 from .profile import read
 
 _SAFE = ("serial_log", "wifi", "ota", "web")
 _UPDATE = ("serial_log", "wifi", "ota", "mqtt")
-_UPDATE_BOOTS = 3  # that one note leads to
+_UPDATE_BOOTS = const(3)  # that one note leads to
 _NOTE = "job."
-_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
 
 def start(platform):

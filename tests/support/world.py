@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
 from sim.board import Board, Tree
@@ -109,7 +110,7 @@ def pack(members: Iterable[Member]) -> bytes:
             info = tarfile.TarInfo(member.name)
             info.type, info.linkname, info.size = member.kind, member.target, len(member.data)
             archive.addfile(info, io.BytesIO(member.data))
-    return bundle.gzip(out.getvalue())
+    return archives.gzip(out.getvalue())
 
 
 class Handler(serve.Handler):

@@ -2,6 +2,7 @@
 
 MicroPython's decompressor cannot go on after a read that would have blocked. So a step begins only when more bytes lie in the
 buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes for the head of a block. It reads them
+from micropython import const
 from a BytesIO, in C.
 """
 
@@ -14,12 +15,12 @@ try:
 except ImportError:  # CPython, or a firmware without it
     DeflateIO = None
 
-_ROOM = 1536  # bytes of the buffer
-_ENOUGH = 1280  # for a step of _STEP bytes
-_STEP = 512
-_HEAD = 17  # bytes of a member's gzip header with its extra field
-_WINDOW = 12  # bits: 4 KiB
-_TAIL = 8
+_ROOM = const(1536)  # bytes of the buffer
+_ENOUGH = const(1280)  # for a step of _STEP bytes
+_STEP = const(512)
+_HEAD = const(17)  # bytes of a member's gzip header with its extra field
+_WINDOW = const(12)  # bits: 4 KiB
+_TAIL = const(8)
 
 
 def check_firmware():

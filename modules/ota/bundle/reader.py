@@ -16,6 +16,7 @@ with a file, None for one that it does not want; ``open(n, entry)``, ``wrote(siz
 import hashlib
 
 import ota_boot
+from micropython import const
 
 from ..errors import OtaError
 from ..install import files
@@ -24,11 +25,11 @@ from ..transport import ranges
 from .inflate import Unpacker, check_firmware
 from .lists import LIST, entries
 
-_BLOCK = 512
-_MAX_LIST = 1024 * 1024
-_SIGNATURE = 384
-_LINE = 256
-_PART = 4096  # bytes of a file between two words about the progress
+_BLOCK = const(512)
+_MAX_LIST = const(1024 * 1024)
+_SIGNATURE = const(384)
+_LINE = const(256)
+_PART = const(4096)  # bytes of a file between two words about the progress
 
 
 class FromFile:

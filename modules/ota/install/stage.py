@@ -14,6 +14,7 @@ import json
 import os
 
 import ota_boot
+from micropython import const
 
 from ..bundle.lists import LIST, entries, target
 from ..errors import OtaError
@@ -21,9 +22,9 @@ from ..release import signature
 from ..release.paths import excluded, skips
 from . import files
 
-_METADATA = 16  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
-_MAX_PROFILE = 16 * 1024
-_ID = 32
+_METADATA = const(16)  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
+_MAX_PROFILE = const(16 * 1024)
+_ID = const(32)
 
 
 class Stage:

@@ -9,6 +9,7 @@ what is broken, nothing confirms, and the loader takes it back.
 import time
 
 import ota_boot
+from micropython import const
 
 from .. import phases, updates
 from ..errors import OtaError
@@ -16,9 +17,9 @@ from . import files
 
 _SETTLE_MS = 5_000
 _RETRY_MS = 3_000  # the first pause; then twice as long each time, for a server may be weak because of this very release
-_LONGEST_RETRY_MS = 48_000
+_LONGEST_RETRY_MS = const(48_000)
 _MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
-_LEAST_BLOCKS = 8  # of the disk, beside the kept version and what the clean-up gives back
+_LEAST_BLOCKS = const(8)  # of the disk, beside the kept version and what the clean-up gives back
 
 
 def after_start(ota):

@@ -23,6 +23,7 @@ import tarfile
 
 import ota_boot
 from iot_platform.words import name_ok
+from micropython import const
 
 from .. import check, state
 from ..bundle import reader
@@ -39,13 +40,13 @@ try:
 except ImportError:  # CPython: only the pure parts are used there
     deflate = None
 
-_MAX_LATEST = 256
-_TOTAL_MS = 60_000
-_SPARE = 4 * 4096
-_MAX_FILES = 200
-_MAX_TOTAL = 16 * 1024 * 1024
-_MAX_PROFILE = 16 * 1024
-_MAX_VERSION = 64
+_MAX_LATEST = const(256)
+_TOTAL_MS = const(60_000)
+_SPARE = const(4 * 4096)
+_MAX_FILES = const(200)
+_MAX_TOTAL = const(16 * 1024 * 1024)
+_MAX_PROFILE = const(16 * 1024)
+_MAX_VERSION = const(64)
 
 
 def look(ota, force):

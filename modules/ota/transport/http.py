@@ -20,15 +20,17 @@ With `ca` (a file, PEM or DER) the server's certificate must be signed by it, fo
 TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
 """
 
+from micropython import const
+
 from ..errors import OtaError
 from . import urls
 from .connection import LINE, Connection, bad
 
-_MAX_REDIRECTS = 5
-_MAX_HEAD = 4096
-_MAX_CHUNK_LINE = 64
-_MAX_TRAILERS = 1024
-_MAX_RETRY_S = 7 * 86_400
+_MAX_REDIRECTS = const(5)
+_MAX_HEAD = const(4096)
+_MAX_CHUNK_LINE = const(64)
+_MAX_TRAILERS = const(1024)
+_MAX_RETRY_S = const(7 * 86_400)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NEEDED = b" content-length transfer-encoding content-encoding content-range etag location retry-after connection "
 _TEXT = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n"

@@ -4,12 +4,14 @@ A server that does not know ranges sends the whole file: then it is read from it
 is dropped on the way.
 """
 
+from micropython import const
+
 from ..errors import OtaError
 from .connection import bad
 
 GAP = 1024  # bytes between two members that cost less than one more request
-_IDLE_MS = 20_000
-_TOTAL_MS = 120_000  # a request, and two seconds more for each KiB of it: a link that gives less than 512 bytes a second
+_IDLE_MS = const(20_000)
+_TOTAL_MS = const(120_000)  # a request, and two seconds more for each KiB of it: a link that gives less than 512 bytes a second
 
 
 def runs(entries, start, size):
