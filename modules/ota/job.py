@@ -179,14 +179,15 @@ class Job:
 
     # -- what it holds
 
-    def discard(self):
-        """Remove the stage: what is refused leaves nothing behind. Generator."""
+    def clear_stage(self):
+        """What is refused leaves nothing behind. Generator."""
         for name in ("stage", "loader", "list"):
             yield from phases.part("install.files").remove_tree(ota_boot.ota(name))
         self.store.set("part", None)
         self.store.set("ready", None)
 
-    def remove_archive(self):
+    def discard(self):
+        """Remove the archive that was brought by hand, or is being brought."""
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
 

@@ -48,7 +48,7 @@ def update(ota, force, waits):
     offer = yield from look(ota, force)
     if offer is None:
         if not ota.store.get("ready"):
-            yield from ota.discard()
+            yield from ota.clear_stage()
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
@@ -109,7 +109,7 @@ def install_file(ota, force):
         raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
     yield from _refusing(ota, phases.run("obtain", "from_file", ota, force))
     yield from _commit(ota, False)
-    ota.remove_archive()
+    ota.discard()
 
 
 def roll_back(ota):
@@ -152,8 +152,8 @@ def _refusing(ota, job):
             error = from_system(error)
         if error.kind != "transport" and error.reason != "no_memory":
             if ota.name == "install":
-                ota.remove_archive()
-            yield from ota.discard()
+                ota.discard()
+            yield from ota.clear_stage()
             yield from phases.run("install.cleanup", "clean_up", ota)
         raise error
 

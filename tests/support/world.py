@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import ROOT, bundle, keys, mpy, publish, serve, tree
 from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
@@ -82,6 +82,15 @@ class Release:
         return tree_of(changed(self.files, more))
 
 
+def patched(path: str, *changes: tuple[str, str]) -> Changes:
+    """A file of this checkout's device code with some of its text replaced, such as a deadline: what a release has then."""
+    text = (ROOT / ("platform" if path.startswith("iot_platform/") else "") / path).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, f"{path} has {old} {text.count(old)} times"
+        text = text.replace(old, new)
+    return {path.removesuffix(".py") + ".mpy": mpy.compile_source(text.encode(), path)}
+
+
 def tree_of(files: Mapping[str, bytes]) -> Tree:
     folders = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
     return Tree(dict(files), folders)
@@ -122,14 +131,29 @@ class Handler(serve.Handler):
         if not owner.trick or not owner.trick(self):
             super().do_GET()
 
-    def send_half(self, data: bytes, length: int) -> None:
-        """Announce all of `data`, send `length` bytes of it, and hang up."""
-        self._remember(HTTPStatus.OK, length)
-        self.send_response(200)
+    def setup(self) -> None:
+        super().setup()
+        owner = self.server.owner
+        assert isinstance(owner, Server)
+        owner.connections += 1
+
+    def begin(self, data: bytes, most: int | None = None) -> bytes:
+        """Announce `data`, or the part of it that was asked for; returns the body that is to follow, at most `most` bytes."""
+        span = self._span(serve.etag_of(data), len(data)) or serve.Span(0, len(data))
+        body = data[span.start : span.end]
+        part = len(body) < len(data)
+        self._remember(HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK, len(body[:most]))
+        self.send_response(206 if part else 200)
         self.send_header("ETag", serve.etag_of(data))
-        self.send_header("Content-Length", str(len(data)))
+        if part:
+            self.send_header("Content-Range", f"bytes {span.start}-{span.end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(data[:length])
+        return body[:most]
+
+    def send_half(self, data: bytes, length: int) -> None:
+        """Announce all that was asked for of `data`, send `length` bytes of it, and hang up."""
+        self.wfile.write(self.begin(data, length))
         self.close_connection = True
 
     def send_raw(self, data: bytes) -> None:
@@ -141,6 +165,7 @@ class Handler(serve.Handler):
 
 class Server(serve.Server):
     handler_class = Handler
+    connections = 0  # that were made so far
     trick: Callable[[Handler], bool] | None = None  # True when it has answered
 
 
@@ -154,12 +179,10 @@ class Slowly:
         data = handler._find()
         if data is None or not handler.path.endswith(".tar.gz"):
             return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        size = len(data) // 12 + 1
-        for at in range(0, len(data), size):
-            handler.wfile.write(data[at : at + size])
+        body = handler.begin(data)
+        size = len(body) // 12 + 1
+        for at in range(0, len(body), size):
+            handler.wfile.write(body[at : at + size])
             handler.wfile.flush()
             time.sleep(self.seconds / 12)
         return True
