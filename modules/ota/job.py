@@ -144,6 +144,7 @@ class Job:
         self.module.offered, self.module.notes = offer["version"], offer["notes"]
         self.eager = True
         self.store.set("next", None)  # an update that is interrupted goes on soon
+        self.store.save()
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/available", offer["version"])
@@ -164,15 +165,15 @@ class Job:
 
     # -- what it holds
 
-    def discard(self):
-        """Remove the stage, and the archive that was brought by hand: what is refused leaves nothing behind. Generator."""
-        self.remove_archive()
+    def clear_stage(self):
+        """What is refused leaves nothing behind. Generator."""
         for name in ("stage", "loader", "list"):
             yield from phases.part("install.files").remove_tree(ota_boot.ota(name))
         self.store.set("part", None)
         self.store.set("ready", None)
 
-    def remove_archive(self):
+    def discard(self):
+        """Remove the archive that was brought by hand, or is being brought."""
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
 

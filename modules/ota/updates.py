@@ -10,8 +10,11 @@ They raise OtaError. A transport error leaves what has been staged, for the next
 
 import gc
 
+import ota_boot
+
 from . import phases
 from .errors import OtaError, from_system
+from .module import TRIES
 
 OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
@@ -46,7 +49,7 @@ def update(ota, force, waits):
     offer = yield from look(ota, force)
     if offer is None:
         if not ota.store.get("ready"):
-            yield from ota.discard()
+            yield from ota.clear_stage()
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
@@ -69,7 +72,6 @@ def look(ota, force):
             ota.store.set("checked", False)
         raise
     ota.store.set("checked", True)
-    ota.store.save()
     return offer
 
 
@@ -81,6 +83,9 @@ def bring(ota, offer, force, waits):
     except OtaError as error:
         if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
             ota.store.set("refused", [offer["source"], error.reason, error.message])
+        elif error.reason == "no_memory" and ota.platform.update_boot == TRIES:
+            failed = offer.get("sequence", 0), offer["version"], error.reason, error.message
+            phases.call("state", "add_failure", ota.store, *failed)
         raise
     ota.enter("ready")
     waiting = waits()
@@ -104,9 +109,11 @@ def install_ready(ota, _quiet):
 def install_file(ota, force):
     """Verify, stage and install a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
     ota.enter("installing")
+    if not ota_boot.exists(ota.archive):
+        raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
     yield from _refusing(ota, ota.phase("obtain", "from_file", ota, force))
     yield from _commit(ota, False)
-    ota.remove_archive()
+    ota.discard()
 
 
 def roll_back(ota):
@@ -136,8 +143,8 @@ def _commit(ota, later):
     :param later: True when it has been ready for some time.
     """
     ota.enter("installing")
-    yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
-    _restart(ota, "installing the staged version")
+    version = yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
+    _restart(ota, "installing %s" % version)
 
 
 def _refusing(ota, job):
@@ -148,7 +155,9 @@ def _refusing(ota, job):
         if not isinstance(error, OtaError):
             error = from_system(error)
         if error.kind != "transport" and error.reason != "no_memory":
-            yield from ota.discard()
+            if ota.name == "install":
+                ota.discard()
+            yield from ota.clear_stage()
             yield from ota.phase("install.cleanup", "clean_up", ota)
         raise error
 

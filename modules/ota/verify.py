@@ -68,7 +68,7 @@ def _read_head(ota, offer, found):
     """Read the list at the beginning of the bundle, and compare; only a stage that was begun before is lost by it. Generator."""
     source = FromServer(ota.http(), ota.url(offer["file"]), offer["head"], offer["size"], ota.log)
     rules = obtain.rules(ota, False, (offer["version"], offer["sequence"]))
-    yield from ota.discard()
+    yield from ota.clear_stage()
     try:
         yield from reader.read_head(source, rules, ota.view, _Draft(ota, found))
     finally:

@@ -18,7 +18,7 @@ from . import cleanup, files, stage
 
 
 def commit(ota, later):
-    """Check the filled stage once more, write its journal, and commit it. Generator.
+    """Check the filled stage once more, write its journal, and commit it. Generator; returns the version.
 
     :param later: True when the stage has been ready for some time.
     """
@@ -37,6 +37,7 @@ def commit(ota, later):
         raise OtaError("no_update", "the board already has exactly these files")
     yield from _stage_list(header["files"], ota.excluded)
     yield from _seal()
+    return header["version"]
 
 
 def commit_previous(ota):

@@ -102,7 +102,7 @@ def obtain(ota, offer):
     It is never resumed: the protocol may not even say which file it is.
     """
     notes = ota_boot.ota("members")
-    yield from ota.discard()
+    yield from ota.clear_stage()
     try:
         yield from _receive(ota, offer)
         ota.log("verifying")
@@ -112,7 +112,7 @@ def obtain(ota, offer):
         header = yield from reader.check_list(None)  # duplicates, twins, a file that is also a folder
         yield from _unpack(ota, notes, header, order)
     finally:
-        ota.remove_archive()
+        ota.discard()
         if ota_boot.exists(notes):
             os.remove(notes)
 
