@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 
 from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, tree
 from iotctl.errors import IotctlError
-from modules.ota import checks
+from modules.ota.release import fields
 
 if TYPE_CHECKING:  # paho is slow to import, and few commands need it
     from iotctl.fleet import Address
@@ -55,7 +55,7 @@ PassphraseOption = Annotated[
 PyOption = Annotated[bool, typer.Option("--py", help="Sources instead of .mpy.")]
 NotesOption = Annotated[str, typer.Option("--notes", help="What people should know about it.")]
 SequenceOption = Annotated[
-    int | None, typer.Option("--sequence", min=1, max=checks.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
+    int | None, typer.Option("--sequence", min=1, max=fields.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
 ]
 ExpiresOption = Annotated[str | None, typer.Option("--expires", help="A date (2030-01-31, UTC), or days from now.")]
 SourceOption = Annotated[Path, typer.Option("--source", help="The checkout to take the code from.", show_default="this one")]
@@ -242,10 +242,9 @@ def verify(
     of: Annotated[Path | None, typer.Option("--profile", help="Check it as a board with this profile would.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Public or private key (PEM) that must have signed it.")] = None,
     passphrase: PassphraseOption = None,
-    base: Annotated[Path | None, typer.Option("--base", help="For a delta: the full bundle that it starts from.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a bundle offline, with the board's own code, and say what is wrong.
+    """Check a bundle offline, by the board's own rules, and say what is wrong.
 
     Example: iotctl verify dist/1.4.0.tar.gz --profile profile.json
 
@@ -255,13 +254,11 @@ def verify(
         raise IotctlError("give --profile or --key, not both", 2)
     board = profile.read_good(of, None) if of else None
     pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
-    verdict = bundle.verify(path, board.name if board else None, pinned, base)
+    verdict = bundle.verify(path, board.name if board else None, pinned)
     if as_json:
         _print_json(dataclasses.asdict(verdict))
     else:
         typer.echo(f"{path}: {verdict.name} {verdict.version} is whole; signature: {verdict.signature}")
-        if verdict.base:
-            typer.echo(f"it starts from {verdict.base}; patches: {verdict.patches}")
 
 
 @app.command()
@@ -275,14 +272,10 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
         _print_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
         return
     out.print(_table(("header", ""), [*((k, str(v)) for k, v in found.header.items()), ("signed", str(bool(found.signature)))]))
-    out.print(_table(("path", "size", "sha256", "patch"), [_row(entry) for entry in found.entries]))
-
-
-def _row(entry: dict[str, Any]) -> tuple[str, ...]:
-    """An entry of the list, in a delta perhaps a patch or a file that goes."""
-    if entry["size"] is None:
-        return entry["path"], "goes", "", ""
-    return entry["path"], str(entry["size"]), entry["sha256"][:16], str(entry["patch"][1]) if "patch" in entry else ""
+    rows: list[tuple[str, ...]] = [
+        (entry["path"], str(entry["size"]), entry["sha256"][:16], str(entry["at"])) for entry in found.entries
+    ]
+    out.print(_table(("path", "size", "sha256", "at"), rows))
 
 
 @app.command("publish")
@@ -295,7 +288,6 @@ def publish_command(
     rollout: Annotated[int, typer.Option("--rollout", min=0, max=100, help="Percent of the boards.")] = 100,
     expires: ExpiresOption = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Also for devices of public-micropython-iot-platform.")] = False,
-    deltas: Annotated[int, typer.Option("--deltas", min=0, max=16, help="Also what changed since the last N releases.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Put a bundle where boards find it; the channel file that names it comes after it.
@@ -303,7 +295,7 @@ def publish_command(
     Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
     """
     private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
-    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, deltas)
+    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy)
     done = publish.publish(path, directory, options, private)
     if as_json:
         _print_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})

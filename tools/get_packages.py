@@ -1,6 +1,6 @@
 """Fetch the libraries that boards import from the package index pip is configured for, into .packages/.
 
-Run with the Python of .venv. The archives are pinned by sha256, and only their Python files are unpacked. Two of them
+Run with the Python of .venv. The archives are pinned by sha256, and only their Python files are unpacked. They
 are source archives made for MicroPython's own tools: `pip download` would try to build them here and fail, so pip is
 only asked to find and fetch them.
 """
@@ -13,7 +13,6 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +33,6 @@ class Package:
 
 
 PACKAGES = (
-    Package(
-        "microdot",
-        "2.7.0",
-        "microdot-2.7.0-py3-none-any.whl",
-        "1e9b7b825372e1ba8ebd4c59b6180e15c71f4b5200ec4bcbf8c9f9b5652db379",
-        "microdot",
-        "microdot",
-        ("__init__.py", "microdot.py", "websocket.py"),
-    ),
     Package(
         "micropython-umqtt.simple",
         "1.3.4",
@@ -114,15 +104,12 @@ def fetch(packages: tuple[Package, ...]) -> dict[str, bytes]:
     if failure:
         raise failure[0]
     if code or len(archives) != len(packages):
-        raise Failed("pip could not reach the package index; run `.venv/bin/pip download microdot` to see why")
+        raise Failed("pip could not reach the package index; run `.venv/bin/pip download micropython-umqtt.robust` to see why")
     return archives
 
 
-def members(archive: str, content: bytes) -> dict[str, bytes]:
-    """Every plain file in a wheel or a source archive."""
-    if archive.endswith(".whl"):
-        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-            return {name: wheel.read(name) for name in wheel.namelist() if not name.endswith("/")}
+def members(content: bytes) -> dict[str, bytes]:
+    """Every plain file in a source archive."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         found = {}
         for member in tar.getmembers():
@@ -135,7 +122,7 @@ def members(archive: str, content: bytes) -> dict[str, bytes]:
 def unpack(package: Package, content: bytes, root: Path) -> None:
     folder = root / package.target
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in members(package.archive, content).items():
+    for name, data in members(content).items():
         parent, _, file = name.rpartition("/")
         if parent == package.folder and file.endswith(".py"):
             (folder / file).write_bytes(data)

@@ -4,65 +4,96 @@ The channel file decides. `If-None-Match` goes out only if the last answer led t
 Where there is no channel file, a board without a pinned key that never installed a bundle speaks the `latest` protocol.
 """
 
-from .offer import Offer
+import binascii
+import hashlib
+
+from micropython import const
+
+from . import state
+from .errors import OtaError
+from .release import channel, policy
+
+_IDLE_MS = const(15_000)
+_TOTAL_MS = const(60_000)
+LEGACY = "legacy"  # what look() returns where only `latest` can be asked
 
 
 def look(ota, force):
-    """Ask the server. Generator; returns an Offer, or None when there is nothing to do.
+    """Ask the server. Generator; returns an offer, None when there is nothing to do, or LEGACY.
+
+    An offer is a dict with ``version sequence source notes file head size``: what there is, the digest of the channel file that
+    says so, and the bundle that has it. (A dict, because an object of a class would keep this file's code in memory.)
 
     OtaError when the server cannot be asked, gives an answer that is refused, or offers what failed or was refused here.
     """
-    answer = yield from _ask(ota, force)
-    ota.forget()
-    if answer is None:
-        return None
-    raw, etag = answer
-    if raw is None:
-        return (yield from _look_legacy(ota, force))
-    answer = None
-    raw = bytes(raw)  # out of the job's buffer: see ask
-    yield  # what lies on the stack still keeps what the answer was read with
-    offer = _decide(ota, raw, etag, force)
-    yield  # likewise the numbers of the signature: then the room is whole again
-    return offer
-
-
-def _ask(ota, force):
-    from . import ask
-
-    return (yield from ask.ask(ota, force))
+    known = ota.store.get("etag")
+    etag = known[1] if known and known[0] == ota.channel and not force else None
+    response = yield from ota.http().get(
+        ota.url(ota.channel + ".json"), etag=etag, max_body=channel.MAX_BYTES, idle_ms=_IDLE_MS, total_ms=_TOTAL_MS
+    )
+    try:
+        if response.status == 304 and etag:
+            return None
+        if response.status in (404, 410) and not ota.keys and not ota.store.get("bundled"):
+            return LEGACY
+        if response.status != 200:
+            raise response.error("the channel file")
+        raw = yield from response.read_all(channel.MAX_BYTES)
+    finally:
+        response.close()
+    yield
+    return _decide(ota, raw, response.etag, force)
 
 
 def _decide(ota, raw, etag, force):
-    from . import decide
+    """The offer that the channel file makes to this board, or None. What it teaches is noted in the store."""
+    source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
+    value = channel.parse(raw, ota.keys)
+    seen = ota.store.get("published", {})
+    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.platform.board.now())
+    if value["published"] > seen.get(ota.channel, 0):
+        ota.store.set("published", dict(seen, **{ota.channel: value["published"]}))
+    version, sequence = value["version"], value["sequence"]
+    ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
+    offer = None
+    if force:
+        policy.check_sequence(sequence, ota.floor, True)
+    if force or _wanted(ota, value, source):
+        offer = dict(value["bundle"], version=version, sequence=sequence, source=source, notes=value["notes"])
+    ota.store.set("etag", [ota.channel, etag] if offer is None and etag else None)
+    return offer
 
-    return decide.decide(ota, raw, etag, force)
+
+def _wanted(ota, value, source):
+    version, sequence = value["version"], value["sequence"]
+    if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):
+        return False
+    if not policy.rollout_allows(value, ota.platform.board.unique_id()):
+        ota.log("version %s: this board is not in the rollout yet" % version)
+        return False
+    check_failed(ota, version, state.failure(ota.store, sequence))
+    check_refused(ota, version, source)
+    return True
 
 
-def _look_legacy(ota, force):
-    """The `latest` protocol. Generator."""
-    ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
-    line = yield from _latest(ota)
-    ota.forget()
-    return _decide_legacy(ota, force, *line)
+def check_failed(ota, version, failure):
+    """OtaError for what failed its trial here, unless that may not have been its fault and enough checks have passed over it.
+
+    :param failure: what the store remembers of it, or None. Its number of checks goes up, unless this is only a plan.
+    """
+    if not failure:
+        return
+    pause, passed = policy.retry_pause(failure[1], failure[3]), sum(failure[4:])  # an older state has no such number
+    if pause is not None and passed >= pause:
+        return
+    if ota.name in ("check", "fetch", "update"):
+        failure[4:] = [passed + 1]
+    when = "" if pause is None else " before %d more checks" % (pause - passed)
+    raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again%s" % (version, failure[1], when))
 
 
-def _latest(ota):
-    from . import latest
-
-    return (yield from latest.latest(ota))
-
-
-def _decide_legacy(ota, force, version, file, size_kb, size, sha256):
-    from . import decide, versions
-
-    ota.log("latest is %s, running %s" % (version, ota.local_version()))
-    source = sha256 or "%s;%s" % (version, file)
-    if not force:
-        if versions.compare(version, ota.local_version()) <= 0:
-            return None
-        failure = ota.store.failure(0)  # such a release has no sequence
-        if failure and failure[0] == version:
-            decide.check_failed(ota, version, failure)
-        decide.check_refused(ota, version, source)
-    return Offer(version, None, file, size, sha256, (size_kb or 0) * 1024, legacy=True, source=source)
+def check_refused(ota, version, source):
+    """What was refused is not fetched again until the server announces something else."""
+    refused = ota.store.get("refused")
+    if refused and refused[0] == source:
+        raise OtaError(refused[1], "version %s was refused before: %s" % (version, refused[2]))

@@ -1,11 +1,13 @@
-"""The profile's ``ota`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
+"""The profile's ``ota`` section: which keys there are, and what each must be. Host and board use the same check()."""
 
+import ota_boot
+from iot_platform import profile as profiles
 from iot_platform.profile import field
 from iot_platform.words import name_ok
 
-from . import paths, sign
-from .checks import is_digest, is_whole
 from .errors import OtaError
+from .release import paths, signature
+from .release.fields import is_digest, is_whole
 
 _REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
 
@@ -23,6 +25,34 @@ def check(ota):
     return errors
 
 
+def load(module):
+    """Read profile.json into the OTA module; True when OTA can run. What is wrong is logged in one line."""
+    try:
+        profile = profiles.load("/profile.json")
+    except (OSError, ValueError) as error:
+        module.warn("off: profile.json cannot be read:", error)
+        return False
+    errors = profiles.check(profile, ("ota",))
+    if errors:
+        module.warn("off: profile.json: %s %s; expected: %s" % errors[0])
+        return False
+    module.name_on_server = profile["shortName"]
+    module.cfg = module.platform.profile["ota"] = profile["ota"]  # one copy of it: a key has some 600 bytes
+    module.keys = module.cfg.get("public_keys") or ()
+    module.excluded = module.cfg["excluded_files"]
+    module.archive = ota_boot.live(module.cfg["tmp_filename"].lstrip("/"))
+    return True
+
+
+def set_channel(module, channel):
+    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
+    if not name_ok(channel):
+        raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
+    module.platform.prefs.set("ota.channel", channel)
+    module.platform.prefs.save()
+    module.platform.bus.publish("ota/channel", channel)
+
+
 def unknown(ota):
     """Keys of the section that mean nothing here: perhaps misspelled."""
     known = [row[0] for row in _REQUIRED + _OPTIONAL] + ["public_keys"]
@@ -32,12 +62,12 @@ def unknown(ota):
 def _check_keys(errors, keys):
     if keys is None:
         return
-    if not isinstance(keys, list) or not 0 < len(keys) <= sign.MAX_KEYS:
-        errors.append(("ota.public_keys", "is wrong", "a list of 1 to %d keys (iotctl keygen writes them)" % sign.MAX_KEYS))
+    if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
+        errors.append(("ota.public_keys", "is wrong", "a list of 1 to %d keys (iotctl keygen writes them)" % signature.MAX_KEYS))
         return
     for i, key in enumerate(keys):
         try:
-            sign.modulus(key)
+            signature.modulus(key)
         except OtaError as error:
             errors.append(("ota.public_keys[%d]" % i, "is wrong", str(error)))
 

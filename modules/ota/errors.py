@@ -12,20 +12,10 @@ The sentence is for a person. What the caller should do follows from the kind:
 # Strings, not lists: those would take 1.4 KB of a board's heap for ever.
 _TRANSPORT = " no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost "
 _VERIFICATION = (
-    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy wrong_base bad_member "
-    "bad_path protected_path bad_patch bad_digest bad_size expired bad_key version_mismatch not_newer "
+    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy bad_member "
+    "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer "
 )
 _STORAGE = " no_space flash_error no_memory "
-
-
-def kind(reason):
-    """The kind of failure (see above) that a reason belongs to."""
-    word = " %s " % reason
-    if word in _TRANSPORT:
-        return "transport"
-    if word in _VERIFICATION:
-        return "verification"
-    return "storage" if word in _STORAGE else "state"
 
 
 class OtaError(Exception):
@@ -47,7 +37,13 @@ class OtaError(Exception):
 
     @property
     def kind(self):
-        return kind(self.reason)
+        """What the caller should do: see above."""
+        word = " %s " % self.reason
+        if word in _TRANSPORT:
+            return "transport"
+        if word in _VERIFICATION:
+            return "verification"
+        return "storage" if word in _STORAGE else "state"
 
 
 def from_system(error):
@@ -57,9 +53,3 @@ def from_system(error):
     if error.errno == 28:  # ENOSPC
         return OtaError("no_space", "the disk is full")
     return OtaError("flash_error", "the file system answered %r" % error)
-
-
-def status_error(response, what):
-    """The OtaError for an answer that is not what was asked for."""
-    text = "the server answered %d to the request for %s" % (response.status, what)
-    return OtaError("http_status", text, response.retry_after)

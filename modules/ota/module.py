@@ -1,26 +1,32 @@
-"""The OTA module: what wifi, the web page, MQTT and the console call. Only this file stays in memory; the work is done by others.
+"""The OTA module: what wifi, the web page, MQTT and the console call. The work is done by others: see updates and phases.
 
 Every job is a generator, one at a time (see job). The methods of the first group run it to its end; those of the second leave
 it to tick(), one step a loop, so that everything else goes on.
 
     check_for_updates() force_update() install_new_firmware() verify() plan()          blocking
     request_check() request_update() request_verify() request_plan() rollback()       advanced by tick()
+
+A job that has no memory beside the other modules is left as a note, and the board restarts into an update boot, where only
+``serial_log wifi ota mqtt`` run: there it is done. What follows, a new version or a failure, brings everything back.
 """
 
+import gc
 import time
 
 import ota_boot
-from iot_platform import parts
+from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
+from iot_platform.slots import Slots
+from micropython import const
 
-from .room import Room
+from . import phases
+from .errors import OtaError
 
-_STAYS = ("module", "errors", "store", "room")  # all other parts of the package come and go
-_CHANCES = 3  # that a job has to begin once more, with more memory
-_ROUNDS = 5  # of the loop that other modules have to end what they were asked to end
-_ANSWER = 20  # rounds in which a browser gets the answer to its request for an update, before it is sent away
-_LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
-_LOOK_MS = 10_000  # from one look at the window to the next
+_TRIES = const(3)  # update boots that a job gets
+_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
+_NETWORK_MS = 90_000  # that an update boot waits for a network
+_LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
+_LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
@@ -34,7 +40,6 @@ class Module(Base):
         self.keys = ()
         self.excluded = ()
         self.store = None
-        self.room = Room()  # taken before other modules are loaded, while the heap is whole
         self.state = "idle"
         self.error = None  # the OtaError of the last job that failed
         self.notes = ""
@@ -48,15 +53,14 @@ class Module(Base):
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self._look_at = 0  # ticks_ms of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
-        self._once_more = None  # a job that begins as soon as others have given back memory: its name, force, and chances
-        self._rounds = 0  # until then
+        self._noted = None  # (name, flag) of a job for an update boot: to be noted, or in one to be done
         self._version = UNKNOWN
 
     # -- configuration
 
     def load_ota_cfg(self):
         """Read and check profile.json; True when OTA can run. What is wrong is logged in one line."""
-        return self._calls().load_ota_cfg(self)
+        return phases.call("config", "load", self)
 
     @property
     def channel(self):
@@ -64,8 +68,8 @@ class Module(Base):
 
     @property
     def job(self):
-        """The name of the job that runs now, or None."""
-        return self._job.name if self._job else self._once_more and self._once_more[0]
+        """The name of the job that runs now or begins soon, or None."""
+        return self._job.name if self._job else self._noted and self._noted[0]
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -75,43 +79,52 @@ class Module(Base):
         except (OSError, ValueError):
             return UNKNOWN
 
+    def is_newer(self, version):
+        """True when `version` is newer than what runs; ValueError when it is no version."""
+        return phases.call("release.versions", "newer", version, self._version)
+
     # -- blocking methods
 
     def check_for_updates(self, version_check=True):
         """Ask the server; download and verify what is newer. True when an update is ready to install."""
-        return self._calls().check_for_updates(self, version_check)
+        return bool(self._complete("fetch", not version_check))
 
     def force_update(self):
         """The same whatever the current version, then install. Returns a status text."""
-        return self._calls().force_update(self)
+        if self._complete("update", True):
+            return "restarting to install version %s" % self.offered
+        return "not updated: %s" % (self.error or "nothing to install")
 
     def install_new_firmware(self, quiet=False):
-        """Stage, commit and restart into what was downloaded. True when it was committed."""
-        return self._calls().install_new_firmware(self, quiet)
+        """Commit what was downloaded, and restart into it. True when it was committed."""
+        self._complete("stage", bool(quiet))
+        return self.state == "rebooting"
 
     def check_free_space(self, min_free_space):
         """True when `min_free_space` bytes are free; logs and publishes free disk and free memory."""
-        return self._calls().check_free_space(self, min_free_space)
+        if isinstance(min_free_space, bool) or not isinstance(min_free_space, (int, float)):
+            self.warn("min_free_space must be a number of bytes")
+            return False
+        return self.report_space() >= min_free_space
 
     def verify(self, repair=True):
         """Compare every file with the list of the running version; a list of the damaged ones' paths, at most 32.
 
-        With `repair` the full bundle is fetched, and a restart asked for, as with any update. None when it failed: see `error`.
+        With `repair` the bundle is fetched, and a restart asked for, as with any update. None when it failed: see `error`.
         """
-        return self._calls().complete(self, "verify", bool(repair))
+        return self._complete("verify", bool(repair))
 
     def plan(self):
         """What an update would do now: a dict, or None when the server cannot be asked (see `error`).
 
-        ``from``, ``to`` (None when there is nothing to do), ``kind`` (full or delta), ``fetch`` and ``free`` in bytes; unless it
-        is an archive without a list, ``files`` and ``write`` (number and bytes of the files to be written), ``delete`` (files).
-        Only the list is fetched, and nothing is kept of it.
+        ``from``, ``to`` (None when there is nothing to do), ``size`` and ``free`` in bytes; unless it is an archive without a
+        list, ``files`` and ``write`` (number and bytes of the files to be written), ``delete`` (files). Only the list is fetched.
         """
-        return self._calls().complete(self, "plan", False)
+        return self._complete("plan", False)
 
     def recursive_delete(self, path):
         """Delete a file or tree. OtaError for the root, for critical files, and for whatever escapes; True if it existed."""
-        return self._calls().recursive_delete(self, path)
+        return phases.call("install.cleanup", "recursive_delete", path, self.platform)
 
     # -- the same as jobs of tick()
 
@@ -120,16 +133,13 @@ class Module(Base):
         if self.job in _AT_START:
             self.check_soon = True
             return True
-        return self._request("check")
+        return self._request("check", True)
 
     def check_when_due(self):
         """There is a network (again): plan the next check, if none is planned. When that comes is said in schedule."""
         self.online = True
         if not self.job and self.cfg and (self.next_check is None or (self.error and self.error.reason == "no_network")):
-            from . import plan
-
-            plan.at_start(self)
-            self.forget()
+            phases.call("schedule", "at_start", self)
 
     def request_update(self, force=False):
         """Check and install, whatever `auto_install` and `window` say. False when OTA is off or busy."""
@@ -164,24 +174,22 @@ class Module(Base):
         return self._request("trial")
 
     def cancel(self):
-        """Stop the running job, unless it is past the point where that makes sense. What was downloaded stays for resuming."""
+        """Stop the running job, unless it is past the point where that makes sense. What was staged stays for the next try."""
         if not self.job or self.job in _AT_START or self.state == "rebooting":
             return False
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
-        from . import plan
-
-        plan.later(self)
-        self.forget()
+        self._end_update_boot()
+        phases.call("schedule", "later", self)
         return True
 
     def begin_upload(self):
-        """Claim ``archive`` for an upload: a job.Job with a buffer `view`; None when OTA is off or busy.
+        """Claim ``archive`` for an upload: an object with a buffer `view` and discard(); None when OTA is off or busy.
 
         No other job runs until end_upload(), or until somebody cancels it.
         """
-        return self.begin("upload")
+        return self._begin("upload", False)
 
     def end_upload(self, upload):
         """The upload is over; what lies in ``archive`` is the caller's affair."""
@@ -202,7 +210,7 @@ class Module(Base):
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-        self._calls().set_channel(self, channel)
+        phases.call("config", "set_channel", self, channel)
 
     def status(self):
         """All that a page or a reply shows: a dict."""
@@ -230,31 +238,26 @@ class Module(Base):
         if not ota_boot.ready or not self.load_ota_cfg():
             self.state = "failed"
             self.cfg = {}
-            self.room = None
             return
-        from .store import Store
-
-        self.store = Store()
+        self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.platform.bus.publish("ota/channel", self.channel)
         self._request("trial" if ota_boot.state == "trial" else "clean_up")
 
     def tick(self):
-        if self._once_more:
-            self._rounds -= 1
-            if self._rounds == _ROUNDS:
-                self.platform.relax()
-            elif self._rounds <= 0:
-                self.once_more()
-        elif self._job:
+        if self._job:
             self._job.advance()
-            if self._job and self._job.exhausted:
-                self.make_room(self._job.name, self._job.force, self._job.chances)
+        elif self._noted:
+            self._begin_noted()
         elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
             self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
-            self._install_if_allowed()
+            if self.cfg.get("window") and self.cfg.get("auto_install", True) and not phases.call("schedule", "waits_for", self):
+                self._request("stage")  # what waited for its window
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-            self._check_or_finish()
+            if self.error and ota_boot.state in ("trial", "confirmed", "undone"):  # what the start could not finish comes first
+                self._request("trial" if ota_boot.state == "trial" else "clean_up")
+            else:
+                self._request("check")
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
@@ -264,55 +267,29 @@ class Module(Base):
 
     # -- what jobs use
 
-    def begin(self, name, force=False):
-        """Start a job for tick() to advance: a job.Job, or None when OTA is off or another job runs."""
-        if not self.cfg:
-            self.warn("off: see the profile")
-            return None
-        if self.job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
-            self.debug("busy with", self.job or self.state, "so not:", name)
-            return None
+    def job_ended(self, job, error):
+        """A job is over; `error` is what it failed with, or None."""
+        self._job = None
+        phases.forget()
         self.error = None
-        self._job = self._new_job(name, force)
-        return self._job
-
-    def make_room(self, name, force, chances=_CHANCES, rounds=1):
-        """There is too little memory for a job: forget all of it. Other modules are asked for theirs, then comes once_more().
-
-        :param chances: see job.Job.
-        :param rounds: of the loop until the others are asked.
-        """
-        self._job = None
-        self._once_more = (name, force, chances)
-        self._rounds = _ROUNDS + rounds
-        self.forget()
-        self.platform.log("ota: short of memory: the other modules give back what they can, and once more")
-
-    def once_more(self):
-        """Begin the job of before, from its beginning, in a heap that is whole again. The job.Job, or None without the memory."""
-        (name, force, chances), self._once_more = self._once_more, None
-        if ota_boot.state == "journal":  # it ran out of memory behind the commit
-            self.enter("rebooting")
-            self.platform.request_reset("installing what is committed")
-            return None
-        try:
-            self._job = self._new_job(name, force, chances - 1, True)
-        except MemoryError:
-            self._cannot_begin(name)
-        return self._job
-
-    def ended(self):
-        """The job is over: its memory is free again."""
-        self._job = None
-        self.forget()
+        if error and error.reason == "no_memory" and self._moves(job, error):
+            return
+        if error:
+            self.failed(job.name, error)
+            self.report_space()
+        elif job.name not in _AT_START:
+            self._tell(None)
+        phases.call("schedule", "after_job", job, error)
+        if job.name not in _AT_START:
+            self._end_update_boot()
+        self.store.save()
 
     def failed(self, name, error):
         """A job has failed, or cannot even begin: remember why, and tell it."""
         self.error = error
         self.enter("failed")
         self.warn("%s failed: %s (%s)" % (name, error.message, error.reason))
-        self.platform.bus.publish("ota/error", error.reason)
-        self.platform.bus.publish("ota/message", error.message)
+        self._tell(error)
 
     def enter(self, state):
         """Change the state, and tell the bus."""
@@ -329,71 +306,132 @@ class Module(Base):
         if what:
             self.platform.log("ota: version %s waits: %s" % (self.offered, what))
 
-    def debug(self, *parts):
-        from modules.serial_log import SerialLog
+    def ran(self):
+        """The modules that run, or that ran before this update boot: those a new version must bring back."""
+        return self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules)
 
-        SerialLog.debug("ota:", *parts)
+    def report_space(self):
+        """Log and publish free disk and free memory, both in bytes; returns the disk's."""
+        gc.collect()
+        disk, ram = self.platform.board.disk_free(), self.platform.board.mem_free()
+        self.platform.log("ota: free disk %d bytes, free memory %d bytes" % (disk, ram))
+        self.platform.bus.publish("freedisk", disk)
+        self.platform.bus.publish("freeram", ram)
+        return disk
 
     def warn(self, *parts):
-        from modules.serial_log import SerialLog
-
         SerialLog.warning("ota:", *parts)
 
     def trace(self, error):
-        from modules.serial_log import SerialLog
-
         SerialLog.exception(error, "ota:")
 
-    def forget(self):
-        """Give back the memory of the parts that work only now and then; they are imported again when needed."""
-        parts.forget("iot_platform", parts.PLATFORM)
-        parts.forget("modules.ota", _STAYS)
+    def noted(self, note):
+        """The start has found the job ``(name, flag, boots)`` that an update boot is for, or was for."""
+        if self.platform.update_boot:
+            self._noted = note[:2]
+            self._look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
+            return
+        phases.call("state", "clear_note")
+        if note[2] >= _TRIES:
+            self.failed(note[0], OtaError("no_memory", "it was not done in %d update boots" % note[2]))
 
-    def _install_if_allowed(self):
-        """What waited for its window is installed in it, without another download."""
-        if self.cfg.get("window") and self.cfg.get("auto_install", True):
-            from .plan import window_open
+    # -- inside
 
-            if window_open(self):
-                self._request("stage")
-            else:
-                self.forget()
+    def _begin(self, name, flag):
+        """Start a job for tick() to advance: a job.Job, or None when OTA is off or another job runs. MemoryError."""
+        if not self.cfg:
+            self.warn("off: see the profile")
+            return None
+        if self.job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
+            SerialLog.debug("ota: busy with", self.job or self.state, "so not:", name)
+            return None
+        return self._new_job(name, flag)
 
-    def _check_or_finish(self):
-        """Check; but what the start could not finish comes first."""
-        if self.error and ota_boot.state in ("trial", "confirmed", "undone"):
-            self._request("trial" if ota_boot.state == "trial" else "clean_up")
-        else:
-            self.request_check()
-
-    def _request(self, name, force=False):
-        """Begin a job, or, where there is too little memory just now, let it begin soon. False when OTA is off or busy."""
+    def _new_job(self, name, flag):
+        self.error = None
         try:
-            return bool(self.begin(name, force))
+            self._job = phases.part("job").Job(self, name, flag)
+        finally:
+            if not self._job:
+                phases.in_job = False
+                phases.forget()
+        return self._job
+
+    def _request(self, name, flag=False):
+        """Begin a job, or, where there is too little memory, have an update boot for it. False when OTA is off or busy."""
+        try:
+            return bool(self._begin(name, flag))
         except MemoryError:
-            self.make_room(name, force, _CHANCES + 1, _ANSWER)  # not to have begun costs none
+            if name in _AT_START:
+                raise
+            self._noted = (name, flag)
             return True
 
-    def _new_job(self, name, force, chances=_CHANCES, frugal=False):
-        if self.room:
-            self.room.take()  # before the code of the job settles where it could be
-        from .job import Job
+    def _complete(self, name, flag):
+        """Run a job to its end here and now; its result, or None when it failed (see `error`)."""
+        job = self._begin(name, flag)
+        if not job:
+            self.error = OtaError("busy" if self.cfg else "not_configured", "OTA is busy" if self.cfg else "OTA is off")
+            return None
+        while job.running():
+            job.step()
+            self.platform.board.feed()
+            time.sleep_ms(1 if self.state in ("downloading", "checking") else 0)
+        return None if self.error else job.result
 
-        return Job(self, name, force, chances, frugal)
+    def _moves(self, job, error):
+        """True when a job that ran out of memory goes on in an update boot."""
+        if self.platform.update_boot:
+            self.platform.request_reset("another try for the job: " + error.message)
+            self.state = "rebooting"
+            return True
+        if job.name in _AT_START or job.name in ("upload", "plan"):
+            return False
+        if not job.eager and self.store.get("failures", 0) + 1 < _PATIENCE:
+            return False
+        self._noted = (job.name, job.flag)
+        self.platform.log("ota: short of memory:", error.message)
+        return True
 
-    def _cannot_begin(self, name):
-        from .errors import OtaError
+    def _begin_noted(self):
+        """In an update boot: do what it is for. Elsewhere: leave the note for it, and restart."""
+        name, flag = self._noted
+        if not self.platform.update_boot:
+            self.store.set("ran", self.ran())
+            self.store.save()
+            phases.call("state", "write_note", name, flag)
+            self._noted = None
+            self.enter("rebooting")
+            self.platform.log("ota: restarting for the update's sake: %s goes on with only the modules that it needs" % name)
+            self.platform.request_reset("an update boot")
+        elif self.online or not self._needs_network(name) or time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
+            self._noted = None
+            self._new_job(name, flag)
 
-        self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-        self.failed(name, OtaError("no_memory", "too little memory even to begin"))
+    def _needs_network(self, name):
+        return name not in ("install", "stage") and self.platform.module("wifi") is not None
 
-    def _calls(self):
-        from . import calls
+    def _end_update_boot(self):
+        """What an update boot was for is done, one way or the other: remember how it ended, and bring everything back."""
+        if not self.platform.update_boot:
+            return
+        phases.call("state", "clear_note")
+        self.store.set("ran", None)
+        if self.state != "rebooting":  # else it is committed, and the trial tells
+            error = self.error
+            told = [self.state, self.offered, self.notes, error and error.reason, error and error.message]
+            self.store.set("result", told)
+            self.store.save()
+            self.enter("rebooting")
+            self.platform.request_reset("the update boot is over")
 
-        return calls
+    def _tell(self, error):
+        self.platform.bus.publish("ota/error", error.reason if error else "")
+        self.platform.bus.publish("ota/message", error.message if error else "")
 
     def _stop_job(self):
-        self._once_more = None
+        self._noted = None
         if self._job:
             self._job.close()
-            self.ended()
+            self._job = None
+            phases.forget()

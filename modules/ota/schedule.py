@@ -1,4 +1,4 @@
-"""When to ask the server next: pure decisions, no clock and no file. All times in seconds.
+"""When to ask the server next. What decides is pure: no clock and no file, all times in seconds.
 
 What is known at a start is `due`, which the last plan has left in the state: the time of the next check, 0 if the board did
 not know the time then, None if nothing was ever asked or an update was under way.
@@ -12,24 +12,32 @@ not know the time then, None if nothing was ever asked or an update was under wa
 4. What is overdue is asked within a twenty-fourth of the interval. What was never asked, and an interrupted update, at once.
 """
 
+import os
+import time
+
+from micropython import const
+
+from .release.policy import in_window
+
 SOON_S = 2
-_FIRST_RETRY_S = 30
-_LONGEST_S = 5 * 86_400  # ticks_ms cannot look further ahead
-_DEEP_WAKES = 16  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
+_DAY = const(86_400)
+_FIRST_RETRY_S = const(30)
+_LONGEST_S = const(5 * 86_400)  # ticks_ms cannot look further ahead
+_DEEP_WAKES = const(16)  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
 
 
-def after_check(interval, chance):
+def pause_after_check(interval, chance):
     """The pause after a check that got an answer. `chance` is a random number from 0 to 1, as below."""
     return min(interval - interval * chance / 8, _LONGEST_S)
 
 
-def after_failure(interval, failures, retry, chance):
+def pause_after_failure(interval, failures, retry, chance):
     """The pause after `failures` failures running; `retry` is what the server asked for, or None."""
     pause = max(min(_FIRST_RETRY_S * 2 ** min(failures - 1, 15), interval), retry or 0)
     return min(pause + pause * chance / 8, _LONGEST_S)
 
 
-def at_start(due, now, interval, chance, deep=False):
+def pause_at_start(due, now, interval, chance, deep=False):
     """The pause after a start, once there is a network.
 
     :param now: the time, or None where the board does not know it.
@@ -42,9 +50,81 @@ def at_start(due, now, interval, chance, deep=False):
         if deep and chance < 1 / _DEEP_WAKES:
             return SOON_S
         return max(min(interval, _LONGEST_S) * chance, SOON_S)
-    return min(left, _LONGEST_S) if left > 0 else overdue(interval, chance)
+    return min(left, _LONGEST_S) if left > 0 else pause_overdue(interval, chance)
 
 
-def overdue(interval, chance):
+def pause_overdue(interval, chance):
     """The pause before what should have been asked already."""
     return max(interval * chance / 24, SOON_S)
+
+
+# -- what knows the clock and the board
+
+
+def after_job(job, error):
+    """A job has ended; `error` is what it failed with, or None. Plans what follows from it; the caller saves the state."""
+    module = job.module
+    if module.state == "rebooting":
+        return
+    if module.check_soon:
+        module.check_soon = False
+        _check_in(module, 0)
+    elif job.name in ("check", "fetch", "update") or job.asked:
+        _after_check(job, error)
+    elif module.next_check is None and (module.online or module.platform.module("wifi") is None):
+        at_start(module)  # else wifi says when there is a network
+
+
+def at_start(module):
+    """After a start, or when the network has come back."""
+    interval = module.cfg.get("check_interval_s", _DAY)
+    if module.next_check is not None or module.platform.safe_mode:  # there only a newer release helps
+        pause = pause_overdue(interval, _chance())
+    else:
+        deep = module.platform.board.reset_cause() == "deepsleep"
+        pause = pause_at_start(module.store.get("next"), module.platform.board.now(), interval, _chance(), deep)
+    if pause > SOON_S:
+        module.platform.log("ota: next check in about %d s" % pause)
+    _check_in(module, pause)
+
+
+def later(module):
+    """After a job that was cancelled: not before the interval is over."""
+    _check_in(module, pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
+
+
+def waits_for(ota):
+    """What a found update waits for before it is installed unasked; "" for nothing.
+
+    :param ota: the module, or its job.
+    """
+    if not ota.cfg.get("auto_install", True):
+        return "asked: auto_install is off"
+    window, now = ota.cfg.get("window"), ota.platform.board.now()
+    if not window or (now is not None and in_window(now, window)):
+        return ""
+    return "window %s%s" % (window, "" if now is not None else ", and the time is not known")
+
+
+def _after_check(job, error):
+    interval = job.cfg.get("check_interval_s", _DAY)
+    failures = None
+    if error and (error.kind == "transport" or error.reason == "no_memory"):
+        failures = job.store.get("failures", 0) + 1
+        pause = pause_after_failure(interval, failures, error.retry, _chance())
+        job.log("next try in about %d s" % pause)
+    else:
+        pause = pause_after_check(interval, _chance())
+    now = job.platform.board.now()
+    job.store.set("failures", failures)
+    job.store.set("next", now + int(pause) if now else 0)
+    _check_in(job.module, pause)
+
+
+def _check_in(module, seconds):
+    module.next_check = time.ticks_add(time.ticks_ms(), int(seconds * 1000))
+
+
+def _chance():
+    """A random number from 0 to 1: the hardware's, for a seed could be the same after every start."""
+    return int.from_bytes(os.urandom(2), "big") / 65536

@@ -1,151 +1,99 @@
-"""The board's console: everything that is worth knowing, with a short memory of it.
+"""The serial console: its commands, and the traceback that survived a restart. The log itself is iot_platform.log."""
 
->>> SerialLog.log("door", 3, "opened")
-[    1.234] I door 3 opened
+import os
+import select
+import sys
 
-The history is bounded in lines and in bytes, and shrinks when memory is short. Logging never raises: not for want of memory, and
-not because of a subscriber.
-"""
+from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
+from iot_platform.module import Module as Base
+from micropython import const
 
-import gc
-import time
-
-DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
-_LETTERS = {DEBUG: "D", INFO: "I", WARNING: "W", ERROR: "E"}
-_MAX_LINE = 300
-_MAX_LINES = 64
-_MAX_BYTES = 4096
-_LOW_MEMORY = 12_000
-
-
-class SerialLog:
-    """One log for the whole board; usable before anything else runs."""
-
-    level = INFO
-    count = 0  # lines since the start: the newest one in the history has the number count - 1
-    _history = []
-    _bytes = 0
-    _subscribers = []
-
-    @classmethod
-    def log(cls, *parts):
-        """Log at level INFO; the parts are joined by spaces."""
-        cls._add(INFO, parts)
-
-    info = log
-
-    @classmethod
-    def debug(cls, *parts):
-        cls._add(DEBUG, parts)
-
-    @classmethod
-    def warning(cls, *parts):
-        cls._add(WARNING, parts)
-
-    @classmethod
-    def error(cls, *parts):
-        cls._add(ERROR, parts)
-
-    @classmethod
-    def exception(cls, error, *parts):
-        """Log what an exception means, then its traceback line by line."""
-        cls._add(ERROR, parts + (repr(error),))
-        try:
-            for line in _traceback(error):
-                cls._add(ERROR, (line,))
-        except MemoryError:
-            cls.purge()
-
-    @classmethod
-    def history(cls):
-        """The lines that are still remembered, oldest first: the list itself, not a copy."""
-        return cls._history
-
-    @classmethod
-    def purge(cls):
-        """Forget everything: memory is needed."""
-        cls._history.clear()
-        cls._bytes = 0
-
-    @classmethod
-    def subscribe(cls, function):
-        """Call `function(level, line)` for every line from now on. One that raises is dropped."""
-        cls._subscribers.append(function)
-
-    @classmethod
-    def unsubscribe(cls, function):
-        if function in cls._subscribers:
-            cls._subscribers.remove(function)
-
-    @classmethod
-    def _add(cls, level, parts):
-        if level < cls.level:
-            return
-        try:
-            line = _format(level, parts)
-            print(line)
-            cls._remember(line)
-            for function in list(cls._subscribers):
-                cls._tell(function, level, line)
-        except MemoryError:
-            cls.purge()
-            gc.collect()
-
-    @classmethod
-    def _remember(cls, line):
-        history = cls._history
-        history.append(line)
-        cls.count += 1
-        cls._bytes += len(line)
-        while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
-            cls._bytes -= len(history.pop(0))
-
-    @classmethod
-    def _tell(cls, function, level, line):
-        try:
-            function(level, line)
-        except Exception as error:
-            cls._subscribers.remove(function)
-            print("serial_log: a subscriber was dropped:", repr(error))
-
-    @classmethod
-    def relax(cls):
-        """Give memory back when it is short; called about once a second."""
-        if gc.mem_free() < _LOW_MEMORY:
-            gc.collect()
-            if gc.mem_free() < _LOW_MEMORY and cls._history:
-                cls.purge()
-                print("serial_log: memory is short, the history was purged")
+CRASH = "/crash.log"
+_SHOWN = "/crash.log.1"
+_MAX_COMMAND = const(120)
+_LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+_HELP = (
+    "commands: status | values | log LEVEL | purge | reset | "
+    "ota check|update|force|install|verify|plan|rollback|confirm|cancel|status|channel NAME"
+)
+_JOBS = ("check", "update", "install", "verify", "plan")  # what can be requested of OTA
+_CALLS = ("rollback", "confirm", "cancel", "status")  # what it does at once
 
 
-def _format(level, parts):
-    text = " ".join([str(part) for part in parts])
-    if len(text) > _MAX_LINE:
-        text = text[: _MAX_LINE - 3] + "..."
-    if not _printable(text):
-        text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text])
-    ms = time.ticks_ms()
-    return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, _LETTERS[level], text)
+class Module(Base):
+    name = "serial_log"
+
+    def start(self):
+        self._line = ""
+        self._poll = select.poll()
+        self._poll.register(sys.stdin, select.POLLIN)
+        _show_crash()
+
+    def tick(self):
+        """Take what was typed, a character at a time: reading never waits."""
+        for _ in range(32):
+            if not self._poll or not self._poll.poll(0):
+                return
+            char = sys.stdin.read(1)
+            if not char:  # the console was closed
+                self._poll = None
+                return
+            if char in "\r\n":
+                line, self._line = self._line.strip(), ""
+                if line:
+                    self.execute(line)
+            elif len(self._line) < _MAX_COMMAND:
+                self._line += char
+
+    def execute(self, line):
+        """Run one command of the console; what it says goes to the log. Words that mean nothing here are for the bus."""
+        platform = self.platform
+        words = line.split()
+        if words[0] == "ota" and len(words) > 1:
+            _ota(platform.module("ota"), words[1], words[2:])
+        elif words[0] == "log" and len(words) == 2 and words[1] in _LEVELS:
+            SerialLog.level = _LEVELS[words[1]]
+        elif words[0] == "purge":
+            SerialLog.purge()
+        elif words[0] == "reset":
+            platform.request_reset("asked for at the console")
+        elif words[0] == "status":
+            SerialLog.log("running:", ", ".join(platform.modules), "failed:", platform.failed or "none")
+        elif words[0] == "values":
+            for key, value in sorted(platform.bus.items()):
+                SerialLog.log(key, "=", value)
+        elif words[0] == "help" or not platform.bus.command(words[0], " ".join(words[1:]), "console"):
+            SerialLog.log(_HELP)
 
 
-def _printable(text):
-    """False for what could forge a console line or move a cursor."""
-    return all(32 <= ord(c) != 127 for c in text)
+def _ota(ota, verb, words):
+    try:
+        if ota is None:
+            SerialLog.warning("the ota module does not run")
+        elif verb == "channel":
+            if words:
+                ota.set_channel(words[0])
+            SerialLog.log("ota channel:", ota.channel)
+        elif verb == "force":
+            SerialLog.log("ota force:", ota.request_update(True))
+        elif verb in _JOBS or verb in _CALLS:
+            SerialLog.log("ota %s:" % verb, getattr(ota, "request_" + verb if verb in _JOBS else verb)())
+        else:
+            SerialLog.log(_HELP)
+    except Exception as error:  # such as an OtaError, whose class this module does not know: it may not be on this board
+        SerialLog.warning("ota %s:" % verb, error)
 
 
-def _traceback(error):
-    import io
-    import sys
-
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    return text.getvalue()[-1500:].rstrip("\n").split("\n")
-
-
-def __getattr__(name):
-    """The module's class is imported when the registry asks for it: the log itself must work before anything else."""
-    if name == "Module":
-        from modules.serial_log.module import Module
-
-        return Module
-    raise AttributeError(name)
+def _show_crash():
+    try:
+        with open(CRASH) as f:
+            lines = f.read(2100).split("\n")
+    except (OSError, ValueError):  # none, or torn
+        return
+    SerialLog.warning("the last run ended with:")
+    for line in lines:
+        if line:
+            SerialLog.warning(line)
+    if _SHOWN[1:] in os.listdir("/"):
+        os.remove(_SHOWN)
+    os.rename(CRASH, _SHOWN)

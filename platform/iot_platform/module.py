@@ -30,8 +30,5 @@ class Module:
     def busy(self):
         """None, or why a restart must wait: a door is moving, the battery is low."""
 
-    def relax(self):
-        """Memory is short, because of an update: give back what can be had again when it is over."""
-
     def stop(self):
         """Before a restart, or when the module is switched off."""

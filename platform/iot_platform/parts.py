@@ -1,22 +1,23 @@
-"""Parts of a package that only work now and then: imported when they do, forgotten afterwards."""
+"""Code that is only needed now and then: imported when it is, forgotten afterwards."""
 
 import gc
 import sys
 
-PLATFORM = ("board", "bus", "module", "parts", "prefs", "runtime")  # what stays of iot_platform; the rest comes and goes
 
+def forget(package, stays):
+    """Forget the imported parts of `package` but for those in `stays`: what nobody holds any more is free memory again.
 
-def drop(package, names):
-    """Forget only these parts of `package`."""
-    module = sys.modules.get(package)
-    for name in names:
-        sys.modules.pop(package + "." + name, None)
-        if hasattr(module, name):
-            delattr(module, name)
+    :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
+    """
+    for name in list(sys.modules):
+        part = name[len(package) + 1 :]
+        if name.startswith(package + ".") and not any(stay == part or stay.startswith(part + ".") for stay in stays):
+            _drop(name)
     gc.collect()
 
 
-def forget(package, stays):
-    """Forget the imported parts of `package` but for those named in `stays`: what nobody holds any more is free memory again."""
-    found = [name[len(package) + 1 :] for name in sys.modules if name.startswith(package + ".")]
-    drop(package, [part for part in found if part not in stays])
+def _drop(name):
+    folder, _, part = name.rpartition(".")
+    del sys.modules[name]
+    if hasattr(sys.modules.get(folder), part):
+        delattr(sys.modules[folder], part)

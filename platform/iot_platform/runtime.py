@@ -6,22 +6,26 @@ running is switched off and reported as ``module/<name>``. Modules may start asy
 
 import asyncio
 import gc
+import sys
 import time
 
 import ota_boot
+from micropython import const
 
-from . import parts
 from .board import Board
 from .bus import Bus
-from .prefs import Prefs
+from .log import SerialLog
+from .parts import forget
+from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
-_LOOP_MS = 10
-_HURRY_MS = 1  # of sleep between two rounds
-_TELEMETRY_MS = 1_000
-_HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
-_MAX_FAILURES = 10
-_SAFE_AFTER = 3  # bad boots, one after the other
+_LOOP_MS = const(10)
+_HURRY_MS = const(1)  # of sleep between two rounds
+_TELEMETRY_MS = const(1_000)
+_HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
+_MAX_FAILURES = const(10)
+_SAFE_AFTER = const(3)  # bad boots, one after the other
+_ONCE = ("startup", "profile")  # what only the start needs
 
 
 def run():
@@ -34,13 +38,12 @@ class Platform:
     """What modules get: profile, preferences, bus, board, each other, and the log."""
 
     def __init__(self):
-        from modules.serial_log import SerialLog
-
-        self._log = SerialLog
         self.board = Board()
         self.bus = Bus()
-        self.prefs = Prefs()
+        self.prefs = Slots(("/prefs.json", "/prefs.json.1"))
         self.safe_mode = ota_boot.failures >= _SAFE_AFTER
+        self.update_boot = 0  # which boot for one update this is, from 1: see startup
+        self.others = 0  # bytes that modules take which an update boot has not
         self.ticks = 0
         self.modules = {}
         self.failed = {}
@@ -55,22 +58,30 @@ class Platform:
         return self.modules.get(name)
 
     def log(self, *parts):
-        self._log.log(*parts)
+        SerialLog.log(*parts)
 
     def request_reset(self, reason):
         """Restart as soon as no module is busy, and after BUSY_LIMIT_S in any case."""
         if self._restart is None:
             self._restart = (reason, time.ticks_add(time.ticks_ms(), BUSY_LIMIT_S * 1000))
 
-    def relax(self):
-        """Ask every module for the memory that it can do without for a while."""
-        for name in list(self.modules):
-            self._call(name, "relax")
-        gc.collect()
+    def free_in_update_boot(self):
+        """Bytes of heap that an update boot of this version has free: measured by the start, as it is when nothing runs yet."""
+        return self._free
+
+    def settings(self, name):
+        """A module's settings as its ``config.settings(platform)`` finds them. The rules are in memory only meanwhile."""
+        loaded = list(sys.modules)
+        config = __import__("modules.%s.config" % name, None, None, ("settings",))
+        found = config.settings(self)
+        del config
+        for package in ("iot_platform", "modules"):
+            forget(package, [path[len(package) + 1 :] for path in loaded])
+        return found
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
-        self._log.exception(error, "module", name, "is switched off: it failed in", where)
+        SerialLog.exception(error, "module", name, "is switched off: it failed in", where)
         self.failed[name] = "%s: %r" % (where, error)
         self.bus.publish("module/" + name, "off: " + self.failed[name])
         module = self.modules.pop(name, None)
@@ -78,12 +89,11 @@ class Platform:
             try:
                 module.stop()
             except Exception as stop_error:
-                self._log.exception(stop_error, "module", name, "failed in stop")
+                SerialLog.exception(stop_error, "module", name, "failed in stop")
 
     async def main(self):
         """Load and start the modules, then loop for ever."""
         self._start()
-        parts.forget("iot_platform", parts.PLATFORM)
         began = last = seconds = time.ticks_ms()
         while True:
             now = time.ticks_ms()
@@ -100,9 +110,13 @@ class Platform:
             await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)
 
     def _start(self):
+        """The start's own code goes with it: the one part of the runtime that is imported late."""
         from .startup import start
 
         start(self)
+        del start
+        forget("iot_platform", [path[13:] for path in sys.modules if path[13:] not in _ONCE])
+        self._free = gc.mem_free() + self.others
 
     def _loop(self):
         """One round: ticks, then what has changed, then commands; all from one list, so that all see the same."""
@@ -137,8 +151,6 @@ class Platform:
             result = getattr(module, method)(*args)
         except Exception as error:  # includes MemoryError
             self._count_failure(name, method, error)
-            if isinstance(error, MemoryError) and method != "relax":
-                self.relax()
             return None
         if self._failures:
             self._failures.pop(name + method, None)
@@ -151,9 +163,9 @@ class Platform:
         if count >= _MAX_FAILURES:
             self.switch_off(name, method, error)
         elif count == 1:
-            self._log.exception(error, "module", name, "failed in", method)
+            SerialLog.exception(error, "module", name, "failed in", method)
         else:
-            self._log.warning("module", name, "failed in", method, "again, time", count)
+            SerialLog.warning("module", name, "failed in", method, "again, time", count)
 
     def _try_restart(self):
         reason, deadline = self._restart
@@ -161,7 +173,7 @@ class Platform:
         if waiting and time.ticks_diff(deadline, time.ticks_ms()) > 0:
             self.bus.publish("restart/waiting_for", waiting)
             return
-        self._log.info("restarting:", reason)
+        SerialLog.info("restarting:", reason)
         for name in list(self.modules):
             self._call(name, "stop")
         self.board.reset()

@@ -1,4 +1,7 @@
-"""A small value that survives any power cut: two files, a counter and a digest. The newest valid one counts.
+"""A small dict that survives any power cut: two files, a counter and a digest. The newest valid one counts.
+
+What the user sets at run time (``/prefs.json``) is one, what OTA remembers is another. Keys are added, never renamed or reused,
+and unknown ones survive a save: an older version may run again tomorrow.
 
 A rename over an existing file is atomic on littlefs, but FAT deletes it first; two slots need no rename at all. A slot is one
 line of payload, then ``<counter> <SHA-256 of payload and counter>``. A file without that second line (written by hand) counts
@@ -7,9 +10,58 @@ as the oldest.
 
 import binascii
 import hashlib
+import json
 import os
 
 MAX_BYTES = 8 * 1024
+
+
+class Slots:
+    """A dict of JSON values that is written only when something has changed.
+
+    :param paths: the two files; their folder exists.
+    """
+
+    def __init__(self, paths):
+        self.warning = None  # what was wrong with the files, for the log
+        self._paths = paths
+        self._values = {}
+        _counter, payload = read(paths)
+        try:
+            values = json.loads(payload) if payload else {}
+        except (ValueError, RuntimeError):
+            values = None
+        if isinstance(values, dict):
+            self._values = values
+        else:
+            self.warning = "%s is damaged: starting with nothing" % paths[0]
+        self._saved = _sha256(json.dumps(self._values).encode())
+
+    def get(self, key, default=None):
+        return self._values.get(key, default)
+
+    def set(self, key, value):
+        """Change a value in memory, None removes it; save() makes it last."""
+        if value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
+
+    def remove(self, key):
+        self._values.pop(key, None)
+
+    def as_dict(self):
+        return dict(self._values)
+
+    def save(self):
+        """Write if something has changed. True when it was written; OSError when it could not be."""
+        text = json.dumps(self._values).encode()
+        digest = _sha256(text)  # what is remembered of what was saved: shorter than the text
+        if digest == self._saved:
+            return False
+        write(self._paths, text)
+        self._saved = digest
+        return True
 
 
 def read(paths):
@@ -62,6 +114,10 @@ def _read_slot(path):
 
 
 def _digest(payload, counter):
+    return binascii.hexlify(_sha256(payload, b"%d" % counter))
+
+
+def _sha256(payload, more=b""):
     running = hashlib.sha256(payload)
-    running.update(b"%d" % counter)
-    return binascii.hexlify(running.digest())
+    running.update(more)
+    return running.digest()

@@ -1,6 +1,18 @@
-"""A socket's methods, tried without waiting: what a connection needs for as long as it lasts. Opening one: see dial."""
+"""Sockets without waiting: opening a connection (name, TCP, TLS), and calling a socket's methods. OTA's HTTP and MQTT share it.
 
+Every wait is a yield. Only the name lookup blocks, as long as the firmware's resolver does. What goes wrong is raised as
+`error(reason, message)`, the caller's own class; reasons: dns connect timeout tls connection_lost. With `ca` (a file, PEM or
+DER) the server's certificate must be signed by it and bear the host's name, and the board must know the time. Without, TLS
+hides what is sent but proves nothing.
+"""
+
+import binascii
 import errno
+import os
+import select
+import socket
+
+from micropython import const
 
 try:
     from time import ticks_diff, ticks_ms
@@ -31,6 +43,79 @@ _TEXT = {
     "tls": "no secure connection to the server",
     "connection_lost": "the connection was lost",
 }
+_MAX_ADDRESSES = const(3)
+_MAX_CA = const(8192)
+
+
+def lookup(host, port, error):
+    """The addresses of a host, for connect()."""
+    try:
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    except OSError as failure:
+        raise error("dns", "the name %s cannot be looked up: %s" % (host, failure))
+
+
+def connect(addresses, check, error):
+    """A socket that is connected to the first address that answers. Generator.
+
+    :param check: called with the ticks_ms at which this attempt began; raises when that is too long ago.
+    """
+    for i, address in enumerate(addresses):
+        sock = socket.socket(address[0], address[1])
+        try:
+            yield from _reach(sock, address[-1], check, error)
+            found, sock = sock, None
+            return found
+        except error as failure:
+            if failure.reason != "connect" or i + 1 == len(addresses):
+                raise
+        finally:
+            if sock:
+                sock.close()
+
+
+def _reach(sock, address, check, error):
+    sock.setblocking(False)
+    attempt(sock.connect, address, "connect", error)
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    since = ticks_ms()
+    ready = poll.poll(0)
+    while not ready:
+        yield SOON
+        check(since)
+        ready = poll.poll(0)
+    if ready[0][1] & (select.POLLERR | select.POLLHUP):
+        raise error("connect", "the server refuses connections or cannot be reached")
+
+
+def secure(sock, host, ca, error):
+    """TLS over a connected socket; the handshake happens with the first write, which may have to be tried many times."""
+    if tls is None:
+        raise error("tls", "this firmware has no TLS")
+    try:
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        if ca:
+            context.verify_mode = tls.CERT_REQUIRED
+            _load(context, ca)
+        else:
+            if hasattr(context, "check_hostname"):
+                context.check_hostname = False
+            context.verify_mode = tls.CERT_NONE
+        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    except (OSError, ValueError) as failure:
+        raise error("tls", "TLS cannot be set up, is the certificate file right? %s" % failure)
+
+
+def _load(context, path):
+    with open(path, "rb") as f:
+        data = f.read(min(os.stat(path)[6], _MAX_CA))  # read() allocates what it is asked for
+    for part in data.split(b"-----BEGIN CERTIFICATE-----")[1:] or (data,):
+        der = part if part is data else binascii.a2b_base64(part.split(b"-----END")[0])
+        if tls.__name__ == "tls":
+            context.load_verify_locations(der)
+        else:
+            context.load_verify_locations(cadata=der)
 
 
 def attempt(call, argument, reason, error):

@@ -1,14 +1,27 @@
-"""What the runtime does once: the profile, the modules, their start. Imported for it, and forgotten afterwards."""
+"""What the runtime does once: the profile, the modules that it names, their start. Imported for it, and forgotten afterwards.
+
+Adding a module is adding a folder: there is no table of them anywhere. Two kinds of boot start fewer of them:
+
+    safe mode       boots keep failing: only what makes the board reachable and lets it be repaired
+    update boot     an update did not fit beside the modules. OTA has left the note ``/.ota/job.<n>``: only what an update needs
+                    starts, in a fresh heap. Each such boot is counted in the note's name before anything else happens, so that
+                    none of them can be the reason for endless ones; only OTA removes the note.
+"""
 
 import gc
+import os
 
 import ota_boot
+from micropython import const
 
-from modules.serial_log import SerialLog
+from .log import SerialLog
+from .profile import read
 
-from . import profile, registry
-
-_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_SAFE = ("serial_log", "wifi", "ota", "web")
+_UPDATE = ("serial_log", "wifi", "ota", "mqtt")
+_UPDATE_BOOTS = const(3)  # that one note leads to
+_NOTE = "job."
+_COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
 
 def start(platform):
@@ -20,32 +33,81 @@ def start(platform):
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
     platform.bus.publish("safe_mode", platform.safe_mode)
-    platform.modules.update(registry.load(platform, _names(platform)))
-    for name in list(platform.modules):
-        gc.collect()
-        try:
-            platform.modules[name].start()
-        except Exception as error:
-            platform.switch_off(name, "start", error)
+    platform.update_boot = 0 if platform.safe_mode else _count_update_boot()
+    platform.bus.publish("update_boot", platform.update_boot)
+    names = _names(platform)
+    for name in names:
+        _measured(platform, name, "import", _load)
+    for name in sorted(platform.modules, key=names.index):
+        _measured(platform, name, "start", _start)
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
     if platform.profile.get("watchdog_s"):
         platform.board.start_watchdog(platform.profile["watchdog_s"] * 1000)
 
 
+def _measured(platform, name, where, step):
+    """Do one step of one module. What an update boot would not have in memory is added up: see free_in_update_boot()."""
+    gc.collect()  # what stays should not lie between pieces of garbage
+    before = gc.mem_alloc()
+    try:
+        step(platform, name)
+    except Exception as error:  # whatever a module's import or start can raise: the others run on
+        platform.switch_off(name, where, error)
+    if name not in _UPDATE:
+        gc.collect()
+        platform.others += gc.mem_alloc() - before
+
+
+def _load(platform, name):
+    package = __import__("modules." + name, None, None, ("Module",))
+    platform.modules[name] = package.Module(platform)
+
+
+def _start(platform, name):
+    platform.modules[name].start()
+
+
 def _load_profile():
     """The profile, without what is wrong in it."""
-    loaded, errors = profile.read()
+    loaded, errors = read()
     for error in errors:
         SerialLog.error("profile.json: %s %s; expected: %s" % error)
     if "activeModules" not in loaded:
-        SerialLog.error("no modules are named: only", ", ".join(registry.SAFE), "start")
+        SerialLog.error("no modules are named: only", ", ".join(_SAFE), "start")
     return loaded
 
 
 def _names(platform):
-    names = platform.profile.get("activeModules", registry.SAFE)
+    """The modules of this boot; those of an update boot first, so that what they take is the same in every boot."""
+    names = platform.profile.get("activeModules", _SAFE)
     if platform.safe_mode:
-        SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(registry.SAFE), "start")
-        names = [name for name in names if name in registry.SAFE]
-    return names
+        SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(_SAFE), "start")
+        names = [name for name in names if name in _SAFE]
+    others = [] if platform.update_boot else [name for name in names if name not in _UPDATE]
+    names = [name for name in names if name in _UPDATE]
+    if platform.update_boot:
+        SerialLog.info("update boot %d of %d: only" % (platform.update_boot, _UPDATE_BOOTS), ", ".join(names), "start")
+    return names + others
+
+
+def _count_update_boot():
+    """Which boot for OTA's note this is, from 1; 0 when none is due, or when an update has yet to come to its end."""
+    if not ota_boot.ready or ota_boot.state:
+        return 0
+    try:
+        # FAT can show both names of a rename that was cut: the higher one counts.
+        found = [int(name[len(_NOTE) :]) for name in os.listdir(ota_boot.live(".ota")) if _is_note(name)]
+        n = max(found) if found else _UPDATE_BOOTS
+        if n >= _UPDATE_BOOTS:
+            return 0
+        os.rename(ota_boot.ota("%s%d" % (_NOTE, n)), ota_boot.ota("%s%d" % (_NOTE, n + 1)))
+    except OSError as error:
+        SerialLog.error("the update boot cannot be counted, so this is none:", error)
+        return 0
+    return n + 1
+
+
+def _is_note(name):
+    n = name[len(_NOTE) :]
+    return name.startswith(_NOTE) and n.isdigit() and n == str(int(n))  # no other spelling of a number

@@ -17,7 +17,7 @@ __all__ = ["certificates"]  # a fixture
 
 _FETCH = """
 import gc, hashlib
-from iot_platform import dial
+from iot_platform import sockets
 from modules.ota import answer, request, response
 from modules.ota.http import Http
 gc.collect()

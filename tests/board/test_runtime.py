@@ -6,7 +6,7 @@ import json
 import time
 
 from sim.board import Cut
-from tests.support.world import PATIENCE_S, World
+from tests.board.world import PATIENCE_S, World, sources
 
 _MODULE = """from iot_platform.module import Module as Base
 
@@ -104,6 +104,17 @@ def test_a_damaged_profile_never_keeps_a_board_from_running(world: World) -> Non
         world.board.stop()
 
 
+def test_a_board_without_the_console_runs_and_still_logs(world: World) -> None:
+    gone = {path: None for path in sources() if path.startswith("modules/serial_log/")}
+    assert gone
+    world.flash(world.release("1.0.0", gone, modules=("wifi", "ota")))
+    world.board.start()
+    found = world.board.expect(r"I running: (.*) free memory", PATIENCE_S)
+    assert set(found[1].split(", ")) == {"wifi", "ota"}
+    world.board.expect("wifi: connected", PATIENCE_S)
+    assert world.board.restarts == []
+
+
 def test_an_exceptions_traceback_survives_the_restart_in_a_bounded_file(world: World) -> None:
     crash = _module("start", "raise SystemExit('x' * 3000)")
     modules = ("serial_log", "wifi", "ota", "crash")
@@ -132,7 +143,7 @@ def test_wifi_waits_longer_each_time_opens_an_access_point_and_comes_back(world:
 
 def test_preferences_survive_a_power_cut_at_every_operation_of_a_save(world: World) -> None:
     main = (
-        b"import machine\nfrom iot_platform.prefs import Prefs\np = Prefs()\n"
+        b"import machine\nfrom iot_platform.slots import Slots\np = Slots(('/prefs.json', '/prefs.json.1'))\n"
         b"p.set('n', p.get('n', 0) + 1)\np.save()\nprint('saved', p.get('n'))\nmachine.reset()\n"
     )
     world.flash(world.release("1.0.0"), {"main.py": main})

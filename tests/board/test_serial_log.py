@@ -9,7 +9,7 @@ import pytest
 from sim.board import Board
 from tests.support.driver import new_board, run
 
-_LOG = "from modules.serial_log import DEBUG, ERROR, WARNING, SerialLog\n"
+_LOG = "from iot_platform.log import DEBUG, ERROR, WARNING, SerialLog\n"
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,19 @@ try:
         eaten = (eaten, bytearray(128))  # a list would fail when it grows, with much memory left
 except MemoryError:
     pass
-SerialLog.relax()
-after = len(SerialLog.history())
-for n in range(5):
+for n in range(3):
     SerialLog.log(long)
+try:
+    raise ValueError(long)
+except ValueError as error:
+    SerialLog.exception(error, long)
+after = len(SerialLog.history())
 del eaten
 gc.collect()
 SerialLog.log("alive")
-return [before > 30, after, list(SerialLog.history())[-1][-5:]]
+return [before > 30, after < 10, list(SerialLog.history())[-1][-5:]]
 """
-    assert on_board(board, script) == [True, 0, "alive"]
+    assert on_board(board, script) == [True, True, "alive"]
 
 
 def test_a_traceback_is_logged_line_by_line(board: Board) -> None:

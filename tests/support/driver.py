@@ -50,7 +50,7 @@ print("RESULT", json.dumps(result))
 def device_files() -> dict[str, bytes]:
     """The loader, the runtime, the OTA module and the libraries, as they are on a board."""
     files = {name: (_ROOT / "platform" / name).read_bytes() for name in ("boot.py", "ota_boot.py")}
-    for folder in ("platform/iot_platform", "modules/ota", "modules/serial_log", "lib"):
+    for folder in ("platform/iot_platform", "modules/ota", "lib"):
         for source in sorted((_ROOT / folder).glob("*.py")):
             path = source.relative_to(_ROOT / "platform" if folder.startswith("platform") else _ROOT)
             files[str(path.with_suffix(".mpy"))] = _compiled(source)

@@ -25,9 +25,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota import paths
+from modules.ota.release import paths
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -110,7 +111,7 @@ def pack(members: Iterable[Member]) -> bytes:
             info = tarfile.TarInfo(member.name)
             info.type, info.linkname, info.size = member.kind, member.target, len(member.data)
             archive.addfile(info, io.BytesIO(member.data))
-    return bundle.gzip(out.getvalue())
+    return archives.gzip(out.getvalue())
 
 
 class Handler(serve.Handler):

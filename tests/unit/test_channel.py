@@ -13,20 +13,21 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import channel, sign
 from modules.ota.errors import OtaError
+from modules.ota.release import channel
+from modules.ota.release import signature as board_signature
 
-FILE = {"file": "1.2.3.tar.gz", "size": 1000, "sha256": "ab" * 32}
+FILE = {"file": "1.2.3.tar.gz", "size": 1000, "head": 200, "sha256": "ab" * 32}
 VALUE: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "name": "sim-board",
     "channel": "stable",
     "version": "1.2.3",
     "sequence": 7,
     "published": 1_700_000_000,
     "expires": None,
+    "notes": "Fixes the door.",
     "bundle": FILE,
-    "deltas": {"1.2.2": FILE},
     "rollout": {"percent": 100},
 }
 JUNK: tuple[Any, ...] = (-1, 1 << 60, 1.5, [], {}, "x" * 5000, "../x", "", {"file": "../x"}, {"percent": 101})
@@ -74,7 +75,7 @@ def test_one_of_several_pinned_keys_is_enough(key: rsa.RSAPrivateKey) -> None:
     assert channel.parse(signed(VALUE, key), [jwk(other), jwk(key)]) == VALUE
 
 
-@pytest.mark.parametrize("key_name", [k for k in VALUE if k not in ("expires", "deltas", "rollout")])
+@pytest.mark.parametrize("key_name", [k for k in VALUE if k not in ("expires", "rollout")])
 def test_refuses_a_missing_field(key_name: str) -> None:
     assert refusal(json.dumps({k: v for k, v in VALUE.items() if k != key_name}).encode(), []) == "bad_channel"
 
@@ -82,9 +83,44 @@ def test_refuses_a_missing_field(key_name: str) -> None:
 @pytest.mark.parametrize("junk", JUNK, ids=lambda v: repr(v)[:14])
 @pytest.mark.parametrize("key_name", VALUE)
 def test_refuses_junk_in_a_field(key_name: str, junk: Any) -> None:
-    if key_name == "deltas" and junk == {}:
+    if key_name == "notes" and junk in ("", "../x"):  # free text
         return
     assert refusal(json.dumps(dict(VALUE, **{key_name: junk})).encode(), []) in ("bad_channel", "too_large")
+
+
+@pytest.mark.parametrize("junk", [*JUNK, None, True], ids=lambda v: repr(v)[:14])
+@pytest.mark.parametrize("key_name", FILE)
+def test_refuses_junk_in_a_field_of_the_bundle(key_name: str, junk: Any) -> None:
+    value = dict(VALUE, bundle=dict(FILE, **{key_name: junk}))
+    assert refusal(json.dumps(value).encode(), []) in ("bad_channel", "too_large")
+
+
+@pytest.mark.parametrize("key_name", FILE)
+def test_refuses_a_bundle_without_one_of_its_fields(key_name: str) -> None:
+    value = dict(VALUE, bundle={k: v for k, v in FILE.items() if k != key_name})
+    assert refusal(json.dumps(value).encode(), []) == "bad_channel"
+
+
+@pytest.mark.parametrize("head", [0, 1000, 1001])
+def test_refuses_a_head_that_is_nothing_or_leaves_nothing(head: int) -> None:
+    assert refusal(json.dumps(dict(VALUE, bundle=dict(FILE, head=head))).encode(), []) == "bad_channel"
+
+
+@pytest.mark.parametrize("head", [1, 999])
+def test_accepts_any_other_head(head: int) -> None:
+    assert channel.parse(json.dumps(dict(VALUE, bundle=dict(FILE, head=head))).encode(), [])["bundle"]["head"] == head
+
+
+def test_notes_have_at_most_255_characters() -> None:
+    for letter in ("x", "\U0001f6aa"):
+        text = json.dumps(dict(VALUE, notes=letter * 255), ensure_ascii=False)
+        assert channel.parse(text.encode(), [])["notes"] == letter * 255
+        assert refusal(text.replace(letter * 255, letter * 256).encode(), []) == "bad_channel"
+
+
+@pytest.mark.parametrize("format", [1, 3])
+def test_refuses_another_format(format: int) -> None:
+    assert refusal(json.dumps(dict(VALUE, format=format)).encode(), []) == "bad_channel"
 
 
 @pytest.mark.parametrize("key_name", VALUE)
@@ -124,24 +160,24 @@ def test_every_flipped_bit_of_a_signature_is_refused(key: rsa.RSAPrivateKey) -> 
     message = b"release"
     digest = hashlib.sha256(message).digest()
     signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-    assert sign.verify(digest, signature, jwk(key))
+    assert board_signature.verify(digest, signature, jwk(key))
     for position in range(len(signature)):
         changed = bytearray(signature)
         changed[position] ^= 1 << position % 8
-        assert not sign.verify(digest, bytes(changed), jwk(key))
+        assert not board_signature.verify(digest, bytes(changed), jwk(key))
 
 
 @pytest.mark.parametrize("length", [0, 1, 383, 385, 768])
 def test_a_signature_of_another_length_is_refused(key: rsa.RSAPrivateKey, length: int) -> None:
-    assert not sign.verify(hashlib.sha256(b"x").digest(), b"\x01" * length, jwk(key))
+    assert not board_signature.verify(hashlib.sha256(b"x").digest(), b"\x01" * length, jwk(key))
 
 
 def test_a_signature_beyond_the_modulus_is_refused(key: rsa.RSAPrivateKey) -> None:
     signature = int.from_bytes(key.sign(b"x", padding.PKCS1v15(), hashes.SHA256()), "big")
     beyond = signature + key.public_key().public_numbers().n
     if beyond.bit_length() <= 3072:
-        assert not sign.verify(hashlib.sha256(b"x").digest(), beyond.to_bytes(384, "big"), jwk(key))
-    assert not sign.verify(hashlib.sha256(b"x").digest(), b"\xff" * 384, jwk(key))
+        assert not board_signature.verify(hashlib.sha256(b"x").digest(), beyond.to_bytes(384, "big"), jwk(key))
+    assert not board_signature.verify(hashlib.sha256(b"x").digest(), b"\xff" * 384, jwk(key))
 
 
 @pytest.mark.parametrize(
@@ -149,5 +185,5 @@ def test_a_signature_beyond_the_modulus_is_refused(key: rsa.RSAPrivateKey) -> No
 )
 def test_refuses_a_key_that_is_no_rsa_3072_key(key: rsa.RSAPrivateKey, change: dict[str, Any]) -> None:
     with pytest.raises(OtaError) as caught:
-        sign.modulus(dict(jwk(key), **change))
+        board_signature.modulus(dict(jwk(key), **change))
     assert caught.value.reason == "bad_key"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 from iot_platform import slots
 
-from modules.ota import channel, latest, patch, release
-from modules.ota.header import parse_header
-from modules.ota.lines import tree_line
+from iotctl import archive
+from modules.ota.legacy import latest
+from modules.ota.release import channel, manifest
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
@@ -35,28 +34,24 @@ def test_the_latest_line() -> None:
 
 
 def test_the_release_list() -> None:
-    header = parse_header(example("header").strip())
-    entries, previous = [], None
+    header = manifest.parse_header(example("header").strip())
+    entries: list[dict[str, Any]] = []
     for line in example("entries").splitlines():
-        entries.append(release.parse_entry(line, previous))
-        previous = entries[-1]["path"]
-    tree = hashlib.sha256(b"".join(tree_line(entry) for entry in entries)).hexdigest()
-    assert (len(entries), sum(entry["size"] for entry in entries), tree) == (header["files"], header["size"], header["tree"])
+        entries.append(manifest.parse_entry(line, entries[-1] if entries else None))
+        assert manifest.entry_line(entries[-1]).decode() == line + "\n"
+    assert manifest.header_line(header).decode() == example("header")
+    assert (len(entries), sum(entry["size"] for entry in entries)) == (header["files"], header["size"])
 
 
-def test_a_delta() -> None:
-    header, *lines = example("delta").splitlines()
-    assert parse_header(header)["base"] == "1.3.0"
-    patched, gone = (release.parse_entry(line, None, True) for line in lines)
-    assert patched["patch"][1] == 57 and gone["size"] is None
-
-
-def test_the_patch() -> None:
-    old, out = b"A = 1\nB = 2\nC = 3\n", io.BytesIO()
-    wire, view = io.BytesIO(bytes.fromhex(example("patch"))), memoryview(bytearray(8))
-    for _step in patch.apply(wire, io.BytesIO(old), len(old), view, hashlib.sha256(), out):
-        pass
-    assert out.getvalue() == b"A = 9\nB = 2\nC = 3\n"
+def test_the_limits_and_the_gzip_header_that_the_page_names() -> None:
+    text = " ".join(DOC.read_text().split())
+    assert "`iotctl` takes them together up to 8 KiB of tar" in text and archive.GROUP == 8 * 1024
+    assert "A file above 32 KiB" in text and manifest.PIECE == 32 * 1024
+    assert "`size` is at most 8 MiB" in text and manifest.MAX_FILE == 8 * 1024 * 1024
+    assert f"at most {manifest.MAX_HEADER} bytes:" in text and f"at most {manifest.MAX_LINE} bytes, strictly" in text
+    assert f"at most {channel.MAX_NOTES} characters" in text and f"at most {manifest.MAX_NOTES} characters" in text
+    rows = re.findall(r"^ {6}\d+ +((?:[0-9a-f]{2} )+)", DOC.read_text(), re.M)
+    assert bytes.fromhex("".join(rows)) == archive.gzip(b"")[:17]
 
 
 def test_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

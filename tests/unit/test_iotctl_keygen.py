@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iotctl import keys
-from modules.ota import sign as board_sign
+from modules.ota.release import signature as board_sign
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 

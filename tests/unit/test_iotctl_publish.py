@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from iotctl import keys
-from modules.ota import channel as board_channel
-from modules.ota import latest as board_latest
+from iotctl import archive, bundle, keys
+from modules.ota.errors import OtaError
+from modules.ota.legacy import latest as board_latest
+from modules.ota.release import channel as board_channel
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 
@@ -39,8 +40,24 @@ def test_the_board_takes_the_channel_file(place: Place) -> None:
     data = (site / "door-1" / value["bundle"]["file"]).read_bytes()
     assert data == path.read_bytes()
     assert value["bundle"]["size"] == len(data) and value["bundle"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert data[value["bundle"]["head"] :] == bundle.read(path).packed
     assert (value["version"], value["sequence"], value["expires"]) == ("1.4.0", 1004000, 1896048000)
-    assert value["rollout"] == {"percent": 10} and value["bundle"]["unpacked"] > 0
+    assert value["rollout"] == {"percent": 10} and value["notes"] == ""
+
+
+def test_the_channel_file_has_the_notes_or_their_beginning(place: Place, unsigned: Path) -> None:
+    for notes in ("Fixes the d\u00f6\u00f6r.", "\U0001f6aa" * 300):
+        assert place.build("--notes", notes).exit_code == 0
+        assert run("publish", unsigned, place.root / "site").exit_code == 0
+        raw = (place.root / "site" / "door-1" / "stable.json").read_bytes()
+        assert board_channel.parse(raw, [])["notes"] == notes[:255]
+
+
+def test_the_head_of_what_is_no_bundle_is_refused() -> None:
+    for data in (b"", b"no archive", archive.gzip(b"no tar"), archive.gzip(archive.tar([("a", b"")]))):
+        with pytest.raises(OtaError) as caught:
+            archive.head_size(data)
+        assert caught.value.reason == "bad_bundle"
 
 
 def test_published_always_rises(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import paths
 from modules.ota.errors import OtaError
+from modules.ota.release import paths
 
 PARTS = st.text("abcXYZ019_.-", min_size=1, max_size=12).filter(lambda part: part[-1] != ".")
 

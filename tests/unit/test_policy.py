@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import policy
 from modules.ota.errors import OtaError
+from modules.ota.release import policy
 
 DAY = 86_400
 

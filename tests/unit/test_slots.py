@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iot_platform import slots
-from iot_platform.prefs import Prefs
+from iot_platform.slots import Slots
 
 
 def _paths(folder: str) -> tuple[str, str]:
@@ -59,17 +59,22 @@ def test_garbage_is_no_slot(a: bytes, b: bytes) -> None:
 def test_preferences_keep_what_they_do_not_know_and_write_only_changes(tmp_path: Path) -> None:
     paths = _paths(str(tmp_path))
     Path(paths[0]).write_text('{"from the future": [1, 2]}')
-    prefs = Prefs(paths)
+    prefs = Slots(paths)
     assert not prefs.save()
     prefs.set("wifi.ssid", "home")
     assert prefs.save()
     assert not prefs.save()
-    assert Prefs(paths).as_dict() == {"from the future": [1, 2], "wifi.ssid": "home"}
+    assert Slots(paths).as_dict() == {"from the future": [1, 2], "wifi.ssid": "home"}
+    prefs.set("wifi.ssid", None)
+    prefs.remove("never there")
+    assert prefs.save()
+    assert Slots(paths).as_dict() == {"from the future": [1, 2]} and Slots(paths).get("wifi.ssid", "none") == "none"
 
 
 def test_preferences_that_are_no_object_are_none_with_a_warning(tmp_path: Path) -> None:
     paths = _paths(str(tmp_path))
-    slots.write(paths, b"[1]")
-    prefs = Prefs(paths)
-    assert prefs.as_dict() == {}
-    assert prefs.warning
+    for payload in (b"[1]", b"7", b"null", b"{1}", b"[" * 8000):
+        slots.write(paths, payload)
+        prefs = Slots(paths)
+        assert prefs.as_dict() == {}
+        assert prefs.warning

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota import versions
+from modules.ota.release import versions
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""Gzip members, one after the other, unpacked as their bytes arrive.
+
+MicroPython's decompressor cannot go on after a read that would have blocked. So a step begins only when more bytes lie in the
+buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes for the head of a block. It reads them
+from micropython import const
+from a BytesIO, in C.
+"""
+
+import io
+
+from ..errors import OtaError
+
+try:
+    from deflate import RAW, DeflateIO
+except ImportError:  # a firmware without it
+    DeflateIO = None
+
+_ROOM = const(1536)  # bytes of the buffer
+_ENOUGH = const(1280)  # for a step of _STEP bytes
+_STEP = const(512)
+_HEAD = const(17)  # bytes of a member's gzip header with its extra field
+_WINDOW = const(12)  # bits: 4 KiB
+_TAIL = const(8)
+
+
+def check_firmware():
+    """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
+    if DeflateIO is None:
+        raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
+
+
+class Unpacker:
+    """The unpacked bytes of a bundle's members.
+
+    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see ranges.FromServer and reader.FromFile.
+    """
+
+    def __init__(self, source):
+        self._source = source
+        self._bytes = io.BytesIO(bytes(_ROOM))  # what is not yet unpacked lies at its end
+        self._bytes.seek(_ROOM)
+        self._view = memoryview(bytearray(_ROOM))
+        self._end = 0  # where in the bundle the buffer ends
+        self._stream = None
+
+    @property
+    def at(self):
+        """Where in the bundle the next byte is."""
+        return self._end - _ROOM + self._bytes.tell()
+
+    def go(self, begin, end):
+        """Go on at `begin`, with the bytes up to `end`. Generator."""
+        self._stream = None
+        yield from self._source.go(begin, end)
+        self._bytes.seek(_ROOM)
+        self._end = begin
+
+    def begin(self, at):
+        """A member begins at `at`, which lies ahead. Generator."""
+        self._stream = None  # its memory first
+        while True:
+            yield from self._fill()
+            ahead = at - self.at
+            held = _ROOM - self._bytes.tell()
+            if ahead < 0 or (ahead and not held):
+                raise OtaError("bad_member", "a part of the bundle is not where its list says")
+            if ahead <= held:
+                break
+            self._bytes.seek(_ROOM)
+        self._bytes.seek(self._bytes.tell() + ahead)
+        yield from self._fill()
+        self._open()
+
+    def take(self, view, may_end=False):
+        """Fill `view` with the next unpacked bytes. Generator; OtaError ``bad_bundle`` when the member has fewer.
+
+        :param may_end: the member may end here: then it is left behind, and False returned.
+        """
+        done = 0
+        while done < len(view):
+            yield from self._fill()
+            n = self._unpack(view[done : done + _STEP])
+            if not n:
+                if done or not may_end:
+                    raise OtaError("bad_bundle", "a part of the bundle is shorter than announced")
+                yield from self._leave()
+                return False
+            done += n
+            yield
+        return True
+
+    def end(self):
+        """The member must end here. Generator."""
+        if (yield from self.take(memoryview(bytearray(1)), True)):
+            raise OtaError("bad_bundle", "a part of the bundle is longer than announced")
+
+    def _leave(self):
+        """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""
+        self._stream = None
+        yield from self._fill()
+        if len(self._bytes.read(_TAIL)) < _TAIL:
+            raise OtaError("bad_bundle", "the bundle is cut short")
+
+    def _fill(self):
+        """Have enough for a step, or all that there is. Generator."""
+        held = _ROOM - self._bytes.tell()
+        if held >= _ENOUGH:
+            return
+        view = self._view
+        self._bytes.readinto(view[:held])
+        while held < _ROOM:
+            n = yield from self._source.read_into(view[held:])
+            if not n:
+                break
+            held += n
+            self._end += n
+        self._bytes.seek(_ROOM - held)
+        self._bytes.write(view[:held])
+        self._bytes.seek(_ROOM - held)
+
+    def _open(self):
+        head = self._bytes.read(_HEAD)
+        if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= head[16] <= _WINDOW:
+            raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
+        self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
+
+    def _unpack(self, view):
+        try:
+            return self._stream.readinto(view)
+        except (OSError, EOFError, ValueError):
+            raise OtaError("bad_bundle", "the bundle is damaged or cut short")
+        except MemoryError:
+            raise OtaError("no_memory", "too little memory to unpack the bundle")

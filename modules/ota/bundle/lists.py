@@ -1,0 +1,42 @@
+"""Lists of files on flash that have been checked before: the release that runs, and the one that is being installed."""
+
+import json
+
+import ota_boot
+
+LIST = "list"  # the checked list of the release being read, below /.ota
+RUNNING = "release"  # the list of what runs
+PREVIOUS = "previous"  # the folder of the kept version
+
+
+def entries(name=LIST):
+    """``(n, entry)`` of each file in the list ``/.ota/<name>``. Nothing without a list."""
+    if not ota_boot.exists(ota_boot.ota(name)):
+        return
+    with open(ota_boot.ota(name), "rb") as f:
+        f.readline()
+        n = 0
+        for line in f:
+            yield n, json.loads(line)
+            n += 1
+
+
+def read_header(name):
+    """The header of the list ``/.ota/<name>``, or None."""
+    try:
+        with open(ota_boot.ota(name), "rb") as f:
+            header = json.loads(f.readline())
+    except (OSError, ValueError):
+        return None
+    return header if isinstance(header, dict) and isinstance(header.get("sequence"), int) else None
+
+
+def target(n, entry):
+    """Where entry `n` of the list is staged."""
+    return ota_boot.ota("loader") if entry["path"] == "ota_boot.py" else ota_boot.slot("stage", n)
+
+
+def running_sequence():
+    """The sequence of the release that runs; 0 where it has none."""
+    header = read_header(RUNNING)
+    return header["sequence"] if header else 0

@@ -1,0 +1,144 @@
+"""Files on the board: digests, whole trees, free space. Generators yield after each block, so that the loop lives on.
+
+Everything streams through one buffer that the caller owns: a ``memoryview`` of a bytearray.
+"""
+
+import errno
+import hashlib
+import os
+
+import ota_boot
+from micropython import const
+
+_FOLDER = const(0x4000)
+_NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
+_block = 0  # see block_size
+
+
+def hexdigest(digest):
+    """The digest so far as lower-case hexadecimal text."""
+    return "".join("%02x" % byte for byte in digest.digest())
+
+
+def digest(path, view):
+    """SHA-256 of a file as hexadecimal text. Generator."""
+    with open(path, "rb") as f:
+        return hexdigest((yield from hashed(f, view)))
+
+
+def hashed(f, view):
+    """A sha256 object that has seen an open file from here to its end. Generator."""
+    running = hashlib.sha256()
+    n = f.readinto(view)
+    while n:
+        running.update(view if n == len(view) else view[:n])
+        yield
+        n = f.readinto(view)
+    return running
+
+
+def same(path, size, sha256, view):
+    """True when the file at `path` has exactly this size and digest. Generator.
+
+    It is opened first and measured then: littlefs reads whole folders to find a path, hundreds of times from the flash.
+    """
+    try:
+        f = open(path, "rb")
+    except OSError as error:
+        if error.errno in _NONE or error.errno == errno.EISDIR:
+            return False
+        raise
+    with f:
+        if f.seek(0, 2) != size:
+            return False
+        f.seek(0)
+        return hexdigest((yield from hashed(f, view))) == sha256
+
+
+def file_size(path):
+    """Bytes of a file; None when there is none, or a folder."""
+    status = _status(path)
+    return None if not status or status[0] & _FOLDER else status[6]
+
+
+def is_folder(path):
+    status = _status(path)
+    return bool(status and status[0] & _FOLDER)
+
+
+def _status(path):
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
+
+
+def exact(path):
+    """True when a file has exactly this name: FAT also answers to the same name in another case."""
+    folder, _, name = path.rpartition("/")
+    return file_size(path) is not None and name in os.listdir(folder or "/")
+
+
+def walk(path):
+    """Every file below the folder `path` (of the tree, such as ``lib``), folders depth first. Generator of paths."""
+    for name in sorted(os.listdir(ota_boot.live(path))):
+        inner = path + "/" + name
+        if is_folder(ota_boot.live(inner)):
+            yield from walk(inner)
+        else:
+            yield inner
+
+
+def remove_tree(path):
+    """Remove a file or a whole folder; nothing happens when there is none. Generator: one removal a step."""
+    if not ota_boot.exists(path):
+        return
+    if is_folder(path):
+        for name in os.listdir(path):
+            yield from remove_tree(path + "/" + name)
+        os.rmdir(path)
+    else:
+        os.remove(path)
+    yield
+
+
+def block_size():
+    """Bytes of a block of the board's disk. Asked once: littlefs reads all of its folders to answer statvfs."""
+    if not _block:
+        free_bytes()
+    return _block
+
+
+def free_bytes():
+    """Free bytes of the board's disk; tens of milliseconds on littlefs.
+
+    littlefs counts what two files share twice: on a full one it says less than none.
+    """
+    global _block
+    status = os.statvfs(ota_boot.ROOT or "/")
+    _block = status[0]
+    return max(status[0] * status[3], 0)
+
+
+def blocks(size):
+    """Blocks that a file of `size` bytes takes: at least one, and one pointer's worth more a block on littlefs."""
+    block = block_size()
+    return (size + size // 256 + block) // block
+
+
+def write_text(path, text):
+    """Write a short file; an earlier one of that name is replaced."""
+    ota_boot.make_parents(path)
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def read_text(path, most=128):
+    """The beginning of a short file; None when there is none."""
+    try:
+        with open(path) as f:
+            return f.read(most)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,264 @@
+"""The commit: the journal of everything staged, sealed and renamed into force.
+
+    /.ota/journal.new              the journal until it is committed; its format is ota_boot's
+"""
+
+import hashlib
+import json
+import os
+
+import ota_boot
+
+from .. import phases
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, read_header
+from ..errors import OtaError
+from ..release import paths
+from ..release.manifest import entry_line
+from . import cleanup, files, stage
+
+
+def commit(ota, later):
+    """Check the filled stage once more, write its journal, and commit it. Generator.
+
+    :param later: True when the stage has been ready for some time.
+    """
+    yield from cleanup.clean_up(ota)
+    header = read_header(LIST)
+    if not header or not stage.exists():
+        raise OtaError("no_update", "what was staged is not there any more")
+    yield from stage.check(ota, later)
+    deletes = header["delete"] if header["sequence"] else phases.part("legacy.latest").deletes()
+    journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
+    try:
+        yield from _write(journal, header["files"], deletes, ota.excluded)
+    finally:
+        journal.close()
+    if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
+        raise OtaError("no_update", "the board already has exactly these files")
+    yield from _stage_list(header["files"], ota.excluded)
+    yield from _seal()
+
+
+def commit_previous(ota):
+    """Commit the way back to the kept version. Generator; OtaError ``no_update`` when there is none.
+
+    ``/.ota/previous`` holds what the last update replaced, and that update's journal. Read backwards it is a journal again:
+    what had replaced a file is replaced by it, what had been new is deleted.
+    """
+    running, kept = ota.local_version(), PREVIOUS + "/journal"
+    header = ota_boot.read_header(kept)
+    if not header or header.get("new") != running:
+        raise OtaError("no_update", "no previous version is kept on this board")
+    new = dict(ota.journal_header(), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence"))
+    journal = Journal(new)
+    try:
+        for n, put, had, path in ota_boot.entries(kept):
+            if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
+                raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
+            journal.entry(n, "+" if had else "-", put, path)
+            yield
+    finally:
+        journal.close()
+    yield from _seal()
+
+
+def _write(journal, count, deletes, names):
+    for n, entry in entries():
+        if ota_boot.exists(ota_boot.slot("stage", n)):
+            yield from journal.put(n, entry["path"], names)
+        yield
+    yield from journal.put(count, ".ota/" + RUNNING, ())
+    journal.next = count + 1
+    yield from journal.removals(names)
+    yield from journal.twins(names)
+    for name in deletes:
+        yield from journal.delete_tree(name, names)
+
+
+def _stage_list(count, names):
+    """The list that will be kept, with the excluded entries marked, staged like a file of the tree. Generator.
+
+    Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
+    """
+    path = ota_boot.slot("stage", count)
+    ota_boot.make_parents(path)
+    if not any(paths.excluded(entry["path"], names) for _n, entry in entries()):
+        os.rename(ota_boot.ota(LIST), path)
+        return
+    with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
+        out.write(source.readline())
+        for line in source:
+            entry = json.loads(line)
+            out.write(entry_line(entry, paths.excluded(entry["path"], names)))
+            yield
+
+
+class Journal:
+    """Writes ``/.ota/journal.new``: which file each entry replaces, and what is deleted. See ota_boot for the format."""
+
+    def __init__(self, header):
+        self.count = 0  # entries that change the tree
+        self.next = 0  # the number of the next delete
+        self._f = open(ota_boot.ota("journal.new"), "w")
+        self._f.write(json.dumps(dict(header, format=ota_boot.FORMAT)) + "\n")
+
+    def put(self, n, path, excluded):
+        """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted. Generator."""
+        if files.is_folder(ota_boot.live(path)):
+            yield from self._clear_folder(path, excluded)
+        yield from self._clear_parents(path)
+        self.entry(n, "+", files.exact(ota_boot.live(path)), path)
+
+    def removals(self, excluded):
+        """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
+        new = entries()
+        _m, mine = next(new, (0, None))
+        for _n, old in entries(RUNNING):
+            while mine and paths.key(mine["path"]) < paths.key(old["path"]):
+                _m, mine = next(new, (0, None))
+                yield
+            listed = mine and mine["path"] == old["path"]
+            if not listed and not old.get("excluded") and not _keep(old["path"], excluded):
+                self.delete(old["path"])
+            yield
+
+    def twins(self, excluded):
+        """An unlisted ``m.py`` or folder ``m/`` would be imported in place of the listed ``m.mpy``. Generator."""
+        for _n, entry in entries():
+            stem, _dot, suffix = entry["path"].rpartition(".")
+            if suffix == "mpy":
+                yield from self.delete_tree(stem + ".py", excluded)
+            if suffix in ("py", "mpy") and files.is_folder(ota_boot.live(stem)):
+                yield from self.delete_tree(stem, excluded)
+                _remove_empty(stem)
+            yield
+
+    def delete_tree(self, path, excluded):
+        """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator."""
+        target = ota_boot.live(path)
+        if not ota_boot.exists(target):
+            return
+        for name in files.walk(path) if files.is_folder(target) else (path,):
+            if not _keep(name, excluded):
+                self._delete_unlisted(name)
+            yield
+
+    def close(self):
+        self._f.close()
+
+    def entry(self, n, kind, had, path):
+        self._f.write("%d %s%d %s\n" % (n, kind, had, path))
+        self.count += path[:5] != ".ota/"
+
+    def delete(self, path):
+        """A file goes, if it is there."""
+        if files.exact(ota_boot.live(path)):
+            self.entry(self.next, "-", True, path)
+            self.next += 1
+
+    def _delete_unlisted(self, path):
+        """Delete what neither list has; what only the old one has is a removal anyway. No path may stand here twice."""
+        if _listed(LIST, path) or _listed(RUNNING, path):
+            return
+        self._f.flush()
+        if not any(path.lower() == other.lower() for _n, _put, _had, other in ota_boot.entries("journal.new")):
+            self.delete(path)
+
+    def _clear_folder(self, path, excluded):
+        """The files of a folder that becomes a file."""
+        for name in files.walk(path):
+            if _keep(name, excluded):
+                raise OtaError("bad_member", "%s must become a file, but %s below it has to stay" % (path, name))
+            self._delete_unlisted(name)
+            yield
+        _remove_empty(path)
+
+    def _clear_parents(self, path):
+        """A file where the new version has a folder."""
+        while "/" in path:
+            path = path[: path.rindex("/")]
+            if files.file_size(ota_boot.live(path)) is not None:
+                self._delete_unlisted(path)
+            yield
+
+
+def _seal():
+    """Keep blocks free for the loader, prepare the backup's folders, end ``journal.new`` and commit it. Generator."""
+    yield from _prepare_folders()
+    _guard_boot()
+    digest = hashlib.sha256()
+    with open(ota_boot.ota("journal.new"), "rb") as f:
+        for line in f:
+            digest.update(line)
+            yield
+    with open(ota_boot.ota("journal.new"), "a") as f:
+        f.write("end %s\n" % files.hexdigest(digest))
+    if ota_boot.read_header("journal.new") is None:
+        raise OtaError("flash_error", "the journal does not read back as it was written")
+    ota_boot.commit()
+
+
+def _prepare_folders():
+    """Folders for the backups, and empty folders as a reserve: two blocks each that nothing else can take. Generator.
+
+    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files.
+    """
+    made = gone = 2  # and for folders that littlefs splits
+    folder = before = None
+    for n, put, _had, path in ota_boot.entries("journal.new"):
+        slot = ota_boot.slot("backup", n)
+        if slot[: slot.rindex("/")] != folder:
+            folder = slot[: slot.rindex("/")]
+            ota_boot.make_parents(slot)
+        parent = path.rpartition("/")[0]
+        if put and parent != before:
+            made += _missing(parent)
+        elif not put and parent != before:
+            gone += 1
+        before = parent
+        yield
+    for kind, count in ("a", made), ("u", gone):
+        for i in range(count):
+            path = ota_boot.ota("reserve/%s%d" % (kind, i))
+            ota_boot.make_parents(path)
+            if not ota_boot.exists(path):
+                os.mkdir(path)
+            yield
+
+
+def _missing(folder):
+    """How many folders have to be made for `folder` to exist."""
+    count = 0
+    while folder and not ota_boot.exists(ota_boot.live(folder)):
+        folder = folder.rpartition("/")[0]
+        count += 1
+    return count
+
+
+def _guard_boot():
+    """Keep an entry between ``boot.py`` and a file of the root that moves and sorts before it.
+
+    After a power cut within a rename littlefs hides the entry that follows the moved one until the next change (measured in
+    MicroPython 1.26). boot.py makes that change; so boot.py itself must never be the one that is hidden.
+    """
+    moves = any("/" not in path and path < "boot.py" for _n, _put, _had, path in ota_boot.entries("journal.new"))
+    if moves and not ota_boot.exists(ota_boot.live(paths.GUARD)):
+        files.write_text(ota_boot.live(paths.GUARD), "")
+
+
+def _keep(path, excluded):
+    """What no journal may delete."""
+    loader = path.lower() in ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD)
+    return loader or paths.protected(path) or paths.excluded(path, excluded)
+
+
+def _listed(name, path):
+    path = path.lower()
+    return any(path == entry["path"].lower() for _n, entry in entries(name))
+
+
+def _remove_empty(path):
+    """An empty folder shadows a module too, and no file in it can tell the loader to remove it."""
+    target = ota_boot.live(path)
+    if not os.listdir(target):
+        os.rmdir(target)

@@ -1,0 +1,115 @@
+"""After every start: the trial of a new version, or what a finished or interrupted update has left to do.
+
+A new version is confirmed when every module that ran under the old one runs, the loop has run for a while, it could update
+again (its update boot fits into this heap and this disk), and, if the old version's last check reached the server, a check
+with the new profile does. It goes back as soon as a module fails for good, or when the time is up. If this code itself is
+what is broken, nothing confirms, and the loader takes it back.
+"""
+
+import time
+
+import ota_boot
+from micropython import const
+
+from .. import updates
+from ..errors import OtaError
+from . import files
+
+_SETTLE_MS = 5_000
+_RETRY_MS = 3_000  # the first pause; then twice as long each time, for a server may be weak because of this very release
+_LONGEST_RETRY_MS = const(48_000)
+_MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
+_LEAST_BLOCKS = const(8)  # of the disk, beside the kept version and what the clean-up gives back
+
+
+def after_start(ota):
+    """Generator; the job of every start."""
+    if ota_boot.state == "trial":
+        ota.enter("trial")
+        ota.log("version %s is on trial, boot %d" % (ota.local_version(), ota_boot.attempt))
+        confirmed = yield from _watch(ota)
+        ota.asked = bool(ota_boot.header.get("checked"))
+        if confirmed is False:
+            ota.enter("rebooting")
+            ota.warn("version %s is taken back: %s" % (ota.local_version(), ota_boot.reason()[1]))
+            ota.platform.request_reset("rolling back")
+        if not confirmed:  # None: it has to wait for the next wake
+            return
+    yield from ota.phase("install.cleanup", "after_start", ota)
+    if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
+        ota.warn("boots keep failing: going back to", ota.module.previous)
+        yield from updates.roll_back(ota)
+
+
+def _watch(ota):
+    """Run the trial to its end. Generator; True when the version was confirmed, False when the board must restart."""
+    header = ota_boot.header
+    started = time.ticks_ms()
+    limit = header.get("timeout_s", 300) * 1000 - _MARGIN_MS
+    asked = None  # the error of the last check, "" when it succeeded
+    ask_at, pause = started, _RETRY_MS
+    while time.ticks_diff(time.ticks_ms(), started) < limit:
+        for name in header.get("ran", ()):
+            if name in ota.platform.failed:
+                return _go_back("module_failed", "%s: %s" % (name, ota.platform.failed[name]))
+        now = time.ticks_ms()
+        online = ota.platform.bus.get("wifi/connected") is not False  # wifi says so itself
+        if header.get("checked") and asked != "" and online and time.ticks_diff(now, ask_at) >= 0:
+            asked, retry = yield from _ask(ota)
+            ask_at = time.ticks_add(time.ticks_ms(), max(pause, min(retry * 1000, limit // 2)))
+            pause = min(pause * 2, _LONGEST_RETRY_MS)
+        settled = time.ticks_diff(time.ticks_ms(), started) >= min(_SETTLE_MS, limit // 2)
+        if settled and _all_run(ota, header) and (asked == "" or not header.get("checked")):
+            short = _cannot_update(ota)
+            return _go_back("no_room", short) if short else _confirm(ota)
+        yield True  # until the next loop
+    if header.get("checked") and asked != "":
+        return _go_back("no_network", asked or "there was no network")
+    return _go_back("timeout", "not everything that ran before was running in time")
+
+
+def _all_run(ota, header):
+    """True when all that ran before runs; a module that the new profile leaves out on purpose is not missed."""
+    wanted = ota.platform.profile.get("activeModules", ())
+    return all(name in ota.platform.modules for name in header.get("ran", ()) if name in wanted)
+
+
+def _ask(ota):
+    """A check with the new profile. Generator; returns the error's text, or "" when the server gave a valid answer, and the
+    seconds after which it wants to be asked again.
+    """
+    try:
+        yield from updates.look(ota, True)
+    except OtaError as error:
+        if error.kind in ("transport", "verification") and error.reason not in ("old_sequence", "failed_before"):
+            ota.warn("trial: the check did not succeed yet:", error)
+            return str(error), error.retry or 0
+    return "", 0
+
+
+def _cannot_update(ota):
+    """Why this version could never be replaced on this board again; "" when it could."""
+    free = ota.platform.free_in_update_boot()
+    if free < updates.OBTAIN:
+        return "an update boot of this version would have %d bytes of memory, %d are needed" % (free, updates.OBTAIN)
+    least = _LEAST_BLOCKS * files.block_size()
+    if files.free_bytes() < least and not ota_boot.exists(ota_boot.ota("backup")):
+        return "the disk has %d bytes left, no update could even begin with less than %d" % (files.free_bytes(), least)
+    return ""
+
+
+def _confirm(ota):
+    """Count a good wake on a board that sleeps deeply; confirm when there were enough."""
+    wakes = ota.store.get("wakes", 0) + 1
+    if wakes < ota.cfg.get("confirm_wakes", 1):
+        ota.store.set("wakes", wakes)
+        ota.store.save()
+        ota.log("trial: good wake", wakes, "of", ota.cfg["confirm_wakes"])
+        return None
+    ota_boot.confirm()
+    return True
+
+
+def _go_back(reason, text):
+    ota_boot.undo(reason, text)
+    return False

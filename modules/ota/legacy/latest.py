@@ -1,0 +1,331 @@
+"""The `latest` protocol of public-micropython-iot-platform: a line that says what is current, an unsigned tar.gz without a list.
+
+    <url>/<shortName in lower case>/latest     ->  1.4.0;firmware.tar.gz;120;43210;<sha256>;
+
+Nothing proves where it comes from, so this serves only boards that have no pinned key (see check). Fields from the third on
+may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive,
+so that from there on everything is as with a bundle: staged, journalled, on trial.
+
+1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
+2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
+3. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
+4. At most 200 files, 8 MiB each, 16 MiB in all.
+
+What the running version has and the archive has not is deleted, and what the new profile's ``ota.delete`` names.
+Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller window, and some 80 bytes a file.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import tarfile
+
+import ota_boot
+from iot_platform.words import name_ok
+from micropython import const
+
+from .. import check, state
+from ..bundle import reader
+from ..bundle.lists import LIST, entries
+from ..errors import OtaError
+from ..install import files
+from ..install.stage import Stage
+from ..release import manifest, paths, versions
+from ..release.fields import FORMAT, is_digest, load_object
+from .requests_http import Response
+
+try:
+    import deflate
+except ImportError:  # CPython: only the pure parts are used there
+    deflate = None
+
+_MAX_LATEST = const(256)
+_TOTAL_MS = const(60_000)
+_SPARE = const(4 * 4096)
+_MAX_FILES = const(200)
+_MAX_TOTAL = const(16 * 1024 * 1024)
+_MAX_PROFILE = const(16 * 1024)
+_MAX_VERSION = const(64)
+
+
+def look(ota, force):
+    """Ask for the `latest` line. Generator; returns an offer (see check.look) without `head`, or None."""
+    ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
+    response = Response(ota, ota.url("latest"), _TOTAL_MS)
+    try:
+        if response.status != 200:
+            raise response.error("latest")
+        body = yield from response.read_all(_MAX_LATEST)
+    finally:
+        response.close()
+    try:
+        version, file, _size_kb, size, sha256 = parse_latest(body.decode())
+    except UnicodeError:
+        raise _bad_line("it is not text")
+    ota.log("latest is %s, running %s" % (version, ota.local_version()))
+    source = sha256 or "%s;%s" % (version, file)
+    if not force:
+        if versions.compare(version, ota.local_version()) <= 0:
+            return None
+        failure = state.failure(ota.store, 0)  # such a release has no sequence
+        if failure and failure[0] == version:
+            check.check_failed(ota, version, failure)
+        check.check_refused(ota, version, source)
+    return {"version": version, "source": source, "notes": "", "file": file, "size": size, "sha256": sha256}
+
+
+def parse_latest(text):
+    """``(version, file, size_kb, size, sha256)`` of a `latest` line, None for what it does not say; OtaError ``bad_channel``."""
+    fields = text.strip().split(";")
+    if fields[-1] == "":
+        fields.pop()
+    if not 2 <= len(fields) <= 5 or "\n" in text.strip():
+        raise _bad_line("it has not two to five fields")
+    version, file = fields[:2]
+    if not versions.valid(version):
+        raise _bad_line("its version is none")
+    if not name_ok(file):
+        raise _bad_line("its file name is not a plain one")
+    if len(fields) == 4 and len(fields[3]) == 64:
+        fields.insert(3, "")
+    size_kb, size, sha256 = fields[2:] + [""] * (5 - len(fields))
+    sha256 = sha256.lower()
+    if sha256 and not is_digest(sha256):
+        raise _bad_line("its digest is none")
+    return version, file, _number(size_kb), _number(size), sha256 or None
+
+
+def obtain(ota, offer):
+    """Bring the archive to ``ota.archive``, check it, make a list of it and stage it. Generator; a failure leaves nothing.
+
+    It is never resumed: the protocol may not even say which file it is.
+    """
+    notes = ota_boot.ota("members")
+    yield from ota.discard()
+    try:
+        yield from _receive(ota, offer)
+        ota.log("verifying")
+        names, offsets, total = yield from _scan(ota, offer["version"], notes)
+        order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
+        yield from _write_list(ota, offer["version"], notes, order, offsets, total)
+        header = yield from reader.check_list(None)  # duplicates, twins, a file that is also a folder
+        yield from _unpack(ota, notes, header, order)
+    finally:
+        ota.remove_archive()
+        if ota_boot.exists(notes):
+            os.remove(notes)
+
+
+def deletes():
+    """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
+    for n, entry in entries():
+        if entry["path"] == "profile.json":
+            staged = ota_boot.slot("stage", n)
+            path = staged if ota_boot.exists(staged) else ota_boot.live("profile.json")
+            break
+    else:
+        return []
+    if files.file_size(path) > _MAX_PROFILE:
+        raise OtaError("bad_bundle", "the new profile is larger than %d bytes" % _MAX_PROFILE)
+    with open(path, "rb") as f:
+        profile = load_object(f.read(), "the new profile")
+    settings = profile.get("ota")
+    names = settings.get("delete", []) if isinstance(settings, dict) else []
+    names = [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
+    manifest.check_delete(names)
+    return names
+
+
+def _receive(ota, offer):
+    """The body to flash, hashed, within the announced size or else what fits on the disk. Generator."""
+    need, free = files.blocks(offer["size"] or 0) * files.block_size() + 2 * _SPARE, files.free_bytes()
+    if free < need:
+        yield from ota.give_up_previous()
+        free = files.free_bytes()
+    if free < need:
+        raise OtaError("no_space", "the download needs %d bytes, %d are free" % (need, free))
+    response = Response(ota, ota.url(offer["file"]))
+    try:
+        if response.status != 200:
+            raise response.error(offer["file"])
+        announced = offer["size"] or response.content_length
+        size, digest = yield from _write(ota, response, announced)
+        if size < (announced or 1):
+            raise OtaError("connection_lost", "the server sent only %d bytes" % size)
+        if offer["sha256"] and files.hexdigest(digest) != offer["sha256"]:
+            raise OtaError("bad_digest", "the download is not the file that was announced")
+    finally:
+        response.close()
+
+
+def _write(ota, response, announced):
+    most = announced or files.free_bytes() - _SPARE
+    digest = hashlib.sha256()
+    held = 0
+    ota_boot.make_parents(ota.archive)
+    with open(ota.archive, "wb") as f:
+        while True:
+            n = yield from response.read_into(ota.view)
+            if not n:
+                return held, digest
+            held += n
+            if held > most:
+                raise OtaError("too_large", "the server sends more than %d bytes" % most)
+            part = ota.view if n == len(ota.view) else ota.view[:n]
+            f.write(part)
+            digest.update(part)
+            ota.progress(held, announced)
+
+
+def _scan(ota, announced, notes):
+    """Read the whole archive, and note every member's path, size and digest in the file `notes`. Generator.
+
+    Returns the paths, where in the notes each of them is, and the sum of the sizes.
+    """
+    names, offsets, total, version = [], [], 0, b""
+    ota_boot.make_parents(notes)
+    with _Archive(ota.archive) as archive, open(notes, "wb") as out:
+        for path, member in archive.members():
+            total += member.size
+            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
+                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
+            names.append(path)
+            offsets.append(out.tell())
+            digest = hashlib.sha256()
+            if path == "version":
+                version = yield from archive.copy(member, ota.view, digest, None)
+            else:
+                yield from archive.copy(member, ota.view, digest, None)
+            out.write(manifest.entry_line({"path": path, "size": member.size, "sha256": files.hexdigest(digest), "at": 0}))
+    if version.strip() != announced.encode():
+        raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
+    return names, offsets, total
+
+
+def _write_list(ota, version, notes, order, offsets, total):
+    """Make ``/.ota/list`` of the notes; sequence 0 raises no floor, and an empty `micropython` asks for none. Generator."""
+    header = {
+        "format": FORMAT, "name": ota.name_on_server, "version": version, "sequence": 0, "micropython": "", "mpy": 0,
+        "created": 0, "expires": None, "notes": "", "files": len(order), "size": total, "delete": [],
+    }  # fmt: skip
+    with open(notes, "rb") as source, open(ota_boot.ota(LIST), "wb") as out:
+        out.write(manifest.header_line(header))
+        for n, i in enumerate(order):
+            source.seek(offsets[i])
+            out.write(manifest.entry_line(dict(json.loads(source.readline()), at=n)))
+            yield
+
+
+def _unpack(ota, notes, header, order):
+    """Stage the archive, with what was found out before. Generator."""
+    target = Stage(ota)
+    places = order[:]
+    for n, i in enumerate(order):
+        places[i] = n
+    with open(ota_boot.ota(LIST), "rb") as f:
+        digest = yield from files.hashed(f, ota.view)
+    yield from target.begin(header, digest.digest(), None)
+    with _Archive(ota.archive) as archive, open(notes, "rb") as found:
+        members = archive.members()
+        for n in places:
+            entry = json.loads(found.readline())
+            path, member = next(members, (None, None))
+            if path != entry["path"] or member.size != entry["size"]:
+                raise OtaError("bad_digest", "the archive changed while it was read")
+            if target.start(n, entry) is not None:
+                out, digest, _done = yield from target.open(n, entry)
+                try:
+                    yield from archive.copy(member, ota.view, digest, out)
+                finally:
+                    out.close()
+                target.written(entry, digest)
+            else:
+                yield from archive.copy(member, ota.view, hashlib.sha256(), None)
+
+
+class _Archive:
+    """A tar.gz on flash, with every failure an OtaError. The window comes first, while there is a piece of memory that large."""
+
+    def __init__(self, path):
+        self._f = open(path, "rb")
+        gc.collect()
+        try:
+            self._stream = deflate.DeflateIO(self._f, deflate.GZIP, self._window())
+            self._tar = tarfile.TarFile(fileobj=self._stream)
+        except Exception:
+            self._f.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self._f.close()
+
+    def members(self):
+        """``(path, TarInfo)`` of each file, in the archive's order, if the paths are allowed."""
+        while True:
+            member = self._step(self._tar.next)
+            if member is None:
+                return
+            path = member.name[2:] if member.name.startswith("./") else member.name
+            if member.isdir():
+                path = path.rstrip("/")
+                if path and path != ".":
+                    paths.check_member(path)
+            elif not member.isreg():
+                raise OtaError("bad_member", "%s is a link, a device or an extension" % path)
+            elif member.size > manifest.MAX_FILE:
+                raise OtaError("too_large", "%s has %d bytes" % (path, member.size))
+            else:
+                paths.check_member(path)
+                yield path, member
+
+    def copy(self, member, view, digest, out):
+        """One block a step into the digest and the file `out`, if there is one. Generator; returns the file's first bytes."""
+        source, left, first = self._tar.extractfile(member), member.size, b""
+        while left:
+            part = view if left >= len(view) else view[:left]
+            n = self._step(source.readinto, part)
+            part = part if n == len(part) else part[:n]
+            digest.update(part)
+            first = first or bytes(part[:_MAX_VERSION])
+            if out:
+                out.write(part)
+            left -= n
+            yield
+        return first
+
+    def _step(self, method, *args):
+        try:
+            return method(*args)
+        except (OSError, EOFError):
+            raise OtaError("bad_bundle", "the archive is damaged or cut short")
+        except ValueError as error:
+            raise OtaError("bad_bundle", str(error) or "the archive is damaged")
+        except MemoryError:
+            raise OtaError("no_memory", "too little memory to unpack the archive")
+
+    def _window(self):
+        """The window's bits from gzip's extra field ``WB`` (RFC 1952), or 15, the most that gzip can need."""
+        start = self._f.read(17)
+        self._f.seek(0)
+        if start[:3] != b"\x1f\x8b\x08":
+            raise OtaError("bad_bundle", "this is no gzip archive")
+        if len(start) == 17 and start[3] & 4 and start[12:16] == b"WB\x01\x00" and 8 <= start[16] <= 15:
+            return start[16]
+        return 15
+
+
+def _number(text):
+    """A field's whole number, None when it is empty; OtaError when it is something else."""
+    if not text:
+        return None
+    if len(text) > 9 or not all("0" <= c <= "9" for c in text):
+        raise _bad_line("a size is not a number")
+    return int(text)
+
+
+def _bad_line(what):
+    return OtaError("bad_channel", "the server's `latest` is not right: " + what)

@@ -1,0 +1,205 @@
+"""HTTP through `requests`, for the `latest` protocol, bounded.
+
+By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
+it asks it gets other sockets: connecting, all redirects and the head of the answer have one deadline together, and the head a
+bound. Still it waits within its calls: the look-up of the name comes on top, and so does what TLS computes. Below TLS a
+connection sees only what is encrypted: there the bound counts that, with the certificates. Bodies are read without blocking. It
+follows redirects by its own rules, token and all, so it gets none of the profile's headers.
+"""
+
+import errno
+import io
+import socket
+import time
+
+from micropython import const
+
+from ..errors import OtaError
+from ..transport import http
+from . import packages
+
+_IDLE_MS = const(15_000)
+_TOTAL_MS = const(900_000)
+_LATE = (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN)  # the last two: what connecting says on some ports
+_ANSWER_MS = const(5_000)  # less than the watchdog's 8 s
+_MAX_REDIRECTS = const(5)
+_HEAD = const(4096)  # bytes
+_LINE = const(1024)
+_ENCRYPTED = const(16 * 1024)
+_CLOSE = const(4)  # what a stream's ioctl() is told then
+
+
+class Response(http.Response):
+    """An answer that `requests` has got, with the interface of http.Response as far as it is used here.
+
+    :param total_ms: how long all of it may take.
+    """
+
+    def __init__(self, ota, url, total_ms=_TOTAL_MS):
+        requests = packages.ensure("requests", ota.cfg, ota.log)
+        self._spent = ota.spent
+        self._received = 0  # of the body: requests does not count the rest
+        self.retry_after = None
+        self._began = time.ticks_ms()
+        self._total_ms = total_ms
+        self._response = _get(requests, url)
+        self.status = self._response.status_code
+        self._raw = self._response.raw
+        if hasattr(self._raw, "setblocking"):
+            self._raw.setblocking(False)
+
+    @property
+    def content_length(self):
+        """The body's length if the server says so, else None."""
+        for name, value in (getattr(self._response, "headers", None) or {}).items():
+            if name.lower() == "content-length" and value.isdigit() and len(value) < 10:
+                return int(value)
+        return None
+
+    def read_into(self, view):
+        """The next bytes; their number, 0 at the end. Generator."""
+        since = time.ticks_ms()
+        while True:
+            n = self._try(view)
+            yield
+            if n is not None:
+                self._received += n
+                return n
+            now = time.ticks_ms()
+            if time.ticks_diff(now, since) > _IDLE_MS or time.ticks_diff(now, self._began) > self._total_ms:
+                raise OtaError("timeout", "the server is too slow")
+
+    def close(self):
+        self._response.close()
+        self._spent(self._received)
+
+    def _try(self, view):
+        try:
+            return self._raw.readinto(view)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return None
+            raise OtaError("connection_lost", "the connection was lost: %s" % error)
+
+
+def _get(requests, url):
+    sockets, before, response = _Sockets(), requests.socket, None
+    requests.socket = sockets
+    try:
+        response = _answer(requests, url)
+        return response
+    finally:
+        requests.socket = before
+        if sockets.connection and not response:
+            sockets.connection.close()
+
+
+def _answer(requests, url):
+    try:
+        return requests.get(url)
+    except OSError as error:
+        raise OtaError("timeout" if error.errno in _LATE else "connect", "no answer from the server: %s" % error)
+    except NotImplementedError as error:  # is a RuntimeError on both interpreters
+        raise OtaError("redirect", "a redirect that cannot be followed: %s" % error)
+    except RuntimeError:  # requests follows redirects by calling itself
+        raise OtaError("redirect", "too many redirects")
+    except (ValueError, TypeError, IndexError) as error:
+        raise OtaError("bad_response", "the server's answer is not understood: %s" % error)
+
+
+class _Sockets:
+    """What `requests` uses of the module `socket`, for one request. `connection` is the last one it has opened."""
+
+    SOCK_STREAM = socket.SOCK_STREAM
+
+    def __init__(self):
+        self.connection = None
+        self._began = time.ticks_ms()
+        self._hops = 0
+
+    def getaddrinfo(self, *args):
+        return socket.getaddrinfo(*args)
+
+    def socket(self, *args):
+        if self._hops > _MAX_REDIRECTS:
+            raise OtaError("redirect", "more than %d redirects" % _MAX_REDIRECTS)
+        self._hops += 1
+        self.connection = _Connection(socket.socket(*args), self._began)
+        return self.connection
+
+
+class _Connection(io.IOBase):
+    """A socket as `requests` uses it, or TLS in its place."""
+
+    def __init__(self, sock, began):
+        self._sock = sock
+        self._began = began
+        self._left = _ENCRYPTED  # bytes of the head; None when the body has begun
+
+    def settimeout(self, _seconds):
+        """There is a better one."""
+
+    def setblocking(self, _flag):
+        """The head has been read: from here on nothing waits, and the reader counts."""
+        self._left = None
+
+    def connect(self, address):
+        self._sock.settimeout(max(self._ms_left(), 1) / 1000)
+        self._sock.connect(address)
+        self._sock.setblocking(False)
+
+    def write(self, data):
+        done = 0
+        while done < len(data):
+            n = self._do(self._sock.write, data[done:] if done else data)
+            if n is None:
+                return done or None
+            done += n
+        return done
+
+    def readinto(self, buffer):
+        n = self._do(self._sock.readinto, buffer)
+        self._count(n)
+        return n
+
+    def readline(self):
+        self._left = min(self._left, _HEAD)
+        line = b""
+        while line[-1:] != b"\n":
+            part = self._do(self._sock.readline, _LINE)
+            if not part:
+                break
+            self._count(len(part))
+            line += part
+            if len(line) > _LINE:
+                raise OtaError("bad_response", "a line of the server's answer is too long")
+        return line
+
+    def ioctl(self, request, _argument):
+        if request == _CLOSE:
+            self.close()
+        return 0
+
+    def close(self):
+        if self._sock:
+            self._sock.close()
+            self._sock = None
+
+    def _do(self, call, argument):
+        """The result of a method of the socket. OSError ETIMEDOUT at the deadline; None when the body has not come so far."""
+        while True:
+            result = call(argument)
+            if result is not None or self._left is None:
+                return result
+            if self._ms_left() <= 0:
+                raise OSError(errno.ETIMEDOUT, "the head of the answer has not come in time")
+            time.sleep_ms(1)
+
+    def _count(self, n):
+        if self._left is not None:
+            self._left -= n
+            if self._left < 0:
+                raise OtaError("bad_response", "the head of the server's answer is too long")
+
+    def _ms_left(self):
+        return _ANSWER_MS - time.ticks_diff(time.ticks_ms(), self._began)

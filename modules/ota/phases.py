@@ -1,0 +1,30 @@
+"""The one seam at which code of this package comes and goes; every other file imports at its top.
+
+A board with 128 KiB has no memory for all code of an update at once. So a job runs in phases: the code of one is imported, does
+its work, and is forgotten before the next one begins. What stays between two jobs, and while a job runs, is named here.
+"""
+
+from iot_platform.parts import forget as _forget
+
+_STAYS = ("module", "errors", "phases")
+_JOB = _STAYS + ("job", "updates")
+
+in_job = False  # True while a job runs: its own code stays then
+
+
+def call(name, function, *args):
+    """The result of a plain function of the file `name`."""
+    try:
+        return getattr(part(name), function)(*args)
+    finally:
+        forget()
+
+
+def part(name):
+    """The file `name` of this package, such as ``install.trial``."""
+    return __import__("modules.ota." + name, None, None, ("x",))
+
+
+def forget():
+    """Give back the memory of what is not needed at the moment."""
+    _forget("modules.ota", _JOB if in_job else _STAYS)

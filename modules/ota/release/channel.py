@@ -1,0 +1,99 @@
+"""The channel file: what is current, and the bundle that has it. Two lines: JSON, and its signature in base64.
+
+Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which they are checked:
+
+1. At most 4 KiB, at most two lines. Where a key is pinned the second line must be the signature of the first.
+2. The JSON names this board's ``name`` and the wished ``channel``; every field has its type and bounds.
+3. ``published`` never goes back (an old, validly signed file replayed), where a key is pinned.
+4. ``expires`` lies in the future, on boards that know the time.
+"""
+
+import binascii
+import hashlib
+
+from iot_platform.words import name_ok
+
+from ..errors import OtaError
+from . import signature, versions
+from .fields import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
+
+MAX_BYTES = 4096
+MAX_NOTES = 255  # characters
+_KEYS = "format name channel version sequence published notes bundle"  # `expires` and `rollout` may be left out
+
+
+def parse(raw, keys):
+    """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned."""
+    if len(raw) > MAX_BYTES:
+        raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
+    line, _, rest = bytes(raw).partition(b"\n")
+    if keys:
+        _check_signature(line, rest.strip(), keys)
+    value = load_object(line, "the channel file", "bad_channel")
+    _check_fields(value)
+    return value
+
+
+def check(value, name, channel, published, now):
+    """Refuse a channel file that is not for this board and channel, or is older than one seen before.
+
+    :param published: the highest counter seen on this channel, or 0 (then, and without a key, anything goes).
+    :param now: seconds since 1970, or None on a board that does not know the time.
+    """
+    if value["name"] != name:
+        raise OtaError("wrong_name", "the channel file is for %s, this board is %s" % (value["name"], name))
+    if value["channel"] != channel:
+        raise OtaError("bad_channel", "the channel file is for channel %s, not %s" % (value["channel"], channel))
+    if value["published"] < published:
+        raise OtaError("old_sequence", "the channel file is older than one that was seen before")
+    expires = value.get("expires")
+    if now is not None and expires is not None and now > expires:
+        raise OtaError("expired", "the channel file has expired")
+
+
+def _check_signature(line, text, keys):
+    if not text:
+        raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
+    try:
+        raw = binascii.a2b_base64(text)
+    except ValueError:
+        raise OtaError("bad_signature", "the channel file's signature is not base64")
+    if not signature.verify_any(hashlib.sha256(line).digest(), raw, keys):
+        raise OtaError("bad_signature", "no pinned key signed the channel file")
+
+
+def _check_fields(value):
+    for key in _KEYS.split():
+        if key not in value:
+            raise _bad(key)
+    if value["format"] is True or value["format"] != FORMAT:
+        raise _bad("format")
+    if not name_ok(value["name"]) or not name_ok(value["channel"]):
+        raise _bad("name or channel")
+    if not versions.valid(value["version"]):
+        raise _bad("version")
+    for key in ("sequence", "published"):
+        if not is_whole(value[key], MAX_COUNTER):
+            raise _bad(key)
+    expires = value.get("expires")
+    if expires is not None and not is_whole(expires, MAX_COUNTER):
+        raise _bad("expires")
+    if not isinstance(value["notes"], str) or len(value["notes"]) > MAX_NOTES:
+        raise _bad("notes")
+    _check_bundle(value["bundle"])
+    rollout = value.get("rollout", {"percent": 100})
+    if not isinstance(rollout, dict) or not is_whole(rollout.get("percent"), 100):
+        raise _bad("rollout")
+
+
+def _check_bundle(value):
+    """``{"file", "size", "head", "sha256"}``, the file beside the channel file: a plain name, never a path."""
+    if not isinstance(value, dict) or not name_ok(value.get("file")) or not is_digest(value.get("sha256")):
+        raise _bad("bundle")
+    size, head = value.get("size"), value.get("head")
+    if not is_whole(size, MAX_COUNTER) or not is_whole(head, MAX_COUNTER) or not 0 < head < size:
+        raise _bad("bundle")
+
+
+def _bad(key):
+    return OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)

@@ -1,0 +1,90 @@
+"""Which release this board takes: pure decisions, no file and no network.
+
+A release is refused when its signature, its board's name, its sequence, or its MicroPython does not fit. The
+sequence may not be at or below the floor; only force allows the floor itself, nothing allows less.
+"""
+
+import hashlib
+import sys
+
+from ..errors import OtaError
+from . import versions
+
+
+class Rules:
+    """What this board accepts, put together once for a job."""
+
+    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None, excluded=()):
+        self.name = name  # the board's shortName
+        self.keys = keys  # pinned JWKs
+        self.floor = floor  # the highest sequence that was confirmed here
+        self.force = force
+        self.now = now  # seconds since 1970, or None
+        self.expect = expect  # (version, sequence) that the channel file announced, or None
+        self.excluded = excluded  # the profile's files that updates leave alone
+
+
+def check_header(header, rules):
+    """Refuse a release that is not for this board, now. OtaError says why."""
+    if header["name"] != rules.name:
+        raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], rules.name))
+    if rules.expect and (header["version"], header["sequence"]) != rules.expect:
+        raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
+    check_sequence(header["sequence"], rules.floor, rules.force)
+    if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
+        raise OtaError("expired", "the release has expired")
+    _check_firmware(header)
+
+
+def check_sequence(sequence, floor, force):
+    """OtaError ``old_sequence`` unless the sequence is above the floor, or is the floor by force."""
+    if sequence < floor or (sequence == floor and floor and not force):
+        raise OtaError("old_sequence", "sequence %d is not above %d, which was confirmed here" % (sequence, floor))
+
+
+def is_newer(version, sequence, floor, running):
+    """True when an unforced check should offer a release: a higher sequence, and a higher version."""
+    return (not floor or sequence > floor) and versions.compare(version, running) > 0
+
+
+def retry_pause(reason, tries):
+    """How many checks pass over a failed release before it is tried again; None for ever, unless it may not be its fault.
+
+    Checks, not seconds: they come about once an interval, are counted across restarts and deep sleep, and need no clock.
+    """
+    if reason not in ("no_network", "power") or tries > 3:
+        return None
+    return 4**tries
+
+
+def _check_firmware(header):
+    mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
+    if header["mpy"] and mpy and header["mpy"] != mpy:
+        raise OtaError("wrong_mpy", "the release has .mpy files of version %d, this MicroPython loads %d" % (header["mpy"], mpy))
+    version = ".".join(str(part) for part in sys.implementation.version[:3])
+    if sys.implementation.name == "micropython" and versions.compare(header["micropython"], version) > 0:
+        raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
+
+
+def rollout_allows(channel, device_id):
+    """True when this board is in the channel file's staged rollout."""
+    percent = channel.get("rollout", {}).get("percent", 100)
+    return in_rollout(channel["sequence"], device_id, percent)
+
+
+def in_window(now, window):
+    """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
+    begin, _, end = window.partition("-")
+    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
+    return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+
+def _minute(text):
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def in_rollout(sequence, device_id, percent):
+    """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
+    digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
+    return int.from_bytes(digest, "big") % 100 < percent

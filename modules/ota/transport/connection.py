@@ -1,0 +1,132 @@
+"""A socket that never blocks, with a small buffer in front of it, deadlines, and a count of the bytes.
+
+Every wait is a yield, but for the name lookup: see iot_platform.sockets. Failures are OtaErrors of kind transport.
+"""
+
+from iot_platform import sockets
+from iot_platform.sockets import SOON, ticks_diff, ticks_ms
+
+from ..errors import OtaError
+
+LINE = 1024  # the size of the buffer, and so the longest line
+
+
+class Connection:
+    """One connection after the other; each is kept until the server closes it, or another origin is wanted."""
+
+    def __init__(self, kept=None):
+        """:param kept: what detach() of an earlier one has returned: this one goes on with that."""
+        self._buffer = bytearray(LINE)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0  # what is in the buffer and not yet taken
+        self._sock, self._origin = kept or (None, None)
+        self._phase = "connect"  # the reason that a failure has
+        self.wire_in = self.wire_out = 0  # since ever
+
+    def limit(self, idle_ms, total_ms):
+        """From now on a single wait may take `idle_ms`, and all of them together `total_ms`."""
+        self._idle_ms = idle_ms
+        self._total_ms = total_ms
+        self._began = ticks_ms()
+
+    def open(self, origin, ca):
+        """Connect to ``(scheme, host, port)``. Generator; True when the connection was there already."""
+        if self._sock and self._origin == origin:
+            return True
+        self.close()
+        scheme, host, port = origin
+        self._phase = "connect"
+        self._sock = yield from sockets.connect(sockets.lookup(host, port, OtaError), self._check, OtaError)
+        self._origin = origin
+        if scheme == "https":
+            self._phase = "tls"
+            self._sock = sockets.secure(self._sock, host, ca, OtaError)
+        return False
+
+    def send(self, text):
+        """Send all of it. Generator."""
+        data = memoryview(text.encode())
+        write = getattr(self._sock, "write", None) or self._sock.send
+        while data:
+            n = yield from self._do(write, data)
+            self.wire_out += n
+            data = data[n:]
+        if self._phase == "connect":
+            self._phase = "connection_lost"
+
+    def take(self, view):
+        """Bytes from the buffer, or else from the socket; their number, 0 at the end. Generator."""
+        held = self._end - self._start
+        if not held:
+            return (yield from self._read(view))
+        n = min(held, len(view))
+        view[:n] = self._view[self._start : self._start + n]
+        self._start += n
+        return n
+
+    def line(self, most):
+        """The next line without its end; OtaError when it has more than `most` bytes. Generator."""
+        while True:
+            at = self._buffer.find(b"\n", self._start, self._end)
+            length = (self._end if at < 0 else at) - self._start
+            if length > most or (at < 0 and length == LINE):
+                raise bad("a line is too long")
+            if at >= 0:
+                line = bytes(self._view[self._start : at])
+                self._start = at + 1
+                if line[-1:] != b"\r":  # a bare newline could also be the end of a chunk that is too short
+                    raise bad("a line has no proper end")
+                return line[:-1]
+            yield from self._fill()
+
+    def detach(self):
+        """What another Connection goes on with, when there is something to go on with; None otherwise."""
+        kept = (self._sock, self._origin) if self._sock and self._start == self._end else None
+        if not kept:
+            self.close()
+        self._sock = None
+        return kept
+
+    def close(self):
+        if self._sock:
+            self._sock.close()
+        self._sock = self._origin = None
+        self._start = self._end = 0
+
+    def _fill(self):
+        held = self._end - self._start
+        if self._start:
+            self._view[:held] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, held
+        n = yield from self._read(self._view[held:])
+        if not n:
+            raise OtaError("connection_lost", "the server closed the connection within its answer")
+        self._end += n
+
+    def _read(self, view):
+        n = yield from self._do(getattr(self._sock, "readinto", None) or self._sock.recv_into, view)
+        self._phase = "connection_lost"
+        self.wire_in += n
+        return n
+
+    def _do(self, call, argument):
+        """The result of a socket's method once it does not block any more. Generator."""
+        since = ticks_ms()
+        while True:
+            self._check(since)
+            n = sockets.attempt(call, argument, self._phase, OtaError)
+            if n is not None:
+                return n
+            yield SOON
+
+    def _check(self, since):
+        now = ticks_ms()
+        if ticks_diff(now, since) > self._idle_ms:
+            raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
+        if ticks_diff(now, self._began) > self._total_ms:
+            raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
+
+
+def bad(what):
+    """The error for an answer that breaks HTTP's rules, or ours."""
+    return OtaError("bad_response", "the server's answer is not understood: " + what)

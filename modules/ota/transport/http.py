@@ -1,0 +1,291 @@
+"""A small HTTP/1.1 reader that a hostile, slow or broken server can neither block nor fill up.
+
+    http = Http("http://host/", headers={"Authorization": "..."})
+    response = yield from http.get("board/stable.json", max_body=4096)
+    n = yield from response.read_into(view)        # 0 at the end of the body
+    response.close()
+
+Everything is a generator that yields instead of waiting, and once per read: the caller's loop goes on. Only the name lookup
+blocks, as long as the firmware's resolver does. An answer is either right or an OtaError:
+
+1. Status line and headers have at most 4096 bytes, a line 1024 and a body `max_body`; one buffer is used for all of them.
+2. Every wait has an idle deadline, the whole of it (connect, redirects, headers, body) a total one.
+3. A length must be plain digits and stand there once; chunks are counted; a body that ends early is ``connection_lost``.
+4. At most 5 redirects, none from https to http. `headers` go to the origin of the base URL, and never after a redirect.
+5. A 206 must be exactly the bytes that were asked for; a 200 to such a request is the whole file.
+6. A connection is kept for the next request when the body was read to its end. One that the server has closed meanwhile is
+   opened again, once.
+
+With `ca` (a file, PEM or DER) the server's certificate must be signed by it, for which the board must know the time. Without,
+TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
+"""
+
+from micropython import const
+
+from ..errors import OtaError
+from . import urls
+from .connection import LINE, Connection, bad
+
+_MAX_REDIRECTS = const(5)
+_MAX_HEAD = const(4096)
+_MAX_CHUNK_LINE = const(64)
+_MAX_TRAILERS = const(1024)
+_MAX_RETRY_S = const(7 * 86_400)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_NEEDED = b" content-length transfer-encoding content-encoding content-range etag location retry-after connection "
+_TEXT = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n"
+
+
+class Http:
+    """Requests to one server, one after the other: they share a connection and its buffer.
+
+    :param base_url: its scheme, host and port are the origin that `headers` belong to; relative URLs are joined to it.
+    :param headers: dict of more request headers, such as an access token.
+    :param ca: path of a certificate, or None.
+    :param kept: see Connection.
+    """
+
+    def __init__(self, base_url, headers=None, ca=None, kept=None):
+        self._base = base_url
+        self._origin = urls.split(base_url, "not_configured")[:3]
+        self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
+        self._ca = ca
+        self.connection = Connection(kept)
+
+    def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
+        """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.
+
+        :param etag: for ``If-None-Match``: the answer may be a 304.
+        :param begin: with `end`: ask for the bytes [begin, end) only. The answer may be a 200 all the same.
+        :param max_body: bytes of the body of a 200 or 206 beyond which it is ``too_large``.
+        """
+        extra = "If-None-Match: %s\r\n" % _clean(etag) if etag else ""
+        if end is not None:
+            extra += "Range: bytes=%d-%d\r\n" % (begin, end - 1)
+        url = urls.join(self._base, url)
+        scheme, host, port, target = urls.split(url)
+        private = self._private if (scheme, host, port) == self._origin else ""
+        self.connection.limit(idle_ms, total_ms)
+        for _hop in range(_MAX_REDIRECTS + 1):
+            text = _TEXT % (target, urls.host_header(scheme, host, port), private + extra)
+            response = Response(self.connection, begin, end, max_body)
+            yield from self._ask((scheme, host, port), text, response)
+            if response.location is None:
+                return response
+            url, before, private = urls.join(url, response.location), scheme, ""
+            scheme, host, port, target = urls.split(url, "redirect")
+            if before == "https" and scheme == "http":
+                raise OtaError("redirect", "a redirect from https to http is not followed")
+        raise OtaError("redirect", "more than %d redirects" % _MAX_REDIRECTS)
+
+    def close(self):
+        self.connection.close()
+
+    def _ask(self, origin, text, response):
+        """One request and the head of its answer. Generator."""
+        connection = self.connection
+        done = False
+        try:
+            kept = yield from connection.open(origin, self._ca)
+            heard = connection.wire_in
+            try:
+                yield from connection.send(text)
+                yield from response.read_head()
+            except OtaError as error:
+                if not kept or connection.wire_in != heard or error.reason != "connection_lost":
+                    raise
+                connection.close()  # the server had closed it already: that says nothing about this request
+                yield from connection.open(origin, self._ca)
+                yield from connection.send(text)
+                yield from response.read_head()
+            done = response.location is None
+        finally:
+            if not done:  # a failure, a redirect, or a caller that gave up
+                connection.close()
+
+
+class Response:
+    """An answer: ``status``, and what was sent of ``etag content_length content_range retry_after``, else None.
+
+    ``content_range`` is (first byte, last byte, total or None), ``retry_after`` seconds.
+    """
+
+    def __init__(self, connection, begin=0, end=None, max_body=65536):
+        self._connection = connection
+        self._begin, self._last = begin, end and end - 1
+        self._most = max_body
+        self._received = 0
+        self._chunked = False
+        self._first = True  # chunk
+        self._left = None  # bytes of the body or of the chunk, None until the connection ends
+        self._keeps = False  # the connection, when the body is over
+        self.status = 0
+        self.etag = self.content_length = self.content_range = self.retry_after = self.location = None
+
+    def read_head(self):
+        """Status line and headers, and what they mean. Generator."""
+        budget = _MAX_HEAD
+        found = None
+        while found is None or 100 <= self.status < 200:
+            line = yield from self._connection.line(LINE)
+            old = self._status(line)
+            found = {}
+            while line:
+                budget -= len(line) + 2
+                if budget < 0:
+                    raise OtaError("too_large", "the answer's headers have more than %d bytes" % _MAX_HEAD)
+                line = yield from self._connection.line(LINE)
+                _header(line, found)
+        self._frame(found.get(b"content-length"), found.get(b"transfer-encoding"), old)
+        self._keeps = not old and found.get(b"connection", b"").lower() != b"close"
+        if self.status in (200, 206):
+            self._understand(found)
+        elif self.status in _REDIRECTS:
+            self.location = _text(found.get(b"location"), LINE)
+            if not self.location:
+                raise OtaError("redirect", "a redirect that leads nowhere")
+        after = found.get(b"retry-after", b"")
+        self.retry_after = min(_digits(after), _MAX_RETRY_S) if after.isdigit() and len(after) < 10 else None
+
+    def read_into(self, view):
+        """Read the next bytes of the body into a memoryview; their number, 0 at the end. Generator."""
+        if self._chunked and self._left == 0:
+            yield from self._next_chunk()
+        if self._left == 0:
+            return 0
+        if self._left is not None and len(view) > self._left:
+            view = view[: self._left]
+        n = yield from self._connection.take(view)
+        if self._left is None:
+            self._left = None if n else 0
+        elif not n:
+            raise OtaError("connection_lost", "the connection ended before the answer did")
+        else:
+            self._left -= n
+        self._received += n
+        if self._received > self._most:
+            raise self._too_large()
+        yield
+        return n
+
+    def read_all(self, most):
+        """A short body as bytes. Generator; OtaError ``too_large`` beyond `most` bytes."""
+        view = memoryview(bytearray((most if self.content_length is None else min(most, self.content_length)) + 1))
+        length = 0
+        while length < len(view):
+            n = yield from self.read_into(view[length:])
+            if not n:
+                return bytes(view[:length])
+            length += n
+        raise OtaError("too_large", "the answer has more than %d bytes" % most)
+
+    def close(self):
+        """The caller needs no more of it. The connection stays open if the next answer can follow on it."""
+        if not (self._keeps and self._left == 0 and not self._chunked):
+            self._connection.close()
+
+    def error(self, what):
+        """The OtaError for an answer that is not what was asked for."""
+        text = "the server answered %d to the request for %s" % (self.status, what)
+        return OtaError("http_status", text, self.retry_after)
+
+    def _status(self, line):
+        """True for HTTP/1.0."""
+        if line[:8] not in (b"HTTP/1.1", b"HTTP/1.0") or line[8:9] != b" " or line[12:13] not in (b"", b" "):
+            raise bad("it is not HTTP")
+        self.status = _digits(line[9:12])
+        if not 100 <= self.status < 600 or self.status == 101:
+            raise bad("it has no proper status")
+        return line[7:8] == b"0"
+
+    def _frame(self, length, encoding, old):
+        """What ends the body (RFC 9112, section 6.3), where anything ambiguous is refused."""
+        if length is not None:
+            self.content_length = self._left = _digits(length)
+        if encoding is not None:
+            if old or length is not None or encoding.lower() != b"chunked":
+                raise bad("its length is not clear")
+            self._chunked, self._left = True, 0
+        if self.status in (204, 304):
+            self._chunked, self._left = False, 0
+
+    def _understand(self, found):
+        """A body that was asked for."""
+        if found.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise bad("it is compressed, though that was not asked for")
+        if self.status == 206:
+            self.content_range = first, last, total = _content_range(found.get(b"content-range", b""))
+            wrong = first != self._begin or last != self._last or (total is not None and last >= total)
+            if wrong or self.content_length not in (None, last - first + 1):
+                raise bad("it is not the part that was asked for")
+            if self._left is None:
+                self._left = last - first + 1
+                self._keeps = False
+        if (self._left or 0) > self._most:
+            raise self._too_large()
+        self.etag = _text(found.get(b"etag"), 128)
+
+    def _next_chunk(self):
+        """The line before a chunk; after the last one the trailers, which are ignored. Generator."""
+        line = self._connection.line
+        if not self._first and (yield from line(2)):
+            raise bad("a chunk has another size than announced")
+        self._first = False
+        size = (yield from line(_MAX_CHUNK_LINE)).partition(b";")[0].strip().lower()
+        if not 0 < len(size) < 8 or not all(c in b"0123456789abcdef" for c in size):
+            raise bad("a chunk has no proper size")
+        self._left = int(size, 16)
+        if self._received + self._left > self._most:
+            raise self._too_large()
+        if not self._left:
+            budget = _MAX_TRAILERS
+            while (text := (yield from line(LINE))) and budget > 0:
+                budget -= len(text) + 2
+            if text:
+                raise bad("it does not end after its end")
+            self._chunked = False
+
+    def _too_large(self):
+        return OtaError("too_large", "the server sends more than %d bytes" % self._most)
+
+
+def _header(line, found):
+    """Keep a header that is needed. Twice the same, or a line that is none: refused."""
+    name, colon, value = line.partition(b":")
+    if line and (not colon or not name or name.strip() != name or b" " in name or b"\r" in value or b"\0" in value):
+        raise bad("a header is malformed")
+    name = name.lower()
+    if line and b" " + name + b" " in _NEEDED:
+        if name in found:
+            raise bad("a header stands there twice")
+        found[name] = value.strip()
+
+
+def _content_range(value):
+    """``bytes 5-9/10`` -> (5, 9, 10); the total may be ``*``, None then."""
+    unit, _space, value = value.partition(b" ")
+    span, slash, total = value.strip().partition(b"/")
+    first, dash, last = span.partition(b"-")
+    if unit.lower() != b"bytes" or not slash or not dash:
+        raise bad("it does not say which part of the file it is")
+    return _digits(first), _digits(last), None if total == b"*" else _digits(total)
+
+
+def _digits(value):
+    if not 0 < len(value) < 11 or not all(48 <= c <= 57 for c in value):
+        raise bad("a number is malformed")
+    return int(value)
+
+
+def _text(value, most):
+    """A header's value as text if it is short, printable and without spaces, else None."""
+    if value is None or not 0 < len(value) <= most or not all(33 <= c <= 126 for c in value):
+        return None
+    return value.decode()
+
+
+def _clean(text):
+    """`text`, unless it could end a header."""
+    if not isinstance(text, str) or not text or not all(" " <= c <= "~" for c in text):
+        raise OtaError("not_configured", "a request header must be printable ASCII text")
+    return text

@@ -1,0 +1,108 @@
+"""What of a bundle is fetched, and in which requests: the members that are needed, neighbours joined.
+
+A server that does not know ranges sends the whole file: then it is read from its beginning to its end, and what is not needed
+is dropped on the way.
+"""
+
+from micropython import const
+
+from ..errors import OtaError
+from .connection import bad
+
+GAP = 1024  # bytes between two members that cost less than one more request
+_IDLE_MS = const(20_000)
+_TOTAL_MS = const(120_000)  # a request, and two seconds more for each KiB of it: a link that gives less than 512 bytes a second
+
+
+def runs(entries, start, size):
+    """``(begin, end, last)`` for each request: the bytes [begin, end) of a bundle's files hold all wanted entries up to number
+    `last`. Generator; walks the list once, in constant memory.
+
+    :param entries: ``(n, entry)`` in the list's order.
+    :param start: called with n and entry: where the wanted bytes of it begin, or None.
+    :param size: bytes of the files' part.
+    """
+    begin = end = last = group = None
+    for n, entry in entries:
+        if last is not None and end is None and entry["at"] != group:
+            end = entry["at"]
+        at = start(n, entry)
+        if at is not None:
+            if end is not None and at - end > GAP:
+                yield begin, end, last
+                last = None
+            if last is None:
+                begin = at
+            group, last, end = entry["at"], n, None
+    if last is not None:
+        yield begin, size if end is None else end, last
+
+
+class FromServer:
+    """A bundle on a server, a part at a time: what bundle.reader takes for its source.
+
+    :param http: http.Http, whose connection is kept from one part to the next.
+    :param head: bytes of the bundle's first member, `size` of all of it.
+    """
+
+    def __init__(self, http, url, head, size, log):
+        self._http = http
+        self._url = url
+        self._log = log
+        self._response = None
+        self._whole = False  # the server sends all of it, whatever is asked for
+        self._at = self._end = 0
+        self.head = head
+        self.size = size
+
+    def go(self, begin, end):
+        """From now on read() gives the bytes [begin, end). Generator."""
+        if not (self._whole and self._response and self._at <= begin):
+            yield from self._request(begin, end)
+        self._end = begin
+        waste = memoryview(bytearray(512)) if self._at < begin else None
+        while self._at < begin:
+            if not (yield from self.read_into(waste)):
+                raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self._at, self.size))
+        self._end = end
+
+    def read_into(self, view):
+        """Bytes of the part, as they arrive; their number, 0 at its end. Generator."""
+        left = self._end - self._at
+        if not left:
+            return 0
+        n = yield from self._response.read_into(view if len(view) <= left else view[:left])
+        if not n:
+            raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self._at, self.size))
+        self._at += n
+        if self._at == self._end and not (self._whole and self._end < self.size):
+            yield from self._over()
+        return n
+
+    def close(self):
+        if self._response:
+            self._response.close()
+            self._response = None
+
+    def _request(self, begin, end):
+        self.close()
+        total_ms = _TOTAL_MS + 2 * (self.size if self._whole else end - begin)
+        response = self._response = yield from self._http.get(
+            self._url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
+        )
+        if response.status == 206 and response.content_range[2] in (None, self.size):
+            self._at = begin
+        elif response.status == 200 and response.content_length in (None, self.size):
+            if not self._whole:
+                self._log("the server knows no ranges: reading the bundle from its beginning to its end")
+            self._whole, self._at = True, 0
+        elif response.status in (200, 206, 416):
+            raise OtaError("bad_response", "the server has another file under this name now")
+        else:
+            raise response.error(self._url)
+
+    def _over(self):
+        """The part is read; so must the answer be: nothing follows. Generator."""
+        if (yield from self._response.read_into(memoryview(bytearray(1)))):
+            raise bad("it is longer than announced")
+        self.close()

@@ -1,0 +1,75 @@
+"""URLs: taken apart, put together, and where a redirect leads. Pure text.
+
+A URL is accepted if it is ``http`` or ``https``, has a plain host name or IPv4 address, no credentials, and not one
+character that could end a line or a word of a request.
+
+>>> join("http://host/a/b?q", "../c")
+'http://host/c'
+"""
+
+from ..errors import OtaError
+
+MAX_URL = 1024
+_PORTS = {"http": 80, "https": 443}
+
+
+def split(url, reason="bad_response"):
+    """``(scheme, host, port, target)``; target is path and query, beginning with ``/``. OtaError `reason` if not accepted."""
+    scheme, mark, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme not in _PORTS or not mark or len(url) > MAX_URL or not all("!" <= c <= "~" for c in url):
+        raise OtaError(reason, "not an http or https URL")
+    rest = rest.split("#")[0]
+    end = min(i for i in (rest.find("/"), rest.find("?"), len(rest)) if i >= 0)
+    host, colon, port = rest[:end].partition(":")
+    if "@" in rest[:end]:
+        raise OtaError(reason, "a URL must not contain credentials")
+    if not host or not all(c.isalpha() or c.isdigit() or c in "-._" for c in host):
+        raise OtaError(reason, "a URL has no proper host")
+    if colon and not (0 < len(port) < 6 and all("0" <= c <= "9" for c in port) and 0 < int(port) < 65536):
+        raise OtaError(reason, "a URL has no proper port")
+    target = rest[end:]
+    return scheme, host.lower(), int(port) if colon else _PORTS[scheme], target if target[:1] == "/" else "/" + target
+
+
+def host_header(scheme, host, port):
+    """What the ``Host`` header says."""
+    return host if port == _PORTS[scheme] else "%s:%d" % (host, port)
+
+
+def join(base, location):
+    """The URL that `location`, absolute or relative (RFC 3986, section 5), means in an answer from `base`."""
+    location = location.split("#")[0]
+    if _has_scheme(location):
+        return location
+    scheme, host, port, target = split(base)
+    if location.startswith("//"):
+        return scheme + ":" + location
+    path = target.split("?")[0]
+    path_given, mark, query = location.partition("?")
+    if path_given:
+        path = _without_dots(path_given if path_given[0] == "/" else path[: path.rindex("/") + 1] + path_given)
+    elif not mark:
+        query = target.partition("?")[2]
+        mark = query and "?"
+    return "%s://%s%s%s%s" % (scheme, host_header(scheme, host, port), path, mark, query)
+
+
+def _has_scheme(location):
+    """True for ``x:...``, but not for ``a?u=http://...`` or ``/a:b``."""
+    scheme, colon, _rest = location.partition(":")
+    return bool(colon and scheme) and all(c.isalpha() or c.isdigit() or c in "+-." for c in scheme)
+
+
+def _without_dots(path):
+    out = []
+    parts = path.split("/")[1:]
+    for part in parts:
+        if part == "..":
+            if out:
+                out.pop()
+        elif part != ".":
+            out.append(part)
+    if parts[-1] in (".", ".."):
+        out.append("")
+    return "/" + "/".join(out)

@@ -1,0 +1,170 @@
+"""An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
+
+    look           ask the server: is there something for this board?                      check
+    obtain         fetch what is needed of the bundle into the stage, checked              obtain, bundle, install.stage
+    commit         read the stage back, write the journal, rename it into force            install.journal
+                   restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
+
+They raise OtaError. A transport error leaves what has been staged, for the next try; what is refused leaves nothing.
+"""
+
+import gc
+
+from . import phases
+from .errors import OtaError, from_system
+
+OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
+
+
+def start(ota, name, flag):
+    """The generator of the job called `name`; `flag`: see job.Job."""
+    if name == "check":
+        return update(ota, False, lambda: _waits_for(ota))
+    if name == "fetch":
+        return update(ota, flag, lambda: "asked")
+    if name == "update":
+        return update(ota, flag, lambda: "")
+    if name == "install":
+        return install_file(ota, flag)
+    if name == "stage":
+        return install_ready(ota, flag)
+    if name == "rollback":
+        return roll_back(ota)
+    if name == "upload":
+        return _upload()
+    if name in ("verify", "plan"):
+        return ota.phase("verify", name, ota, flag)
+    return ota.phase("install.trial", "after_start", ota)
+
+
+def update(ota, force, waits):
+    """Ask, obtain, install. Returns True when an update is ready, or was found where installing has to be asked for.
+
+    :param waits: called when something was found: what the installation has to wait for, "" for nothing.
+    """
+    ota.enter("checking")
+    offer = yield from look(ota, force)
+    if offer is None:
+        if not ota.store.get("ready"):
+            yield from ota.discard()
+        ota.enter("up_to_date")
+        ota.log("up to date: running", ota.local_version())
+        return False
+    ota.available(offer)
+    if ota.name == "check" and waits().startswith("asked"):
+        ota.module.wait_for(waits())
+        return True
+    yield from bring(ota, offer, force, waits)
+    return True
+
+
+def look(ota, force):
+    """The server's answer, an offer or None; and for the trial of an update: whether there was one at all."""
+    try:
+        offer = yield from ota.phase("check", "look", ota, force)
+        if offer == "legacy":
+            offer = yield from ota.phase("legacy.latest", "look", ota, force)
+    except OtaError as error:
+        if error.kind == "transport":
+            ota.store.set("checked", False)
+        raise
+    ota.store.set("checked", True)
+    ota.store.save()
+    return offer
+
+
+def bring(ota, offer, force, waits):
+    """Stage what is offered, and install it unless that has to wait."""
+    try:
+        if ota.store.get("ready") != [offer["version"], offer["source"]]:
+            yield from _obtain(ota, offer, force)
+    except OtaError as error:
+        if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
+            ota.store.set("refused", [offer["source"], error.reason, error.message])
+        raise
+    ota.enter("ready")
+    waiting = waits()
+    if waiting:
+        ota.store.set("ready", [offer["version"], offer["source"]])
+        ota.store.save()  # what is said to be ready survives a power cut
+    ota.log("version %s is ready to install" % offer["version"])
+    if waiting and ota.name == "check":
+        ota.module.wait_for(waiting)
+    if not waiting:
+        yield from _commit(ota, False)
+
+
+def install_ready(ota, _quiet):
+    """Install what was staged some time ago."""
+    if not ota.store.get("ready"):
+        raise OtaError("no_update", "no update has been downloaded")
+    yield from _commit(ota, True)
+
+
+def install_file(ota, force):
+    """Verify, stage and install a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
+    ota.enter("installing")
+    yield from _refusing(ota, ota.phase("obtain", "from_file", ota, force))
+    yield from _commit(ota, False)
+    ota.remove_archive()
+
+
+def roll_back(ota):
+    """Install the kept previous version again."""
+    ota.enter("installing")
+    yield from ota.phase("install.cleanup", "clean_up", ota)
+    yield from ota.phase("install.journal", "commit_previous", ota)
+    _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
+
+
+def _obtain(ota, offer, force):
+    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
+    ota.module.report_space()
+    gc.collect()
+    if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
+        raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
+    ota.enter("downloading")
+    if "head" in offer:
+        yield from _refusing(ota, ota.phase("obtain", "from_server", ota, offer, force))
+    else:
+        yield from _refusing(ota, ota.phase("legacy.latest", "obtain", ota, offer))
+
+
+def _commit(ota, later):
+    """Check the stage once more and commit it.
+
+    :param later: True when it has been ready for some time.
+    """
+    ota.enter("installing")
+    yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
+    _restart(ota, "installing the staged version")
+
+
+def _refusing(ota, job):
+    """Run a phase; what it refuses leaves nothing behind."""
+    try:
+        return (yield from job)
+    except (OSError, MemoryError, OtaError) as error:
+        if not isinstance(error, OtaError):
+            error = from_system(error)
+        if error.kind != "transport" and error.reason != "no_memory":
+            yield from ota.discard()
+            yield from ota.phase("install.cleanup", "clean_up", ota)
+        raise error
+
+
+def _restart(ota, why):
+    ota.enter("rebooting")
+    ota.log("lowest free memory of this update: %d bytes" % ota.lowest)
+    ota.log("committed:", why)
+    ota.platform.request_reset(why)
+
+
+def _waits_for(ota):
+    return phases.call("schedule", "waits_for", ota)
+
+
+def _upload():
+    """The job of an upload: it does nothing but keep others away."""
+    while True:
+        yield True

@@ -1,0 +1,133 @@
+"""The board's log: everything that is worth knowing, printed, with a short memory of it. It works before anything else does.
+
+>>> SerialLog.log("door", 3, "opened")
+[    1.234] I door 3 opened
+
+The history is bounded in lines and in bytes. Logging never raises: not for want of memory (then the history goes), and not
+because of a subscriber.
+"""
+
+import gc
+import io
+import sys
+import time
+
+from micropython import const
+
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+_LETTERS = {DEBUG: "D", INFO: "I", WARNING: "W", ERROR: "E"}
+_MAX_LINE = const(300)
+_MAX_LINES = const(64)
+_MAX_BYTES = const(4096)
+
+
+class SerialLog:
+    """One log for the whole board."""
+
+    level = INFO
+    count = 0  # lines since the start: the newest one in the history has the number count - 1
+    _history = []
+    _bytes = 0
+    _subscribers = []
+
+    @classmethod
+    def log(cls, *parts):
+        """Log at level INFO; the parts are joined by spaces."""
+        cls._add(INFO, parts)
+
+    info = log
+
+    @classmethod
+    def debug(cls, *parts):
+        cls._add(DEBUG, parts)
+
+    @classmethod
+    def warning(cls, *parts):
+        cls._add(WARNING, parts)
+
+    @classmethod
+    def error(cls, *parts):
+        cls._add(ERROR, parts)
+
+    @classmethod
+    def exception(cls, error, *parts):
+        """Log what an exception means, then its traceback line by line."""
+        try:
+            cls._add(ERROR, parts + (repr(error),))
+            for line in _traceback(error):
+                cls._add(ERROR, (line,))
+        except MemoryError:
+            cls.purge()
+
+    @classmethod
+    def history(cls):
+        """The lines that are still remembered, oldest first: the list itself, not a copy."""
+        return cls._history
+
+    @classmethod
+    def purge(cls):
+        """Forget everything: memory is needed."""
+        cls._history.clear()
+        cls._bytes = 0
+
+    @classmethod
+    def subscribe(cls, function):
+        """Call `function(level, line)` for every line from now on. One that raises is dropped."""
+        cls._subscribers.append(function)
+
+    @classmethod
+    def unsubscribe(cls, function):
+        if function in cls._subscribers:
+            cls._subscribers.remove(function)
+
+    @classmethod
+    def _add(cls, level, parts):
+        if level < cls.level:
+            return
+        try:
+            line = _format(level, parts)
+            print(line)
+            cls._remember(line)
+            for function in list(cls._subscribers):
+                cls._tell(function, level, line)
+        except MemoryError:
+            cls.purge()
+            gc.collect()
+
+    @classmethod
+    def _remember(cls, line):
+        history = cls._history
+        history.append(line)
+        cls.count += 1
+        cls._bytes += len(line)
+        while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
+            cls._bytes -= len(history.pop(0))
+
+    @classmethod
+    def _tell(cls, function, level, line):
+        try:
+            function(level, line)
+        except Exception as error:
+            cls._subscribers.remove(function)
+            print("log: a subscriber was dropped:", repr(error))
+
+
+def _format(level, parts):
+    text = " ".join([str(part) for part in parts])
+    if len(text) > _MAX_LINE:
+        text = text[: _MAX_LINE - 3] + "..."
+    if not _printable(text):
+        text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text])
+    ms = time.ticks_ms()
+    return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, _LETTERS[level], text)
+
+
+def _printable(text):
+    """False for what could forge a console line or move a cursor."""
+    return all(32 <= ord(c) != 127 for c in text)
+
+
+def _traceback(error):
+    text = io.StringIO()
+    sys.print_exception(error, text)
+    return text.getvalue()[-1500:].rstrip("\n").split("\n")
