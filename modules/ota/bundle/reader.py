@@ -61,7 +61,7 @@ def read(source, rules, view, visitor):
 
     :param source: ranges.FromServer or FromFile; the caller closes it.
     :param rules: policy.Rules, what this board accepts.
-    :param view: the job's buffer, at least 512 bytes.
+    :param view: the job's buffer, at least 1 KiB.
     """
     unpacker, header = yield from read_head(source, rules, view, visitor)
     yield from _read_files(unpacker, unpacker.at, source.size, view, visitor)
@@ -232,7 +232,7 @@ def _tar_head(unpacker, view):
     raw = bytes(block)
     name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
     try:
-        good = int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
+        good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
         found = name.decode(), int(size, 8)
     except ValueError:  # no number, or no text
         good = False
