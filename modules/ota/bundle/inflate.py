@@ -6,6 +6,7 @@ from a BytesIO, in C.
 """
 
 import io
+import sys
 
 from ..errors import OtaError
 
@@ -24,7 +25,7 @@ _TAIL = 8
 
 def check_firmware():
     """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None:
+    if DeflateIO is None and sys.implementation.name == "micropython":
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
 
 
@@ -151,8 +152,8 @@ class _Host:
             data = self._member.decompress(held, len(view))
         except self._error:
             raise ValueError("damaged")
-        rest = len(self._member.unconsumed_tail) + len(self._member.unused_data)
-        self._source.seek(at + len(held) - rest)
+        rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        self._source.seek(at + len(held) - len(rest))
         if not data and not self._member.eof:
             raise EOFError
         view[: len(data)] = data
