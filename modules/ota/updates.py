@@ -241,7 +241,7 @@ def _refusing(ota, job):
     except (OSError, MemoryError, OtaError) as error:
         if not isinstance(error, OtaError):
             error = from_system(error)
-        if error.kind != "transport" and error.reason != "no_memory":
+        if error.reason != "no_memory" and (error.kind != "transport" or ota.name == "install"):
             if ota.name == "install":
                 ota.discard()
             yield from ota.clear_stage()

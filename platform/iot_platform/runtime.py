@@ -20,12 +20,12 @@ from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 UPDATE_BOOT_MS = 3_600_000  # an update boot lasts no longer, whatever OTA does in it
-_LOOP_MS = 10
-_HURRY_MS = 1  # of sleep between two rounds
-_TELEMETRY_MS = 1_000
-_HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
-_MAX_FAILURES = 10
-_SAFE_AFTER = 3  # bad boots, one after the other
+_LOOP_MS = const(10)
+_HURRY_MS = const(1)  # of sleep between two rounds
+_TELEMETRY_MS = const(1_000)
+_HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
+_MAX_FAILURES = const(10)
+_SAFE_AFTER = const(3)  # bad boots, one after the other
 _ONCE = ("startup", "profile")  # what only the start needs
 
 

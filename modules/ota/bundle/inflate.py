@@ -7,6 +7,7 @@ from a BytesIO, in C.
 """
 
 import io
+import sys
 
 from ..errors import OtaError
 
@@ -26,7 +27,7 @@ _TAIL = const(8)
 
 def check_firmware():
     """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None:
+    if DeflateIO is None and sys.implementation.name == "micropython":
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
 
 
@@ -113,7 +114,7 @@ class Unpacker:
         raw = bytes(block)
         name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
         try:
-            good = int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
+            good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
             found = name.decode(), int(size, 8)
         except ValueError:  # no number, or no text
             good = False
