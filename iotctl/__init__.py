@@ -14,3 +14,7 @@ if str(ROOT / "platform") not in sys.path:
 if "micropython" not in sys.modules:
     sys.modules["micropython"] = ModuleType("micropython")
     sys.modules["micropython"].const = lambda value: value  # type: ignore[attr-defined]
+if "deflate" not in sys.modules:
+    from iotctl import deflate
+
+    sys.modules["deflate"] = deflate

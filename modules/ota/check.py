@@ -50,7 +50,7 @@ def _decide(ota, raw, etag, force):
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
     value = channel.parse(raw, ota.keys)
     seen = ota.store.get("published", {})
-    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.now())
+    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.platform.board.now())
     if value["published"] > seen.get(ota.channel, 0):
         ota.store.set("published", dict(seen, **{ota.channel: value["published"]}))
     version, sequence = value["version"], value["sequence"]

@@ -19,7 +19,7 @@ def from_file(ota, force):
 
 def rules(ota, force, expect):
     """What this board accepts now."""
-    return Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.now(), expect, ota.excluded)
+    return Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect, ota.excluded)
 
 
 def _read(ota, source, force, expect):

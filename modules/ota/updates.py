@@ -36,8 +36,8 @@ def start(ota, name, flag):
     if name == "upload":
         return _upload()
     if name in ("verify", "plan"):
-        return phases.run("verify", name, ota, flag)
-    return phases.run("install.trial", "after_start", ota)
+        return ota.phase("verify", name, ota, flag)
+    return ota.phase("install.trial", "after_start", ota)
 
 
 def update(ota, force, waits):
@@ -64,9 +64,9 @@ def update(ota, force, waits):
 def look(ota, force):
     """The server's answer, an offer or None; and for the trial of an update: whether there was one at all."""
     try:
-        offer = yield from phases.run("check", "look", ota, force)
+        offer = yield from ota.phase("check", "look", ota, force)
         if offer == "legacy":
-            offer = yield from phases.run("legacy.latest", "look", ota, force)
+            offer = yield from ota.phase("legacy.latest", "look", ota, force)
     except OtaError as error:
         if error.kind == "transport":
             ota.store.set("checked", False)
@@ -111,7 +111,7 @@ def install_file(ota, force):
     ota.enter("installing")
     if not ota_boot.exists(ota.archive):
         raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
-    yield from _refusing(ota, phases.run("obtain", "from_file", ota, force))
+    yield from _refusing(ota, ota.phase("obtain", "from_file", ota, force))
     yield from _commit(ota, False)
     ota.discard()
 
@@ -119,8 +119,8 @@ def install_file(ota, force):
 def roll_back(ota):
     """Install the kept previous version again."""
     ota.enter("installing")
-    yield from phases.run("install.cleanup", "clean_up", ota)
-    yield from phases.run("install.journal", "commit_previous", ota)
+    yield from ota.phase("install.cleanup", "clean_up", ota)
+    yield from ota.phase("install.journal", "commit_previous", ota)
     _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
 
 
@@ -132,9 +132,9 @@ def _obtain(ota, offer, force):
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.enter("downloading")
     if "head" in offer:
-        yield from _refusing(ota, phases.run("obtain", "from_server", ota, offer, force))
+        yield from _refusing(ota, ota.phase("obtain", "from_server", ota, offer, force))
     else:
-        yield from _refusing(ota, phases.run("legacy.latest", "obtain", ota, offer))
+        yield from _refusing(ota, ota.phase("legacy.latest", "obtain", ota, offer))
 
 
 def _commit(ota, later):
@@ -143,7 +143,7 @@ def _commit(ota, later):
     :param later: True when it has been ready for some time.
     """
     ota.enter("installing")
-    version = yield from _refusing(ota, phases.run("install.journal", "commit", ota, later))
+    version = yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
     _restart(ota, "installing %s" % version)
 
 
@@ -158,7 +158,7 @@ def _refusing(ota, job):
             if ota.name == "install":
                 ota.discard()
             yield from ota.clear_stage()
-            yield from phases.run("install.cleanup", "clean_up", ota)
+            yield from ota.phase("install.cleanup", "clean_up", ota)
         raise error
 
 

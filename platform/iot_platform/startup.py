@@ -92,7 +92,7 @@ def _names(platform):
 
 
 def _count_update_boot():
-    """Which boot for OTA's note this is, from 1; 0 without a note, when it has had its boots, or while a version is on trial."""
+    """Which boot for OTA's note this is, from 1; 0 when none is due, or when an update has yet to come to its end."""
     if not ota_boot.ready or ota_boot.state:
         return 0
     try:

@@ -12,7 +12,7 @@ from ..errors import OtaError
 
 try:
     from deflate import RAW, DeflateIO
-except ImportError:  # CPython, or a firmware without it
+except ImportError:  # a firmware without it
     DeflateIO = None
 
 _ROOM = const(1536)  # bytes of the buffer
@@ -122,7 +122,7 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= head[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        self._stream = DeflateIO(self._bytes, RAW, _WINDOW) if DeflateIO else _Host(self._bytes)
+        self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
 
     def _unpack(self, view):
         try:
@@ -131,30 +131,3 @@ class Unpacker:
             raise OtaError("bad_bundle", "the bundle is damaged or cut short")
         except MemoryError:
             raise OtaError("no_memory", "too little memory to unpack the bundle")
-
-
-class _Host:
-    """A DeflateIO for CPython: it takes no more of its source than it needs."""
-
-    def __init__(self, source):
-        import zlib
-
-        self._source = source
-        self._error = zlib.error
-        self._member = zlib.decompressobj(-_WINDOW)
-
-    def readinto(self, view):
-        if self._member.eof:
-            return 0
-        at = self._source.tell()
-        held = self._source.read()
-        try:
-            data = self._member.decompress(held, len(view))
-        except self._error:
-            raise ValueError("damaged")
-        rest = len(self._member.unconsumed_tail) + len(self._member.unused_data)
-        self._source.seek(at + len(held) - rest)
-        if not data and not self._member.eof:
-            raise EOFError
-        view[: len(data)] = data
-        return len(data)

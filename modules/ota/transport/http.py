@@ -42,14 +42,15 @@ class Http:
     :param base_url: its scheme, host and port are the origin that `headers` belong to; relative URLs are joined to it.
     :param headers: dict of more request headers, such as an access token.
     :param ca: path of a certificate, or None.
+    :param kept: see Connection.
     """
 
-    def __init__(self, base_url, headers=None, ca=None):
+    def __init__(self, base_url, headers=None, ca=None, kept=None):
         self._base = base_url
         self._origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
         self._ca = ca
-        self.connection = Connection()
+        self.connection = Connection(kept)
 
     def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
         """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.
