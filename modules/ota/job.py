@@ -79,7 +79,7 @@ class Job:
         """Stop it where it is, and give back its memory."""
         if self._job:
             self._job.close()
-        self._park()
+        self.park()
         if self._kept:
             self._kept[0].close()
         self._job = self._kept = self.view = None
@@ -90,8 +90,7 @@ class Job:
         try:
             return (yield from getattr(phases.part(name), function)(*args))
         finally:
-            self._park()
-            phases.forget()
+            self.park()
 
     def _ended(self, error):
         self._job = None  # a generator that is running cannot be closed
@@ -112,12 +111,13 @@ class Job:
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
 
-    def _park(self):
-        """The code of HTTP goes; the connection stays, for the next phase."""
+    def park(self):
+        """The code of a phase goes; the connection stays, for the next one."""
         if self._http:
             connection, self._http = self._http.connection, None
             self._kept = connection.detach()
             self.spent(connection.wire_in + connection.wire_out)
+        phases.forget()
 
     # -- what the board knows
 

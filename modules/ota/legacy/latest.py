@@ -26,10 +26,10 @@ from iot_platform.words import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle import reader
+from ..bundle import listing
 from ..bundle.lists import LIST, entries
 from ..errors import OtaError
-from ..install import files
+from ..install import files, prepare
 from ..install.stage import Stage
 from ..release import manifest, paths, versions
 from ..release.fields import FORMAT, is_digest, load_object
@@ -109,7 +109,7 @@ def obtain(ota, offer):
         names, offsets, total = yield from _scan(ota, offer["version"], notes)
         order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
         yield from _write_list(ota, offer["version"], notes, order, offsets, total)
-        header = yield from reader.check_list(None)  # duplicates, twins, a file that is also a folder
+        header = yield from listing.check_lines(None)  # duplicates, twins, a file that is also a folder
         yield from _unpack(ota, notes, header, order)
     finally:
         ota.discard()
@@ -219,13 +219,12 @@ def _write_list(ota, version, notes, order, offsets, total):
 
 def _unpack(ota, notes, header, order):
     """Stage the archive, with what was found out before. Generator."""
-    target = Stage(ota)
     places = order[:]
     for n, i in enumerate(order):
         places[i] = n
     with open(ota_boot.ota(LIST), "rb") as f:
         digest = yield from files.hashed(f, ota.view)
-    yield from target.begin(header, digest.digest(), None)
+    target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest(), None)))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
         members = archive.members()
         for n in places:
