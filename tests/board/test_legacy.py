@@ -31,7 +31,6 @@ __all__ = ["certificates"]  # a fixture
 _JOB = """
 import os, ota_boot
 from iot_platform.slots import Slots
-from modules.ota import phases
 from modules.ota.job import Job
 
 class Board(Job):
@@ -39,7 +38,7 @@ class Board(Job):
         self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
-        self.name_on_server, self.bytes = "Old-Board", 0
+        self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
     def local_version(self):
@@ -58,7 +57,7 @@ class Board(Job):
 job = Board()
 """
 _LATEST = _JOB + """
-found = finish(phases.run("legacy.latest", "look", job, False))
+found = finish(job.phase("legacy.latest", "look", job, False))
 return [found[key] for key in ("version", "file", "size", "sha256")]
 """
 _DOWNLOAD = _JOB + """
@@ -71,9 +70,9 @@ def changed(steps):
                 f.write(b"changed")
 
 offer = dict(zip(("version", "file", "size", "sha256"), VALUES["offer"]))
-finish(changed(phases.run("legacy.latest", "obtain", job, offer)))
+finish(changed(job.phase("legacy.latest", "obtain", job, offer)))
 late = longest
-return [finish(phases.run("install.journal", "commit", job, False)), late]
+return [finish(job.phase("install.journal", "commit", job, False)), late]
 """
 
 
@@ -230,7 +229,7 @@ found = []
 offer = {"version": "1.1.0", "file": "new.tar.gz", "size": None, "sha256": None}
 for n in range(VALUES["archives"]):
     try:
-        finish(phases.run("legacy.latest", "obtain", job, offer))
+        finish(job.phase("legacy.latest", "obtain", job, offer))
         with open("/.ota/list") as f:
             found.append([json.loads(line)["sha256"] for line in f.read().split("\\n")[1:] if line])
     except OtaError as error:
@@ -361,7 +360,7 @@ def test_a_bad_server_of_its_archive_too(site: Site, server: ScriptedServer, wha
 _TIMED = _JOB + """
 began = time.ticks_ms()
 try:
-    found = finish(phases.run("legacy.latest", "look", job, False))["version"]
+    found = finish(job.phase("legacy.latest", "look", job, False))["version"]
 except OtaError as error:
     found = error.reason
 return [found, time.ticks_diff(time.ticks_ms(), began)]
