@@ -2,12 +2,13 @@
 
 MicroPython's decompressor cannot go on after a read that would have blocked. So a step begins only when more bytes lie in the
 buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes for the head of a block. It reads them
-from micropython import const
 from a BytesIO, in C.
 """
 
 import io
 import sys
+
+from micropython import const
 
 from ..errors import OtaError
 
