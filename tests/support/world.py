@@ -14,6 +14,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +37,7 @@ ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
+NEVER = "00:00-00:00"  # a window for installs that is never open: what is found is staged, and waits
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
@@ -80,6 +82,11 @@ class Release:
     def with_files(self, more: Changes) -> Tree:
         """The same with files that no release brought."""
         return tree_of(changed(self.files, more))
+
+
+def noise(seed: int, size: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(seed).randbytes(size)
 
 
 def patched(path: str, *changes: tuple[str, str]) -> Changes:
