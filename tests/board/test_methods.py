@@ -99,7 +99,7 @@ def test_the_blocking_methods_check_download_and_install(caller: World) -> None:
 
 def test_check_for_updates_without_a_version_check_takes_the_same_version_again(caller: World) -> None:
     assert call(caller, "ota.check_for_updates(version_check=False)") is True
-    assert [request.status for request in caller.requested("1.0.0.tar.gz")] == [206], "the list, which says that nothing is needed"
+    assert [request.status for request in caller.requested("1.0.0.tar.gz")] == [206], "the list: nothing is needed"
 
 
 def test_force_update_returns_a_text(caller: World) -> None:

@@ -39,9 +39,9 @@ def test_the_kept_version_makes_room_for_the_stage(world: World) -> None:
     assert said.index("ota: verified:") < said.index(GIVEN_UP) < said.index("ota: staged www/zoo")
     assert NOTHING_KEPT in world.refused("no_update", "ota rollback")
     assert_tree(world.peek().without(".ota/stage", ".ota/list"), now.with_files(ballast))
-    asked = len(world.requested("1.2.0.tar.gz"))
+    asked = world.downloads("1.2.0.tar.gz")
     world.update_to(new, "ota update")
-    assert len(world.requested("1.2.0.tar.gz")) == asked
+    assert world.downloads("1.2.0.tar.gz") == asked
     world.assert_runs(new, ballast, previous=True)
     world.boot()
     since = world.type("ota rollback")

@@ -331,6 +331,10 @@ class World:
         """The requests for a file of the board's folder, so far."""
         return [request for request in self.server.requests if request.path == f"/{SHORT_NAME}/{path}"]
 
+    def downloads(self, path: str) -> int:
+        """How often a bundle was fetched, or what a board needs of it: each time its head comes first."""
+        return sum(request.headers.get("range", "bytes=0-").startswith("bytes=0-") for request in self.requested(path))
+
     def refused(self, reason: str, command: str = "ota check") -> str:
         """Have the board check; it must fail with `reason`. Returns the line that says so."""
         since = self.type(command)
