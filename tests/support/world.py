@@ -29,6 +29,7 @@ from iotctl import ROOT, bundle, keys, mpy, publish, serve, tree
 from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
+from modules.ota.errors import OtaError
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -285,7 +286,12 @@ class World:
         """The content of a channel file, with some changes; its counter goes on."""
         self._published += 1
         options = publish.Options()
-        raw = publish.channel_bytes({"name": SHORT_NAME, **header}, archive, options, self._published, None)
+        try:
+            head = archives.head_size(archive)
+        except OtaError:  # it is none
+            head = min(1000, len(archive))
+        about = {"name": SHORT_NAME, "notes": "", **header}
+        raw = publish.channel_bytes(about, archive, options, self._published, None, head)
         return {**json.loads(raw), **changes}
 
     def put_channel(self, value: Mapping[str, Any], key: keys.PrivateKey | None | str = "owner") -> None:
