@@ -297,6 +297,10 @@ def sends(change: Callable[[bytes, int, int], bytes], headers: int = 0) -> Says:
     return answer
 
 
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
 def hang_up(answer: Says) -> Says:
     def and_close(request: Handler, data: bytes, begin: int, end: int) -> None:
         answer(request, data, begin, end)
@@ -324,8 +328,7 @@ ANSWERS: dict[str, tuple[Says, str]] = {
     "other bytes": (sends(lambda data, begin, end: data[begin:end][::-1]), "bad_bundle"),
     "the bytes of another place": (sends(lambda data, begin, end: data[begin - 1 : end - 1]), "bad_bundle"),
     "zeros": (sends(lambda data, begin, end: bytes(end - begin)), "bad_bundle"),
-    "another bit": (sends(lambda data, begin, end: data[begin : begin + 30] + bytes((data[begin + 30] ^ 1,)) + data[begin + 31 : end]),
-                    "bad_bundle|bad_member|bad_digest"),
+    "another bit": (sends(lambda data, begin, end: flipped(data[begin:end], 30)), "bad_bundle|bad_member|bad_digest"),
     "too few bytes": (hang_up(sends(lambda data, begin, end: data[begin : end - 5])), "connection_lost"),
     "no bytes": (hang_up(sends(lambda data, begin, end: b"")), "connection_lost"),
     "too many bytes": (sends(lambda data, begin, end: data[begin:end] + b"HTTP?"), "bad_response"),
@@ -427,21 +430,20 @@ def unpacked(data: bytes) -> bytes:
 
 
 LAST = "www/same"  # the last file, and alone in its group
-LISTS: dict[str, tuple[Callable[[Release], bytes], str]] = {
-    "a place one byte too far": (lambda r: relisted(r, move(LAST, lambda at: at + 1)), "bad_member|bad_bundle"),
-    "a place within the group before": (lambda r: relisted(r, move(LAST, lambda at: at - 7)), "bad_member|bad_bundle"),
-    "a place just before the end": (lambda r: relisted(r, move(LAST, lambda at: len(r.bundle.packed) - 1)), "bad_member|bad_bundle"),
-    "a place at the end": (lambda r: relisted(r, move(LAST, lambda at: len(r.bundle.packed))), "bad_member|bad_bundle"),
-    "a place beyond the end": (lambda r: relisted(r, move(LAST, lambda at: at + 1_000_000)), "bad_member|bad_bundle"),
-    "a member that unpacks to more": (
-        lambda r: relisted(r, lambda _e: None, regroup(r, LAST, lambda tar: tar + bytes(512))), "bad_member|bad_bundle"),
-    "a member that unpacks to less": (
-        lambda r: relisted(r, lambda _e: None, regroup(r, LAST, lambda tar: tar[:-512])), "bad_member|bad_bundle"),
-    "a member that unpacks to megabytes": (
-        lambda r: relisted(r, lambda _e: None, regroup(r, LAST, lambda tar: tar + bytes(8_000_000))), "bad_member|bad_bundle"),
-    "a member with another file": (
-        lambda r: relisted(r, lambda _e: None, regroup(r, LAST, lambda tar: tar[:600] + bytes((tar[600] ^ 1,)) + tar[601:])), "bad_digest"),
-}  # fmt: skip
+PLACES = {
+    "one byte too far": lambda at, _end: at + 1,
+    "within the group before": lambda at, _end: at - 7,
+    "just before the end": lambda _at, end: end - 1,
+    "at the end": lambda _at, end: end,
+    "beyond the end": lambda _at, end: end + 1_000_000,
+}
+MEMBERS = {
+    "unpacks to more": (lambda tar: tar + bytes(512), "bad_bundle"),
+    "unpacks to less": (lambda tar: tar[:-512], "bad_bundle"),
+    "unpacks to megabytes": (lambda tar: tar + bytes(8_000_000), "bad_bundle"),
+    "has another file": (lambda tar: flipped(tar, 600), "bad_digest"),
+    "has a file of another name": (lambda tar: archive.tar_member("www/some", tar[512:20_512]), "bad_member"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -455,14 +457,25 @@ def flashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize("what", LISTS)
-def test_a_list_that_does_not_fit_what_is_there_is_refused(flashed: World, what: str) -> None:
-    world, (made, reason) = flashed, LISTS[what]
-    new = world.release("1.1.0", OLD)
-    world.offer_raw(new.bundle.header, made(new))
+@pytest.mark.parametrize("where", PLACES)
+def test_a_place_that_is_not_right_is_refused(flashed: World, where: str) -> None:
+    new = flashed.release("1.1.0", OLD)
+    made = relisted(new, move(LAST, lambda at: PLACES[where](at, len(new.bundle.packed))))
+    refused(flashed, new, made, "bad_member", "bad_bundle")
+
+
+@pytest.mark.parametrize("what", MEMBERS)
+def test_a_member_that_is_not_what_the_list_says_is_refused(flashed: World, what: str) -> None:
+    new, (change, reason) = flashed.release("1.1.0", OLD), MEMBERS[what]
+    refused(flashed, new, relisted(new, lambda _entries: None, regroup(new, LAST, change)), reason)
+
+
+def refused(world: World, release: Release, made: bytes, *reasons: str) -> None:
+    """Offer this bundle in place of the release's: it is refused, and nothing of it is left."""
+    world.offer_raw(release.bundle.header, made)
     since = world.type("ota check")
     failed = world.board.expect(r"check failed: .* \((\w+)\)$", PATIENCE_S, since)
-    assert failed[1] in reason.split("|"), failed.string
+    assert failed[1] in reasons, failed.string
     world.board.expect(r"free disk", PATIENCE_S, world.board.lines.index(failed.string, since))
     assert_tree(world.peek(), world.release("1.0.0", {**OLD, LAST: None}).tree)
 
