@@ -36,6 +36,8 @@ def read_files(source, base, view, visitor):
     try:
         item = next(listed, None)
         for begin, end, last in ranges.runs(entries(), visitor.start, size - base):
+            if not begin < end <= size - base:
+                raise OtaError("bad_bundle", "its list names places beyond the end of the bundle")
             yield from unpacker.go(base + begin, base + end)
             group = None
             while item and item[0] <= last:
