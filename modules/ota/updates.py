@@ -17,7 +17,6 @@ from micropython import const
 
 from . import phases
 from .errors import OtaError, from_system
-from .module import TRIES
 
 _MAX_CHANNEL = const(4096)
 OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
@@ -116,9 +115,6 @@ def bring(ota, offer, force, waits):
     except OtaError as error:
         if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
             ota.store.set("refused", [offer["source"], error.reason, error.message])
-        elif error.reason == "no_memory" and ota.platform.update_boot == TRIES:
-            failed = offer.get("sequence", 0), offer["version"], error.reason, error.message
-            phases.call("state", "add_failure", ota.store, *failed)
         raise
     ota.enter("ready")
     waiting = waits()
