@@ -252,7 +252,7 @@ def _house(plan: Plan, log: Log) -> Iterator[House]:
         lab.offer(first)
         lab.power_on()
         tally = Tally()
-        port = int(lab.board.env["SIM_WEB_PORT"])
+        port = int(lab.board.env["SIMULATOR_WEB_PORT"])
         visitors = [stack.enter_context(Visitor(port, tally)) for _n in range(plan.browsers)]
         house = House(lab, seen, tally, visitors, Client(port, Tally()))
         _eventually(lambda: house.all_tabs() and house.mqtt_there(), 120)

@@ -102,7 +102,7 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     lamp: Changes = {"modules/lamp/__init__.py": LAMP, "www/a": b"old"}
     wrong: dict[str, Any] = {"url": "http://127.0.0.1:9"} if reason == "no_network" else {}
     if name != "hangs in a tick":  # that one meets the watchdog as it is
-        world.board.env["SIM_WATCHDOG_MS"] = WATCHDOG_MS
+        world.board.env["SIMULATOR_WATCHDOG_MS"] = WATCHDOG_MS
     old = world.release("1.0.0", lamp, modules=MODULES, max_boot_attempts=boots, confirm_timeout_s=10)
     bad = world.release("1.1.0", {**lamp, "www/a": b"bad", "www/b/c": b"bad", **changes}, modules=MODULES, **wrong)
     world.flash(old, {"prefs.json": b'{"mine": 1}'})
