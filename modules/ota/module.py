@@ -182,8 +182,8 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
-        self._end_update_boot()
         phases.call("schedule", "later", self)
+        self._end_update_boot()
         return True
 
     def begin_upload(self):
