@@ -179,9 +179,9 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
+        phases.call("schedule", "later", self)
         if self.platform.update_boot:
             phases.call("update_boot", "ended", self)
-        phases.call("schedule", "later", self)
         return True
 
     def begin_upload(self):

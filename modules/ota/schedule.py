@@ -99,8 +99,11 @@ def at_start(module):
 
 
 def later(module):
-    """After a job that was cancelled: not before the interval is over."""
-    _check_in(module, pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
+    """After a job that was cancelled: not before the interval is over, whatever restarts."""
+    pause, now = pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()), module.platform.board.now()
+    module.store.set("next", now + int(pause) if now else 0)
+    module.store.save()
+    _check_in(module, pause)
 
 
 def after_check(module, error):

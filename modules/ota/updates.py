@@ -73,7 +73,8 @@ def look(ota, force):
     try:
         status, raw, etag = yield from _ask(ota, force)
         if status in (404, 410):
-            offer = yield from ota.phase("legacy.latest", "look", ota, force)
+            line = yield from ota.phase("legacy.requests_http", "ask", ota)
+            offer = phases.call("legacy.latest", "decide", ota, line, force)
         else:
             offer = phases.call("check", "decide", ota, raw, etag, force) if raw else None
     except OtaError as error:
@@ -163,7 +164,7 @@ def _obtain(ota, offer, force):
     if "head" in offer:
         yield from _refusing(ota, _fill(ota, offer, force))
     else:
-        yield from _refusing(ota, ota.phase("legacy.latest", "obtain", ota, offer))
+        yield from _refusing(ota, _fill_from_archive(ota, offer))
 
 
 def _fill(ota, offer, force):
@@ -175,6 +176,16 @@ def _fill(ota, offer, force):
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
     wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
     yield from ota.phase("bundle.reader", "read", ota, offer, head[2], wanted, total)
+
+
+def _fill_from_archive(ota, offer):
+    """Stage an archive of the `latest` protocol."""
+    yield from ota.clear_stage()
+    try:
+        yield from ota.phase("legacy.requests_http", "receive", ota, offer)
+        yield from ota.phase("legacy.latest", "unpack", ota, offer)
+    finally:
+        ota.discard()
 
 
 def _commit(ota, later):
