@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from iotctl import board_code
 from modules.ota.errors import OtaError
 from modules.ota.release.manifest import PIECE
+from modules.ota.release.signature import KEY_BYTES
 
 Entry = dict[str, Any]
 WINDOW = 12  # bits: a board needs 16 KB of heap to unpack it
@@ -109,8 +110,8 @@ class Reader:
         self._chain = Chain(f)
         self._tar = board_code.tarfile().TarFile(fileobj=self._chain)
         self._chain.begin_member()
-        self.listing = self._whole(".release", MAX_LIST)
-        self.signature = None if self._chain.ended() else self._whole(".release.sig", _BLOCK)
+        self.listing = self._read_list()
+        self.signature = None if self._chain.ended() else self._read_signature()
         self._end_of_member()
         self.head = self._chain.place
 
@@ -128,16 +129,18 @@ class Reader:
             self._file(entry, take)
         self._end_of_member()
         self._chain.begin_member()
-        if _step(self._tar.next) is not None:
+        end = self._chain.read(2 * _BLOCK)
+        if len(end) < 2 * _BLOCK:
+            raise _cut_short()
+        self._end_of_member()
+        if any(end) or not self._chain.exhausted():
             raise OtaError("bad_member", "the archive contains what the release does not list")
-        if self._chain.taken != 2 * _BLOCK or self._chain.begin_member(False):
-            raise OtaError("bad_bundle", "the archive does not end as a bundle does")
 
     def _file(self, entry: Entry, take: Callable[[str, bytes], None]) -> None:
         path, size, digest = entry["path"], entry["size"], hashlib.sha256()
-        member = self._next(path)
-        if member.size != size:
-            raise OtaError("bad_size", f"{path} has another size than announced")
+        member = self._next()
+        if member is None or (member.name, member.size) != (path, size):
+            raise OtaError("bad_member", f"the archive has not {path} in its place")
         for begin in range(0, size, PIECE):
             if begin:
                 self._end_of_member()
@@ -149,29 +152,40 @@ class Reader:
         if digest.hexdigest() != entry["sha256"]:
             raise OtaError("bad_digest", f"{path} is not what was announced")
 
-    def _whole(self, name: str, most: int) -> bytes:
-        member = self._next(name)
-        if member.size > most:
-            raise OtaError("too_large", f"{name} has {member.size} bytes")
+    def _read_list(self) -> bytes:
+        member = self._next()
+        if member is None or member.name != ".release":
+            raise OtaError("bad_bundle", "the archive does not begin with .release: it is no bundle")
+        if member.size > MAX_LIST:
+            raise OtaError("too_large", f"the list of files has {member.size} bytes")
+        return self._whole(member)
+
+    def _read_signature(self) -> bytes:
+        member = self._next()
+        if (member.name, member.size) != (".release.sig", KEY_BYTES):
+            raise OtaError("bad_signature", f"behind the list there is something else than a signature of {KEY_BYTES} bytes")
+        return self._whole(member)
+
+    def _whole(self, member: Any) -> bytes:
         data: bytes = _step(member.subf.read)
         _step(member.subf.skip)
         return data
 
-    def _next(self, name: str) -> Any:
+    def _next(self) -> Any:
+        """The tar member that comes next, a file; None where the gzip member ends instead."""
         member = None if self._chain.ended() else _step(self._tar.next)
-        if member is None or member.name != name or not member.isreg():
-            reason = "bad_bundle" if name == ".release" else "bad_member"
-            raise OtaError(reason, f"the archive has not {name} in its place")
+        if member is not None and not member.isreg():
+            raise OtaError("bad_member", f"{member.name} is no regular file")
         return member
 
     def _begin_member(self, place: int | None, path: str) -> None:
         if place not in (None, self._chain.place):
-            raise OtaError("bad_bundle", f"{path} is not where the list says")
+            raise OtaError("bad_member", f"{path} is not where the list says")
         self._chain.begin_member()
 
     def _end_of_member(self) -> None:
         if not self._chain.ended():
-            raise OtaError("bad_member", "the archive contains what the release does not list")
+            raise OtaError("bad_bundle", "a part of the archive is longer than announced")
 
 
 class Chain:
@@ -185,19 +199,20 @@ class Chain:
         self._crc = self._size = 0
         self._open = False
         self.place = 0  # where the member ends, or will begin
-        self.taken = 0  # bytes that were taken from this member
 
-    def begin_member(self, must: bool = True) -> bool:
-        """Begin with the next one; False at the end of the file, unless there `must` be one."""
-        start = self._take(len(_GZIP), must)
-        if not start:
-            return False
+    def begin_member(self) -> None:
+        """Begin with the next one."""
+        start = self._take(len(_GZIP))
         if _without(start) != _without(_GZIP):
             raise OtaError("bad_bundle", "this is no gzip archive, or not made as a bundle is")
         self._inflater = zlib.decompressobj(-WINDOW)
-        self._crc = self._size = self.taken = 0
+        self._crc = self._size = 0
         self._open = True
-        return True
+
+    def exhausted(self) -> bool:
+        """True when nothing follows the member that has ended."""
+        self._raw = self._raw or self._f.read(1)
+        return not self._raw
 
     def ended(self) -> bool:
         """True when all of this member has been taken. Its checksum and size were right then."""
@@ -209,13 +224,15 @@ class Chain:
         part = self._out[: len(view)]
         view[: len(part)] = part
         self._out = self._out[len(part) :]
-        self.taken += len(part)
         return len(part)
 
     def read(self, size: int) -> bytes:
+        """So many bytes, or what is left of the member."""
         out = bytearray(size)
-        n = self.readinto(memoryview(out))
-        return bytes(out[:n])
+        done = 0
+        while done < size and (n := self.readinto(memoryview(out)[done:])):
+            done += n
+        return bytes(out[:done])
 
     def _fill(self) -> None:
         while self._open and not self._out:
@@ -241,11 +258,11 @@ class Chain:
         if struct.unpack("<II", self._take(8)) != (self._crc, self._size & 0xFFFFFFFF):
             raise OtaError("bad_bundle", "a checksum of the archive is wrong")
 
-    def _take(self, size: int, must: bool = True) -> bytes:
+    def _take(self, size: int) -> bytes:
         while len(self._raw) < size and (more := self._f.read(_CHUNK)):
             self._raw += more
         taken, self._raw = self._raw[:size], self._raw[size:]
-        if len(taken) < size and (must or taken):
+        if len(taken) < size:
             raise _cut_short()
         self.place += len(taken)
         return taken

@@ -29,6 +29,7 @@ from sim import micropython
 BLOCK = 4096
 _CAUSES = {0: "end", 3: "hard", 4: "dead", 5: "deepsleep", 9: "power", -14: "watchdog"}
 _MOST_LINES = 20_000
+_DRIVERS = 12_800  # bytes of heap that the simulator's drivers take; a chip's are C (tests/unit/test_sim_heap.py)
 _DUMP = b"\nTREE\n"  # sim/device/start.py
 
 
@@ -107,6 +108,7 @@ class Board:
         env: Mapping[str, str] | None = None,
         interpreter: Path | None = None,
     ) -> None:
+        """:param heap: what the board's own code has, such as ``128k``: the simulator's drivers come on top."""
         self.image = image
         self.fs = fs
         self.size = size
@@ -317,7 +319,7 @@ class Board:
         }
         if cut:
             env.update(SIM_CUT=str(cut.at), SIM_CUT_MODE=cut.mode)
-        command = [str(self._interpreter), "-X", f"heapsize={self.heap}", "-m", "start"]
+        command = [str(self._interpreter), "-X", f"heapsize={_bytes(self.heap) + _DRIVERS}", "-m", "start"]
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _tool(self, action: str, stdin: bytes, extra: Mapping[str, str] | None = None) -> bytes:
@@ -331,6 +333,11 @@ class Board:
         if process.returncode:
             raise BoardError(f"the image cannot be {action}ed: {output.decode(errors='replace')[-500:]}")
         return output
+
+
+def _bytes(size: str) -> int:
+    """``128k`` -> 131072."""
+    return int(size[:-1]) * 1024 if size[-1] in "kK" else int(size)
 
 
 def _cause(code: int) -> str:

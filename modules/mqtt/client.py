@@ -1,12 +1,14 @@
-"""umqtt's robust client, made so that it never waits: a packet is read when all of it is there, and written when it can be.
+"""A connection to the broker that never waits: logging in, and umqtt's robust client on the socket that comes of it.
 
-Reconnecting is a state of the module, not a loop in here: where umqtt would try for ever there is an OSError. What umqtt takes
-for its socket is the client itself: writes go to a bounded queue, reads come out of one packet that has arrived.
+A packet is read when all of it is there, and written when it can be. Reconnecting is a state of the module, not a loop in here:
+where umqtt would try for ever there is an OSError. What umqtt takes for its socket is the client itself: writes go to a bounded
+queue, reads come out of one packet that has arrived.
 """
 
 import errno
 import time
 
+from iot_platform import sockets
 from micropython import const
 from umqtt import robust
 
@@ -14,6 +16,13 @@ _IN = const(384)  # bytes of the longest packet that is read; longer ones are th
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
+_REFUSALS = (
+    "the broker does not speak MQTT 3.1.1",
+    "the broker does not accept this board's id",
+    "the broker is not available",
+    "the broker refuses the user name or the password",
+    "the broker does not let this board in: are the user name and the password right?",
+)
 
 
 class MqttError(Exception):
@@ -22,6 +31,83 @@ class MqttError(Exception):
     def __init__(self, reason, message):
         super().__init__(message)
         self.reason = reason
+
+
+def login(cfg, addresses, base, callback):
+    """TCP, TLS, and the broker's yes: a Client. Generator; MqttError when that does not work in time.
+
+    :param addresses: the broker's, from sockets.lookup().
+    :param base: what this board's topics begin with; its id for the broker, with dashes.
+    """
+    limit = cfg["timeout_s"] * 1000
+    began = time.ticks_ms()
+
+    def check(_since=None):
+        if time.ticks_diff(time.ticks_ms(), began) > limit:
+            raise _silence(limit)
+
+    sock = yield from sockets.connect(addresses, check, MqttError)
+    client = None
+    try:
+        reason = "connection_lost"
+        if cfg["tls"]:
+            sock = sockets.secure(sock, cfg["host"], cfg["ca"], MqttError)
+            reason = "tls"
+        yield from _all(sock.write, _hello(cfg, base), reason, check)
+        answer = bytearray(4)
+        yield from _all(sock.readinto, answer, "connection_lost", check)
+        if answer[0] != 0x20 or answer[1] != 2:
+            raise MqttError("protocol", "what answers there is no MQTT broker")
+        code = answer[3]
+        if code:
+            raise MqttError("refused", _REFUSALS[code - 1] if code <= 5 else "the broker refuses: code %d" % code)
+        client = Client(sock, cfg["keepalive_s"], limit, callback)
+    finally:
+        if not client:
+            sock.close()
+    return client
+
+
+def _all(call, data, reason, check):
+    """Write or read all of `data`. Generator."""
+    left = memoryview(data)
+    while left:
+        n = sockets.attempt(call, left, reason, MqttError)
+        if n:
+            left = left[n:]
+        elif n == 0 and reason == "connection_lost":
+            raise MqttError(reason, "the broker closes the connection at once")
+        else:
+            check()
+            yield
+
+
+def _hello(cfg, base):
+    """The CONNECT packet (MQTT 3.1.1, section 3.1): a clean session, and a last will that says "offline"."""
+    flags = 0x02 | 0x04 | 0x20
+    parts = [base.replace("/", "-"), base + "/status/online", "false"]
+    if cfg["user"]:
+        flags |= 0x80
+        parts.append(cfg["user"])
+        if cfg["password"]:
+            flags |= 0x40
+            parts.append(cfg["password"])
+    body = bytearray(b"\x00\x04MQTT\x04")
+    body.extend(bytes((flags, cfg["keepalive_s"] >> 8, cfg["keepalive_s"] & 0xFF)))
+    for part in parts:
+        part = part.encode()
+        body.extend(bytes((len(part) >> 8, len(part) & 0xFF)))
+        body.extend(part)
+    return _head(0x10, len(body)) + body
+
+
+def _head(first, size):
+    """A packet's first byte and its length: two bytes of seven bits are enough for all that is sent here."""
+    return bytes((first, size) if size < 128 else (first, size & 0x7F | 0x80, size >> 7))
+
+
+def _silence(limit):
+    return MqttError("timeout", "the broker has not answered for %d s" % (limit // 1000))
 
 
 class Client(robust.MQTTClient):
@@ -52,11 +138,11 @@ class Client(robust.MQTTClient):
 
         OSError or MqttError: the connection is of no use any more.
         """
-        self.flush()
+        self._flush()
         now = time.ticks_ms()
         if not self._arrived():
             if self._owed and time.ticks_diff(now, self._asked) > self._timeout_ms:
-                raise MqttError("timeout", "the broker has not answered for %d s" % (self._timeout_ms // 1000))
+                raise _silence(self._timeout_ms)
             if not self._owed and time.ticks_diff(now, self._heard) > self._ping_ms:
                 self._owe()
                 self.ping()
@@ -76,43 +162,25 @@ class Client(robust.MQTTClient):
 
     def subscribe(self, topic):
         """Ask for a topic with QoS 0; the broker's answer comes later."""
-        self._owe()
-        self.write(bytes((0x82, 5 + len(topic), self.pid >> 8, self.pid & 0xFF)))
-        self._send_str(topic)
-        self.write(b"\0")
+        self._ask(0x82, topic, b"\0")
 
     def publish_surely(self, topic, data):
         """Publish with QoS 1; `acked` is True again when the broker has it."""
-        self._owe()
         self.acked = False
-        size = 4 + len(topic) + len(data)
-        self.write(bytes((0x32, size) if size < 128 else (0x32, size & 0x7F | 0x80, size >> 7)))
-        self._send_str(topic)
-        self.write(bytes((self.pid >> 8, self.pid & 0xFF)))
-        self.write(data)
+        self._ask(0x32, topic, data)
 
     def idle(self):
         """True when all has been sent."""
         return not self._out and not self._sending
 
-    def flush(self):
-        """Send what can be sent now."""
-        if not self._sending:
-            self._sending, self._out = self._out, bytearray()
-        if self._sending:
-            n = self._raw.write(self._sending)
-            if n:
-                self._sending = self._sending[n:]
-
-    def farewell(self):
-        """Leave in good order: without the last will."""
+    def close(self, politely=False):
+        """End the connection; `politely` without the last will."""
         try:
-            self.write(b"\xe0\0")
-            self.flush()
-        except OSError as error:
-            self.log(False, error)
-
-    def close(self):
+            if politely:
+                self.write(b"\xe0\0")
+                self._flush()
+        except OSError:  # then the last will says it
+            pass
         self._raw.close()
 
     # -- what umqtt does to its socket
@@ -135,6 +203,27 @@ class Client(robust.MQTTClient):
         return part
 
     # -- inside
+
+    def _ask(self, first, topic, data):
+        """Send a packet that the broker has to answer; SUBSCRIBE has its number before the topic, PUBLISH behind it."""
+        self._owe()
+        pid = bytes((self.pid >> 8, self.pid & 0xFF))
+        self.write(_head(first, len(topic) + len(data) + 4))
+        if first == 0x82:
+            self.write(pid)
+            self._send_str(topic)
+        else:
+            self._send_str(topic)
+            self.write(pid)
+        self.write(data)
+
+    def _flush(self):
+        if not self._sending:
+            self._sending, self._out = self._out, bytearray()
+        if self._sending:
+            n = self._raw.write(self._sending)
+            if n:
+                self._sending = self._sending[n:]
 
     def _arrived(self):
         """True when a packet has arrived whole. One that is too long runs through the buffer, a bit at a time."""

@@ -1,12 +1,13 @@
-"""What a message to this board means, and what is answered. Imported for it, and forgotten afterwards."""
+"""What a message to this board means, and what is answered."""
 
 import json
 import random
 import time
 
-_MAX = 256  # bytes
-_MAX_VERSION = 32
-_BIRTH_MS = 5_000
+from micropython import const
+
+_MAX = const(256)  # bytes
+_BIRTH_MS = const(5_000)
 
 
 def received(mqtt, topic, data):
@@ -14,35 +15,26 @@ def received(mqtt, topic, data):
     try:
         if len(data) > _MAX:
             raise ValueError("a message that is too long")
-        _received(mqtt, topic.decode(), data.decode())
+        topic, text = topic.decode(), data.decode()
+        if topic == "iot-platform/version":
+            _broadcast(mqtt, text)
+        elif topic.startswith(mqtt.base + "/command/"):
+            if mqtt.client.retained:
+                raise ValueError("a retained command, " + topic)
+            _command(mqtt, topic[len(mqtt.base) + 9 :], text)
+        elif text == "online" and not mqtt.client.retained:  # Home Assistant has started; all boards at once are too much for it
+            mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
     except ValueError as error:  # what is no text is one in MicroPython
         mqtt.once("ignored: %s" % (str(error) or "a message that is no text"))
 
 
-def _received(mqtt, topic, text):
-    if topic == "iot-platform/version":
-        _broadcast(mqtt, text)
-    elif topic.startswith(mqtt.base + "/command/"):
-        if mqtt.client.retained:
-            raise ValueError("a retained command, " + topic)
-        _command(mqtt, topic[len(mqtt.base) + 9 :], text)
-    elif text == "online" and not mqtt.client.retained:  # Home Assistant has started; all boards at once would be too much for it
-        mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
-
-
 def _broadcast(mqtt, version):
     """A version that somebody has published: a newer one makes this board check, each board at a time of its own."""
-    from modules.ota import versions
-
-    if len(version) > _MAX_VERSION or not versions.valid(version):
-        raise ValueError("a broadcast that is no version")
     ota = mqtt.platform.module("ota")
-    if ota and versions.compare(version, mqtt.platform.bus.get("version")) > 0 and mqtt.check_at is None:
+    if ota and ota.is_newer(version) and mqtt.check_at is None:
         delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
         mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
         mqtt.log("version %s was announced, checking in %d s" % (version, delay // 1000))
-    if ota and not ota.job:
-        ota.forget()
 
 
 def _command(mqtt, path, text):
@@ -51,42 +43,44 @@ def _command(mqtt, path, text):
     mqtt.log("command", path)
     platform = mqtt.platform
     if path.startswith("ota/"):
-        _ota(mqtt, platform.module("ota"), path, text)
+        try:
+            answer = _ota(mqtt, platform.module("ota"), path, text)
+        except Exception as error:  # an OtaError, whose class this module does not know
+            answer = encode(False, getattr(error, "reason", "internal"), str(error))
     elif path == "restart":
-        mqtt.reply(path, encode(True, state="restarting"))
+        answer = encode(True, state="restarting")
         platform.request_reset("asked for over MQTT")
     elif platform.bus.command(path, text, "mqtt"):
-        mqtt.reply(path, encode(True, state="passed_on"))
+        answer = encode(True, state="passed_on")
     else:
-        mqtt.reply(path, encode(False, "busy", "too many commands at once"))
+        answer = encode(False, "busy", "too many commands at once")
+    mqtt.reply(path, answer)
 
 
 def _ota(mqtt, ota, path, text):
+    """The first answer to a command for OTA; that to a job's end comes when it is over: see settle()."""
     verb = path[4:]
     if ota is None or not ota.cfg:
-        return mqtt.reply(path, encode(False, "not_configured", "OTA does not run on this board"))
-    try:
-        if verb == "channel":
-            ota.set_channel(text)
-            return mqtt.reply(path, encode(True, channel=ota.channel))
-        if verb == "check":
-            started = ota.job not in ("trial", "clean_up") and ota.request_check()
-        elif verb == "update":
-            started = ota.request_update(text == "force")
-        elif verb == "rollback":
-            started = ota.rollback()
-        elif verb == "confirm":
-            started = ota.confirm()
-            if not started:
-                return mqtt.reply(path, encode(False, "not_allowed", "no version is on trial"))
-        else:
-            return mqtt.reply(path, encode(False, "not_allowed", "ota knows check, update, rollback, confirm and channel"))
-    except Exception as error:  # an OtaError, whose class comes and goes with its module
-        return mqtt.reply(path, encode(False, getattr(error, "reason", "internal"), str(error)))
-    if started:
-        mqtt.pending = path
-        return mqtt.reply(path, encode(True, state="started"))
-    return mqtt.reply(path, encode(False, "busy", "another job runs: %s" % (ota.job or ota.state)))
+        return encode(False, "not_configured", "OTA does not run on this board")
+    if verb == "channel":
+        ota.set_channel(text)
+        return encode(True, channel=ota.channel)
+    if verb == "check":
+        started = ota.job not in ("trial", "clean_up") and ota.request_check()
+    elif verb == "update":
+        started = ota.request_update(text == "force")
+    elif verb == "rollback":
+        started = ota.rollback()
+    elif verb == "confirm":
+        started = ota.confirm()
+        if not started:
+            return encode(False, "not_allowed", "no version is on trial")
+    else:
+        return encode(False, "not_allowed", "ota knows check, update, rollback, confirm and channel")
+    if not started:
+        return encode(False, "busy", "another job runs: %s" % (ota.job or ota.state))
+    mqtt.pending = path
+    return encode(True, state="started")
 
 
 def settle(mqtt, ota):
@@ -102,21 +96,21 @@ def settle(mqtt, ota):
 def _result(ota, path, restarted):
     if ota is None:
         return encode(False, "not_configured", "OTA does not run on this board")
-    state = ota.state
-    version = ota.local_version()
-    if state == "confirmed":
-        return encode(True, state=state, version=version)
+    status = ota.status()
+    state = status["state"]
+    ok = state in ("confirmed", "up_to_date", "available", "ready")
+    error = message = None
     if state == "rolled_back":
-        last = ota.store.get("last") or {}
-        by_hand = path == "ota/rollback" and last.get("reason") == "by_hand"
-        return encode(by_hand, last.get("reason"), last.get("message"), state=state, version=version)
-    if state == "failed":
-        reason = ota.error.reason if ota.error else "not_configured"
-        return encode(False, reason, str(ota.error or ""), state=state, version=version)
-    if state in ("up_to_date", "ready"):
-        return encode(True, state=state, version=version, available=ota.offered if state == "ready" else None)
-    why = "the board restarted before it was done" if restarted else "it was cancelled"
-    return encode(False, "interrupted" if restarted else "cancelled", why, state=state, version=version)
+        last = status["last"] or {}
+        error, message = last.get("reason"), last.get("message")
+        ok = path == "ota/rollback" and error == "by_hand"
+    elif state == "failed":
+        error, message = status["error"] or "not_configured", status["message"]
+    elif not ok:
+        error = "interrupted" if restarted else "cancelled"
+        message = "the board restarted before it was done" if restarted else "it was cancelled"
+    found = status["available"] if state in ("available", "ready") else None
+    return encode(ok, error, message, state=state, version=status["version"], available=found)
 
 
 def encode(ok, error=None, message=None, **more):

@@ -42,19 +42,6 @@ def unknown(section):
     return sorted("mqtt." + key for key in section if key not in DEFAULTS) if isinstance(section, dict) else []
 
 
-def configure(mqtt):
-    """Give the module its settings; False when it has nothing to do."""
-    mqtt.cfg, error = settings(mqtt.platform)
-    mqtt.addresses = None
-    mqtt.told.clear()
-    mqtt.failures = 0
-    if error:
-        mqtt.log("off: %s %s; expected: %s" % error)
-    if error or not mqtt.cfg["host"]:
-        mqtt.cfg = None
-    return bool(mqtt.cfg)
-
-
 def settings(platform):
     """``(settings, None)``, complete, or ``(None, error)`` where the first error has check()'s form."""
     merged = dict(DEFAULTS)

@@ -4,23 +4,28 @@
               ^------------'------------'         a pause that grows, and differs from board to board
 
 Nothing here waits. What must be told again after a loss is kept as the set of keys that changed, never as a queue: a board
-that was away for hours tells how things are, once. A command's final result survives the restart that it leads to. What
-happens seldom is in other files, which are imported then and forgotten.
+that was away for hours tells how things are, once. A command's final result survives the restart that it leads to.
 """
 
 import json
+import random
 import time
 
-from iot_platform import parts
 from iot_platform.module import Module as Base
+from iot_platform.sockets import lookup
 from micropython import const
+
+from .client import MqttError, login
+from .commands import received, settle
+from .homeassistant import messages, update_state
 
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
 _MAX_TOLD = const(8)
 _ENTITY_MS = const(2_000)
-_SHORT_MS = const(5_000)
-_HELD_MS = const(1_800_000)  # no longer without a broker for an update's sake
+_FIRST_PAUSE_MS = const(1_000)
+_MAX_DOUBLINGS = const(8)  # four minutes
+_STABLE_MS = const(30_000)  # a connection that lasted so long was a good one
 
 
 class Module(Base):
@@ -30,36 +35,41 @@ class Module(Base):
         super().__init__(platform)
         self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
         self.state = ""
-        self.cfg = self.client = self.addresses = None
-        self.told = set()  # what was logged about this connection
+        self.cfg = self.client = None
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
         self.restarted = bool(self.pending)
-        self.failures = 0
-        self.changed = set()
-        self.entity = False  # True when the update entity's state has to be told
+        self._told = set()  # what was logged about this connection
+        self._addresses = None
+        self._failures = 0
+        self._changed = set()
         self._noisy = set()
+        self._entity = False  # True when the update entity's state has to be told
         self._replies = []
         self._flying = None  # the reply that the broker has not acknowledged yet
-        self._held = None  # ticks_ms until which an update may need the memory of a connection
         self._job = None  # logging in, or announcing to Home Assistant: a generator
         self._since = self._next = self._noisy_at = self._entity_at = time.ticks_ms()
 
-    # -- for other modules
-
     def start(self):
         """Read the settings and connect. To be called again when ``mqtt.*`` in the preferences has changed."""
-        from .config import configure
-
         self._drop()
-        wanted = configure(self)
-        self._forget()
-        if wanted:
-            from .client import Client  # noqa: F401 (what stays is loaded while the heap is whole)
-
-            self.wait(0)
+        self._addresses = None
+        self._failures = 0
+        self._told.clear()
+        self.cfg, error = self.platform.settings("mqtt")
+        if error:
+            self.log("off: %s %s; expected: %s" % error)
+        if self.cfg and self.cfg["host"]:
+            self._wait(0)
         else:
-            self.enter("off")
+            self.cfg = None
+            self._enter("off")
+
+    def wrong(self):
+        """The first error of the settings as they are now, as ``(key, problem, expected form)``; None when they are good."""
+        from .config import settings
+
+        return settings(self.platform)[1]
 
     # -- for the other files of this one
 
@@ -68,8 +78,8 @@ class Module(Base):
 
     def once(self, text):
         """Log what a hostile or broken sender could repeat for ever."""
-        if text not in self.told and len(self.told) < _MAX_TOLD:
-            self.told.add(text)
+        if text not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(text)
             self.log(text)
 
     def reply(self, path, text):
@@ -77,30 +87,6 @@ class Module(Base):
         self._replies.append((path, text))
         if len(self._replies) > _MAX_REPLIES:
             self._replies.pop(0)
-
-    def publish(self, path, value):
-        """Publish, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
-        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        if "#" in path or "+" in path or len(text) > _MAX_VALUE:
-            self.once("this cannot be published: " + path)
-        else:
-            self._send(path, text.encode())
-
-    def enter(self, state):
-        self.state = state
-        self._since = time.ticks_ms()
-        self.platform.bus.publish("mqtt/state", state)
-
-    def wait(self, pause_ms):
-        self.enter("waiting")
-        self._next = time.ticks_add(self._since, pause_ms)
-
-    def received(self, topic, data):
-        """A message that was asked for."""
-        from .commands import received
-
-        received(self, topic, data)
-        self._forget()
 
     # -- lifecycle
 
@@ -111,54 +97,100 @@ class Module(Base):
                 self._talk(now)
             elif self._job:
                 next(self._job)
-            elif self._held is not None:
-                if not self._ota_works() or time.ticks_diff(now, self._held) > 0:
-                    self._held = None
             elif self.cfg and time.ticks_diff(now, self._next) >= 0 and self.platform.bus.get("wifi/connected") is not False:
-                from .link import login
-
-                self.enter("connecting")
-                self._job = login(self)
-        except StopIteration:  # logged in
+                self._enter("connecting")
+                self._job = self._connect()
+        except StopIteration:  # connected
             self._job = None
-            self._forget()
-        except MemoryError:  # an update may need all of it just now, so nothing is imported to say so
-            self._drop()
-            self.wait(_SHORT_MS)
-        except Exception as error:
-            if not isinstance(error, OSError) and not hasattr(error, "reason"):
-                raise
+        except (OSError, MqttError, MemoryError) as error:
             self._lost(error)
         self._due(now)
 
     def on_telemetry(self, values):
         if self.cfg and "wifi/connected" in values:  # no need to wait for a timeout, or for the end of a pause
             self._drop()
-            self.failures = 0
-            self.wait(0)
+            self._failures = 0
+            self._wait(0)
         for key in values if self.client else ():
             ours = key.startswith("ota/")
             number = isinstance(values[key], (int, float)) and not isinstance(values[key], bool)
-            (self._noisy if number and not ours else self.changed).add(key)
-            self.entity = self.entity or ours or key == "version"
+            (self._noisy if number and not ours else self._changed).add(key)
+            self._entity = self._entity or ours or key == "version"
 
-    def relax(self):
-        """Without a connection until the update is over, and without its code. Then everything is told again."""
-        if self.client:
-            self.client.farewell()
-            self._drop()
-            self.wait(0)
-        self._held = time.ticks_add(time.ticks_ms(), _HELD_MS)
-        parts.forget("modules.mqtt", ("module",))
-        parts.forget("umqtt", ())
+    def busy(self):
+        """A restart waits for a reply that the broker may still take."""
+        return "a reply is on its way" if self.client and self._replies else None
 
     def stop(self):
-        from .link import farewell
+        """Before a restart. The broker need not find out by itself that this board is gone."""
+        if self.pending:
+            self.platform.prefs.set("mqtt.pending", self.pending)
+            self.platform.prefs.save()
+        if self.client:
+            try:
+                self._publish("ota/status", self.platform.bus.get("ota/status"))
+                self._publish("online", False)
+            except OSError as error:
+                self.log("no farewell:", error)
+        self._drop(True)
 
-        farewell(self)
+    # -- the connection
+
+    def _enter(self, state):
+        self.state = state
+        self._since = time.ticks_ms()
+        self.platform.bus.publish("mqtt/state", state)
+
+    def _wait(self, pause_ms):
+        self._enter("waiting")
+        self._next = time.ticks_add(self._since, pause_ms)
+
+    def _connect(self):
+        """Log in, ask for what concerns this board, and tell everything. Generator."""
+        cfg = self.cfg
+        if self._failures > 2 or not self._addresses:  # perhaps the broker has moved
+            self._addresses = lookup(cfg["host"], cfg["port"], MqttError)
+            yield
+        client = yield from login(cfg, self._addresses, self.base, lambda topic, data: received(self, topic, data))
+        self.client = client
+        self._told.clear()
+        self._enter("connected")
+        self.log("connected to", cfg["host"])
+        topics = [self.base + "/command/#", "iot-platform/version"]
+        if cfg["discovery"]:
+            topics.append(cfg["discovery"] + "/status")
+            self.announce_at = self._since
+        for topic in topics:
+            client.subscribe(topic.encode())
+        self._publish("online", True)
+        self._changed = {key for key, _value in self.platform.bus.items()}
+        self._entity = True
+
+    def _lost(self, error):
+        """The connection is lost, or there never was one: say why, once, and wait; longer each time, and not all boards alike."""
+        if self.client and time.ticks_diff(time.ticks_ms(), self._since) > _STABLE_MS:
+            self._failures = 0
         self._drop()
+        pause = _FIRST_PAUSE_MS << min(self._failures, _MAX_DOUBLINGS)
+        pause += random.getrandbits(10) * pause >> 10
+        self._failures += 1
+        self._wait(pause)
+        if len(self._told) > _MAX_TOLD:
+            self._told.clear()
+        text = "no connection to %s: %s" % (self.cfg["host"], error)
+        if text not in self._told:
+            self._told.add(text)
+            self.log("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
 
-    # -- inside
+    def _drop(self, politely=False):
+        """Forget the connection, or the attempt at one."""
+        if self._job:
+            self._job.close()
+        if self.client:
+            self.client.close(politely)
+        self.client = self._job = self.announce_at = self._flying = None
+
+    # -- what is said
 
     def _talk(self, now):
         client = self.client
@@ -176,7 +208,7 @@ class Module(Base):
         client = self.client
         if time.ticks_diff(now, self._noisy_at) >= 0:
             self._noisy_at = time.ticks_add(now, self.cfg["noisy_s"] * 1000)
-            self.changed.update(self._noisy)
+            self._changed.update(self._noisy)
             self._noisy.clear()
         if client.acked and self._flying in self._replies:
             self._replies.remove(self._flying)
@@ -186,67 +218,41 @@ class Module(Base):
             client.publish_surely(("%s/reply/%s" % (self.base, path)).encode(), text.encode())
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
             self._announce()
-        elif self.changed:
-            key = self.changed.pop()
-            self.publish("status/" + key, self.platform.bus.get(key))
-        elif self.entity and time.ticks_diff(now, self._entity_at) >= 0:
-            from .entity import state
-
-            self.entity = False
+        elif self._changed:
+            key = self._changed.pop()
+            self._publish(key, self.platform.bus.get(key))
+        elif self._entity and time.ticks_diff(now, self._entity_at) >= 0:
+            self._entity = False
             self._entity_at = time.ticks_add(now, _ENTITY_MS)
-            self._send("update", state(self))
-            self._forget()
+            client.publish((self.base + "/update").encode(), update_state(self), True)
 
     def _announce(self):
         """The next message for Home Assistant: they are made one by one."""
         if not self._job:
-            from .discovery import messages
-
             self._job = messages(self)
         for topic, data in self._job:
             self.client.publish(topic, data, True)
             return
         self._job = self.announce_at = None
-        self._forget()
 
-    def _send(self, path, data):
-        self.client.publish(("%s/%s" % (self.base, path)).encode(), data, True)
+    def _publish(self, key, value):
+        """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
+        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+        if "#" in key or "+" in key or len(text) > _MAX_VALUE:
+            self.once("this cannot be published: status/" + key)
+        else:
+            self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)
 
     def _due(self, now):
         """What a message has called for, and the result of what a command has started."""
         ota = self.platform.module("ota")
         if self.check_at is not None and time.ticks_diff(now, self.check_at) >= 0:
             self.check_at = None
-            ota.request_check()
-        if self.pending and not self._ota_works():
-            from .commands import settle
-
+            if ota:
+                ota.request_check()
+        if self.pending and self.client and not (ota and self._works(ota)):
             settle(self, ota)
-            self._forget()
 
-    def _ota_works(self):
-        ota = self.platform.module("ota")
-        return ota and (ota.job or ota.state in ("rebooting", "trial"))
-
-    def _lost(self, error):
-        stable = self.client and time.ticks_diff(time.ticks_ms(), self._since) > 30_000
-        self._drop()
-        self.wait(5_000)  # whatever happens below
-        from .link import lost
-
-        if stable:
-            self.failures = 0
-        lost(self, error)
-        self._forget()
-
-    def _drop(self):
-        """Forget the connection, or the attempt at one."""
-        if self._job:
-            self._job.close()
-        if self.client:
-            self.client.close()
-        self.client = self._job = self.announce_at = self._flying = None
-
-    def _forget(self):
-        parts.forget("modules.mqtt", ("module", "client"))
-        parts.forget("iot_platform", parts.PLATFORM)
+    def _works(self, ota):
+        """True while what a command has started may still go on; in an update boot it has yet to begin while OTA is idle."""
+        return ota.job or ota.state in ("rebooting", "trial") or (ota.state == "idle" and self.platform.update_boot)

@@ -17,15 +17,16 @@ import ota_boot
 from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from iot_platform.slots import Slots
+from micropython import const
 
 from . import phases
-from .errors import OtaError
+from .errors import OtaError, from_system
 
-_TRIES = 3  # update boots that a job gets
-_PATIENCE = 3  # checks running that nobody asked for and that had no memory: then one gets an update boot
+TRIES = const(3)  # update boots that a job gets
+_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
 _NETWORK_MS = 90_000  # that an update boot waits for a network
-_LATER_MS = 60_000  # a check that was due, but could not begin, comes so much later
-_LOOK_MS = 10_000  # from one look at the window to the next
+_LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
+_LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
@@ -92,6 +93,8 @@ class Module(Base):
         """The same whatever the current version, then install. Returns a status text."""
         if self._complete("update", True):
             return "restarting to install version %s" % self.offered
+        if self._noted:
+            return "restarting to update with only the modules that it needs"
         return "not updated: %s" % (self.error or "nothing to install")
 
     def install_new_firmware(self, quiet=False):
@@ -270,7 +273,6 @@ class Module(Base):
         """A job is over; `error` is what it failed with, or None."""
         self._job = None
         phases.forget()
-        self.error = None
         if error and error.reason == "no_memory" and self._moves(job, error):
             return
         if error:
@@ -331,8 +333,9 @@ class Module(Base):
             self._look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
             return
         phases.call("state", "clear_note")
-        if note[2] >= _TRIES:
+        if note[2] >= TRIES:  # and not even the last one came to its end
             self.failed(note[0], OtaError("no_memory", "it was not done in %d update boots" % note[2]))
+            phases.call("schedule", "after_check", self, self.error)
 
     # -- inside
 
@@ -381,8 +384,10 @@ class Module(Base):
     def _moves(self, job, error):
         """True when a job that ran out of memory goes on in an update boot."""
         if self.platform.update_boot:
+            if self.platform.update_boot == TRIES:
+                return False
+            self.enter("rebooting")
             self.platform.request_reset("another try for the job: " + error.message)
-            self.state = "rebooting"
             return True
         if job.name in _AT_START or job.name in ("upload", "plan"):
             return False
@@ -396,10 +401,15 @@ class Module(Base):
         """In an update boot: do what it is for. Elsewhere: leave the note for it, and restart."""
         name, flag = self._noted
         if not self.platform.update_boot:
-            self.store.set("ran", self.ran())
-            self.store.save()
-            phases.call("state", "write_note", name, flag)
             self._noted = None
+            try:
+                self.store.set("ran", self.ran())
+                self.store.save()
+                phases.call("state", "write_note", name, flag)
+            except OSError as error:
+                self.failed(name, from_system(error))
+                phases.call("schedule", "after_check", self, self.error)
+                return
             self.enter("rebooting")
             self.platform.log("ota: restarting for the update's sake: %s goes on with only the modules that it needs" % name)
             self.platform.request_reset("an update boot")
@@ -414,13 +424,14 @@ class Module(Base):
         """What an update boot was for is done, one way or the other: remember how it ended, and bring everything back."""
         if not self.platform.update_boot:
             return
-        phases.call("state", "clear_note")
-        self.store.set("ran", None)
-        if self.state != "rebooting":  # else it is committed, and the trial tells
+        committed = self.state == "rebooting"  # then the trial tells
+        if not committed:
             error = self.error
             told = [self.state, self.offered, self.notes, error and error.reason, error and error.message]
             self.store.set("result", told)
             self.store.save()
+        phases.call("state", "clear_note")
+        if not committed:
             self.enter("rebooting")
             self.platform.request_reset("the update boot is over")
 

@@ -7,17 +7,9 @@ its work, and is forgotten before the next one begins. What stays between two jo
 from iot_platform.parts import forget as _forget
 
 _STAYS = ("module", "errors", "phases")
-_JOB = _STAYS + ("job", "updates", "transport", "transport.urls", "transport.connection", "transport.http")
+_JOB = _STAYS + ("job", "updates")
 
 in_job = False  # True while a job runs: its own code stays then
-
-
-def run(name, function, *args):
-    """A phase of a job: the generator `function` of the file `name`, run to its end. Generator; returns what that returns."""
-    try:
-        return (yield from getattr(part(name), function)(*args))
-    finally:
-        forget()
 
 
 def call(name, function, *args):

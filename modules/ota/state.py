@@ -25,9 +25,10 @@ import json
 import os
 
 import ota_boot
+from micropython import const
 
-_MAX_FAILED = 8
-_MAX_NOTE = 64
+_MAX_FAILED = const(8)
+_MAX_NOTE = const(64)
 
 
 def failure(store, sequence):

@@ -1,5 +1,12 @@
 """The web page and its API: see docs/api.md. The module is imported when it is asked for: the host checks profiles without it."""
 
+MAX_PASSWORD = 64  # bytes
+
+
+def password_ok(value):
+    """True for what may become a password, in the profile or on the page."""
+    return isinstance(value, str) and len(value) >= 8 and len(value.encode()) <= MAX_PASSWORD
+
 
 def __getattr__(name):
     if name == "Module":

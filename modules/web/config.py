@@ -1,9 +1,6 @@
 """The profile's ``web`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
 
-from iot_platform.profile import field
-
-MIN_PASSWORD = 8
-MAX_PASSWORD = 64
+from . import password_ok
 
 
 def check(web):
@@ -12,10 +9,7 @@ def check(web):
         return []
     if not isinstance(web, dict):
         return [("web", "is wrong", "an object, such as {}")]
-    errors = []
-    for key, good, expected in _OPTIONAL:
-        field(errors, web, key, good, expected, "web.")
-    return errors
+    return [("web." + key, "is wrong", expected) for key, good, expected in _OPTIONAL if key in web and not good(web[key])]
 
 
 def unknown(web):
@@ -24,12 +18,7 @@ def unknown(web):
     return sorted("web." + key for key in web if key not in known) if isinstance(web, dict) else []
 
 
-def password_ok(value):
-    """True for what may become a password."""
-    return isinstance(value, str) and len(value) >= MIN_PASSWORD and len(value.encode()) <= MAX_PASSWORD
-
-
-def host_ok(value):
+def _is_host(value):
     """True for what a Host header may hold: a name or an address, without a port."""
     return isinstance(value, str) and 0 < len(value) <= 100 and all(_in_host(c) for c in value)
 
@@ -39,7 +28,7 @@ def _in_host(c):
 
 
 def _is_hosts(value):
-    return isinstance(value, list) and len(value) <= 8 and all(host_ok(host) for host in value)
+    return isinstance(value, list) and len(value) <= 8 and all(_is_host(host) for host in value)
 
 
 def _between(low, high):

@@ -1,31 +1,35 @@
 """What is always there of the web server: the listening socket, who is logged in, and what other modules have declared.
 
-All the rest (server, app, connection, microdot, the handlers) is imported when a browser connects, and forgotten when none has
-been there for a while: an update that comes by itself has that memory. An update that runs short of memory gets it back: then few
-browsers are served until it is over, without event streams, or none, where the server alone is too much (see spare).
+All the rest is imported when the first browser connects, and forgotten when none has been there for a while; this file alone does
+that. Where there is no memory for it, whoever asks gets one short answer from here: 503, and come again.
 """
 
 import asyncio
 import gc
 import select
 import socket
-import sys
 import time
 
 from iot_platform import parts
+from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
-from modules.serial_log import SerialLog
-
-_RETRY_MS = const(3_000)
-_NEVER_MS = const(600_000)
+_SERVES = const(32_000)  # bytes of free heap for the server's code and two requests (measured)
+_JOB = const(44_000)  # and for a job of the updater beside it
 _BACKLOG = const(16)
-_SERVES = const(24_000)  # bytes of free heap that the server and a request take
-_UPDATES = const(44_000)  # and that an update takes beside them
-_SAY_MS = const(10_000)
+_RETRY_MS = const(3_000)  # from one attempt to listen to the next
+_NEVER_MS = const(600_000)
+_AWAY_MS = const(1_000)  # browsers are sent away for so long before the memory is looked at again
+_SAY_MS = const(10_000)  # from one such time to the next, so that it is logged again
+_CALLERS = const(8)  # that are sent away at once
+_READS = const(8)  # of 256 bytes of a caller's request
+_SOON_MS = const(20)  # for the whole request to be there
+_LATEST_MS = const(500)  # for the first byte of it
 _REST_MS = const(100)  # longer than the main loop sleeps
-_TIGHT_MS = const(90_000)  # what could not begin for want of memory is tried again within this time
+_BUSY = const("HTTP/1.0 503 N/A\r\nRetry-After: 3\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Type: ")
+_JSON = const('application/json\r\n\r\n{"error": "%s", "message": "%s"}')
+_PAGE = const('text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><title>%s</title><p>%s. Please wait.')
 
 
 class Module(Base):
@@ -37,24 +41,22 @@ class Module(Base):
         self.handlers = {}  # of other modules: {"GET /path": handler}
         self.panels = []  # of other modules: (id, title, values, actions)
         self.logins = None  # see sessions
-        self.guesses = {}  # failed logins, see account
-        self.stretching = False  # a password is being stretched, see password
+        self.guesses = {}  # failed logins, see sessions
+        self.stretching = False  # a password is being stretched, see sessions
+        self.server = None  # server.Server while there are browsers
         self.listener = None
         self.poll = select.poll()
-        self.uptime_ms = 0
-        self.tight = 0  # how often memory was short for an update that runs, or that could not begin
-        self._server = self._spare = None
-        self._ending = 0  # rounds until the tasks of a server that had to go have come to their end
-        self._relaxed = None  # ticks_ms of the last relax()
-        self._said = None  # ticks_ms of the last line about short memory
-        self._retry = self._clock = time.ticks_ms()
+        self._uptime_ms = 0
+        self._callers = []  # who is sent away: (socket, ticks_ms of its coming)
+        self._again = self._clock = time.ticks_ms()  # _again: what failed for want of a port or of memory is tried again then
 
     # -- for other modules, in their routes(web)
 
     def route(self, path, handler, method="GET"):
-        """Answer `path` with ``async handler(web, request)``: a dict, ``(dict, status)`` or microdot's Response.
+        """Answer `path` with ``async handler(web, request)``, see http.Request.
 
-        Below ``/api/`` it takes a login, like everything there.
+        It returns what becomes JSON, ``(that, status)``, a status alone, or None when it has answered by itself. Below ``/api/``
+        it takes a login, like everything there.
         """
         self.handlers[method + " " + path] = handler
 
@@ -70,63 +72,56 @@ class Module(Base):
     # -- lifecycle
 
     def start(self):
-        from .setup import set_up
+        from .config import check
+        from .sessions import set_up
 
+        section = self.platform.profile.get("web")
+        errors = check(section)
+        if errors:
+            SerialLog.warning("web: profile.json: %s %s; expected: %s; the section is not used" % errors[0])
+        self.cfg = section if section and not errors else {}
         set_up(self)
+        for name, module in self.platform.modules.items():
+            self._declare(name, module)
         self.forget()
         self._listen()
 
     def tick(self):
-        if self._ending:
-            self._ending -= 1
-            if not self._ending:
+        now = time.ticks_ms()
+        waits = time.ticks_diff(self._again, now) > 0
+        if self.server:
+            if not self.server.tick(now):
+                self.server = None
                 self.forget()
-        if self.tight:
-            self._give_way()
-        if self._server:
-            if not self._server.tick():
-                self._server = None
-                self.forget()
-        elif self._spare:
-            if not self._spare.tick():
-                self._spare = None
-                self.forget()
-        elif self.listener and not self._ending:
-            for _ready in self.poll.ipoll(0):
-                self._open()
-        elif not self.listener and time.ticks_diff(time.ticks_ms(), self._retry) > 0:
-            self._listen()
+        elif not self.listener:
+            if not waits:
+                self._listen()
+        elif waits or self._callers:
+            self._send_away(now, waits)
+        elif any(self.poll.ipoll(0)):
+            self._open(now)
 
     def telemetry(self):
         now = time.ticks_ms()
-        self.uptime_ms += time.ticks_diff(now, self._clock)
+        self._uptime_ms += time.ticks_diff(now, self._clock)
         self._clock = now
 
     def on_telemetry(self, values):
-        if self._server:
-            self._server.wake(values)
+        if self.server:
+            self.server.wake(values)
 
     def on_command(self, command):
         """``web password`` at the serial console makes a new password, for an owner who has forgotten theirs."""
         if command.path == "web" and command.source == "console" and command.payload == "password":
-            self.make_password()
+            from .sessions import make_password
 
-    def relax(self):
-        """Every browser gives way to an update that is short of memory. Whether some may come back is seen in _open()."""
-        self.tight += 1
-        self._relaxed = time.ticks_ms()
-        if self._server:
-            self._server.shed()
-            self._server = None
-            self._ending = 2
+            make_password(self)
 
     def stop(self):
-        for server in self._server, self._spare:
-            if server:
-                server.close()
-        self._server = self._spare = None
-        self.forget()
-        gc.collect()
+        if self.server:
+            self.server.close()
+            self.server = None
+            self.forget()
         if self.logins and any(self.logins):
             from .sessions import hand_over
 
@@ -135,47 +130,36 @@ class Module(Base):
             self.poll.unregister(self.listener)
             self.listener.close()
             self.listener = None
-            self._retry = time.ticks_add(time.ticks_ms(), _NEVER_MS)
+            self._again = time.ticks_add(time.ticks_ms(), _NEVER_MS)
 
     # -- what the other parts use
 
     def seconds(self):
         """A clock that never goes back: seconds since the start."""
-        return self.uptime_ms // 1000
-
-    def excuse(self):
-        """Why browsers are sent away: a word for a program, a sentence for a person."""
-        if not self._updating():
-            return "no_memory", "the board is short of memory, try again"
-        percent = self.platform.bus.get("ota/progress")
-        return "updating", "the board needs its memory for an update" + (": %d %%" % percent if percent else "")
-
-    def make_password(self):
-        """Make a password, as a task of its own, and show it on the serial console."""
-        if not self.stretching:
-            self.stretching = True
-            asyncio.create_task(self._make_password())
+        return self._uptime_ms // 1000
 
     def forget(self):
-        """Give back the memory of all parts that nobody is using."""
-        if self._server:
-            parts.forget("modules.web", ("module", "server", "app", "connection", "refused", "sessions"))
-            return
-        for name in "microdot.microdot", "microdot":
-            sys.modules.pop(name, None)
-        parts.forget("modules.web", ("module",))
-        asyncio.create_task(_nothing())
+        """All that was imported, unless it is serving somebody."""
+        if not self.server:
+            parts.forget("modules.web", ("module",))
+            asyncio.create_task(_nothing())
 
     # -- inside
 
-    async def _make_password(self):
-        try:
-            from .password import make
+    def _updating(self):
+        ota = self.platform.module("ota")
+        return ota is not None and ota.job is not None
 
-            await make(self)
-        finally:
-            self.stretching = False
-            self.forget()
+    def _declare(self, name, module):
+        """Take a module's panels and routes; its mistakes are its own affair."""
+        try:
+            if module is not self:
+                given = getattr(module, "panels", ())
+                for panel in (given,) if isinstance(given, dict) else given:
+                    self.panel(panel.get("id", name), panel["title"], panel.get("values", ()), panel.get("actions", ()))
+            module.routes(self)
+        except Exception as error:
+            SerialLog.exception(error, "web: module", name, "failed in routes")
 
     def _listen(self):
         port = self.platform.board.tcp_port(self.cfg.get("port", 80))
@@ -187,58 +171,61 @@ class Module(Base):
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
-            self._retry = time.ticks_add(time.ticks_ms(), _RETRY_MS)
+            self._again = time.ticks_add(time.ticks_ms(), _RETRY_MS)
             SerialLog.warning("web: cannot listen on port", port, error)
             return
         self.listener = listener
         self.poll.register(listener, select.POLLIN)
         SerialLog.log("web: listening on port", port)
 
-    def _open(self):
-        """The first browser for a while: import what serves it, or, without the memory for that, what sends it away."""
+    def _open(self, now):
+        """The first browser for a while: import what serves it, if there is the memory for that. It may be in pieces."""
         gc.collect()
         try:
-            if not self._serve():
-                self._send_away()
-        except MemoryError:
-            self._spare = None
-            self.forget()
-            self.listener.accept()[0].close()
+            if self.platform.board.mem_free() >= _SERVES + (_JOB if self._updating() else 0):
+                from .server import Server
 
-    def _serve(self):
-        """False without the memory for it: where there seems to be enough, it may be in pieces."""
-        if self.platform.board.mem_free() < _SERVES + (_UPDATES if self.tight else 0) or self.tight >= 2:
-            return False
+                self.server = Server(self)
+                return
+        except MemoryError:
+            self.forget()
+        if time.ticks_diff(now, self._again) > _SAY_MS:
+            SerialLog.warning("web: browsers are sent away: too little memory to serve them")
+        self._again = time.ticks_add(now, _AWAY_MS)
+
+    def _send_away(self, now, more):
+        """Without memory for the server: answer who has asked, and, if `more`, let another one ask. Nothing here waits."""
         try:
-            from .server import Server
+            if more and len(self._callers) < _CALLERS and any(self.poll.ipoll(0)):
+                sock = self.listener.accept()[0]
+                sock.setblocking(False)
+                self._callers.append((sock, now))
+        except OSError:  # it has hung up already
+            pass
+        for caller in list(self._callers):
+            age = time.ticks_diff(now, caller[1])
+            if age >= _SOON_MS and (self._answered(caller[0]) or age >= _LATEST_MS):
+                caller[0].close()
+                self._callers.remove(caller)
 
-            self._server = Server(self)
+    def _answered(self, sock):
+        """False while the caller has said nothing yet."""
+        try:
+            request = sock.read(256)
+            for _ in range(_READS):  # what stays unread would cut off the answer
+                if not sock.read(256):
+                    break
+            if request:
+                updating = self._updating()
+                word = "updating" if updating else "no_memory"
+                sentence = "The board is updating itself" if updating else "The board is short of memory"
+                api = request[:5] == b"POST " or request[:9] == b"GET /api/"
+                sock.write((_BUSY + (_JSON if api else _PAGE) % (word, sentence)).encode())
+            return request is not None
+        except OSError:
             return True
-        except MemoryError:
-            self.forget()
-            return False
-
-    def _send_away(self):
-        from .spare import Spare
-
-        self._spare = Spare(self)
-        now = time.ticks_ms()
-        if self._said is None or time.ticks_diff(now, self._said) > _SAY_MS:
-            self._said = now
-            SerialLog.warning("web: browsers are sent away:", self.excuse()[1])
-
-    def _give_way(self):
-        """While memory is short: see when it is over."""
-        if self._updating():
-            self._relaxed = None
-        elif self._relaxed is None or time.ticks_diff(time.ticks_ms(), self._relaxed) > _TIGHT_MS:
-            self.tight = 0
-
-    def _updating(self):
-        ota = self.platform.module("ota")
-        return ota is not None and (ota.job is not None or ota.state == "rebooting")
 
 
 async def _nothing():
-    """What asyncio's queue remembers as its last task, in place of a connection's: that holds the whole server, 20 KB of code."""
+    """What asyncio's queue remembers as its last task, in place of a connection's: that holds the whole server."""
     await asyncio.sleep_ms(_REST_MS)

@@ -6,7 +6,9 @@
 {'temperature': 21.5}
 """
 
-_MAX_COMMANDS = 16
+from micropython import const
+
+_MAX_COMMANDS = const(16)
 
 
 class Command:

@@ -3,9 +3,6 @@
 import gc
 import sys
 
-# All that OTA's own forget() must leave alone.
-PLATFORM = ("board", "bus", "clock", "log", "module", "parts", "profile", "runtime", "slots", "sockets", "startup", "words")
-
 
 def forget(package, stays):
     """Forget the imported parts of `package` but for those in `stays`: what nobody holds any more is free memory again.
@@ -24,11 +21,3 @@ def _drop(name):
     del sys.modules[name]
     if hasattr(sys.modules.get(folder), part):
         delattr(sys.modules[folder], part)
-
-
-def drop(package, names):
-    """Forget only these parts of `package`."""
-    for name in names:
-        if package + "." + name in sys.modules:
-            _drop(package + "." + name)
-    gc.collect()

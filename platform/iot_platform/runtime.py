@@ -10,6 +10,7 @@ import sys
 import time
 
 import ota_boot
+from micropython import const
 
 from .board import Board
 from .bus import Bus
@@ -18,12 +19,12 @@ from .parts import forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
-_LOOP_MS = 10
-_HURRY_MS = 1  # of sleep between two rounds
-_TELEMETRY_MS = 1_000
-_HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
-_MAX_FAILURES = 10
-_SAFE_AFTER = 3  # bad boots, one after the other
+_LOOP_MS = const(10)
+_HURRY_MS = const(1)  # of sleep between two rounds
+_TELEMETRY_MS = const(1_000)
+_HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
+_MAX_FAILURES = const(10)
+_SAFE_AFTER = const(3)  # bad boots, one after the other
 _ONCE = ("startup", "profile")  # what only the start needs
 
 
@@ -77,9 +78,6 @@ class Platform:
         for package in ("iot_platform", "modules"):
             forget(package, [path[len(package) + 1 :] for path in loaded])
         return found
-
-    def relax(self):
-        """Nothing: OTA's old code asks for it."""
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""

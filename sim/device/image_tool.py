@@ -6,7 +6,9 @@ A record is a line `F <size> <path>` followed by so many bytes, or `D 0 <path>` 
 import os
 import sys
 
-_CHUNK = 1024
+from micropython import const
+
+_CHUNK = const(1024)
 
 
 def run():

@@ -7,6 +7,7 @@ import os
 import struct
 
 import ffi
+from micropython import const
 
 PWRON_RESET = 1
 HARD_RESET = 2
@@ -16,8 +17,8 @@ SOFT_RESET = 5
 
 _CAUSES = {"power": PWRON_RESET, "hard": HARD_RESET, "watchdog": WDT_RESET, "deepsleep": DEEPSLEEP_RESET, "soft": SOFT_RESET}
 TCP_PORTS = {80: int(os.getenv("SIM_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
-_RESET = 3  # the process's exit codes; the host starts it again
-_DEEPSLEEP = 5
+_RESET = const(3)  # the process's exit codes; the host starts it again
+_DEEPSLEEP = const(5)
 _libc = ffi.open(None)
 _exit = _libc.func("v", "_exit", "i")
 _setitimer = _libc.func("i", "setitimer", "iPP")

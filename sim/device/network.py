@@ -7,6 +7,8 @@ at most four times a second, so a test can change the weather while the board ru
 
 import time
 
+from micropython import const
+
 STA_IF = 0
 AP_IF = 1
 STAT_IDLE = 1000
@@ -15,7 +17,7 @@ STAT_GOT_IP = 1010
 STAT_NO_AP_FOUND = 201
 STAT_WRONG_PASSWORD = 202
 STAT_ASSOC_FAIL = 203
-_POLL_MS = 250
+_POLL_MS = const(250)
 _hostname = "sim-board"
 _weather = "ok"
 _read_at = None

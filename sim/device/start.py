@@ -10,10 +10,11 @@ import sys
 
 import ffi
 import vfs
+from micropython import const
 
-_BLOCK = 4096
+_BLOCK = const(4096)
 _DUMP = b"\nTREE\n"  # what comes before a dump of the file system in the output: see sim/board.py
-_AT_REPL = 4  # exit code: boot.py or main.py ended, and no watchdog will ever bite
+_AT_REPL = const(4)  # exit code: boot.py or main.py ended, and no watchdog will ever bite
 _env = os.getenv
 
 

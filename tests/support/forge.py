@@ -1,30 +1,47 @@
 """Bundles as an attacker makes them: every part can be wrong while all the others are right, its signature among them.
 
->>> pack(listing({"a.py": b"1"}), {"a.py": b"1"}, key(0))[:2]
-b'\\x1f\\x8b'
+A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; places, sizes, digests and the signature are made
+anew to fit whatever it has become, unless the test gives them too.
+
+>>> forged = Forgery({"a.py": b"1", "version": b"1.1.0"})
+>>> forged.groups[0].packed = [gzip(b"anything")]
+>>> forged.pack()[:4]
+b'\\x1f\\x8b\\x08\\x04'
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import struct
 import tracemalloc
-from collections.abc import Iterator, Mapping
+import types
+import zlib
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from iotctl import board_code, bundle, keys
-from modules.ota import bundle as board_bundle
-from modules.ota import kept, paths, stage
-from modules.ota.rules import Rules
+import ota_boot
+from iot_platform.slots import Slots
+
+from iotctl import archive, keys
+from modules.ota.bundle import lists, reader
+from modules.ota.install.stage import Stage
+from modules.ota.release import paths
+from modules.ota.release.policy import Rules
 
 NAME = "sim-board"
 MISSING = object()
+END = archive.END
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 Members = list[tuple[str, bytes]]
+Entry = dict[str, Any]
 
 
 @cache
@@ -50,25 +67,25 @@ def profile(*numbers: int, **ota: Any) -> bytes:
     return json.dumps({"shortName": NAME, "activeModules": ["serial_log", "ota"], "ota": section}).encode()
 
 
-def entry(path: str, data: bytes) -> dict[str, Any]:
-    return {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+# -- the list
 
 
-def listing(files: dict[str, bytes], **changes: Any) -> bytes:
-    """A `.release` of these files, with changes to its header; MISSING takes a field out."""
-    return listing_of([entry(path, files[path]) for path in sorted(files, key=paths.key)], changes)
+def entry(path: str, data: bytes, at: int = 0) -> Entry:
+    return {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "at": at}
 
 
-def listing_of(entries: list[dict[str, Any]], changes: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+def listing(files: Mapping[str, bytes], **changes: Any) -> bytes:
+    """The `.release` of a bundle of these files, with changes to its header; MISSING takes a field out."""
+    return Forgery(files, changes).listing
+
+
+def listing_of(entries: list[Entry], changes: Mapping[str, Any] = NOTHING) -> bytes:
     """A `.release` of entries in just this order, whatever they are."""
-    tree = "".join("{} {} {}\n".format(*(found.get(name) for name in ("path", "size", "sha256"))) for found in entries)
     header: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "name": NAME,
         "version": "1.1.0",
         "sequence": 1_001_000,
-        "base": None,
-        "tree": hashlib.sha256(tree.encode()).hexdigest(),
         "micropython": "1.22",
         "mpy": 6,
         "created": 0,
@@ -83,27 +100,134 @@ def listing_of(entries: list[dict[str, Any]], changes: Mapping[str, Any] = Mappi
     return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
 
 
-def pack(listed: bytes, files: dict[str, bytes], signer: keys.PrivateKey | None = None) -> bytes:
-    """A bundle with its members in the right order."""
-    return bundle.gzip(tar(head(listed, signer) + [(path, files[path]) for path in sorted(files, key=paths.key)]))
+# -- the archive
 
 
-def head(listed: bytes, signer: keys.PrivateKey | None) -> Members:
-    """The members that come first."""
-    return [(".release", listed)] + ([(".release.sig", keys.sign(signer, listed))] if signer else [])
+def gzip(data: bytes, says: int = 12, window: int = 12, tail: bytes | None = None) -> bytes:
+    """A gzip member.
+
+    :param says: the window that its header names, in bits; `window`: the one that it has.
+    :param tail: in place of its checksum and size.
+    """
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -window)
+    body = squeeze.compress(data) + squeeze.flush()
+    end = struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF) if tail is None else tail
+    return START[:-1] + bytes((says,)) + body + end
+
+
+START = archive.gzip(b"")[:17]  # what a gzip member begins with, up to its window
+
+
+def tar_member(name: str | bytes, data: bytes, **wrong: Any) -> bytes:
+    """A member of a tar archive: its header (see header), its content and its padding."""
+    return header(name, len(data), **wrong) + data + bytes(-len(data) % 512)
+
+
+def header(
+    name: str | bytes, size: int | bytes, kind: bytes = b"0", link: bytes = b"", prefix: bytes = b"",
+    magic: bytes = b"ustar\x0000", checksum: bytes | None = None,
+) -> bytes:  # fmt: skip
+    """A tar header with a right checksum. Unlike iotctl's it takes any name, size, type and link."""
+    raw = name if isinstance(name, bytes) else name.encode()
+    number = size if isinstance(size, bytes) else b"%011o\0" % size
+    block = raw[:100].ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + number.ljust(12, b"\0") + b"%011o\0" % 0
+    block += b" " * 8 + kind + link.ljust(100, b"\0") + magic + bytes(64) + b"0000000\0" * 2 + prefix.ljust(155, b"\0")
+    block += bytes(12)
+    given = b"%06o\0 " % sum(block) if checksum is None else checksum
+    return block[:148] + given.ljust(8, b"\0") + block[156:]
 
 
 def tar(members: Members) -> bytes:
-    return b"".join(header(name, len(data)) + data + bytes(-len(data) % 512) for name, data in members) + bytes(1024)
+    """A whole archive, as one single stream would have it."""
+    return b"".join(tar_member(*member) for member in members) + bytes(1024)
 
 
-def header(name: str | bytes, size: int, kind: bytes = b"0", link: bytes = b"", prefix: bytes = b"") -> bytes:
-    """A tar header with a right checksum. Unlike iotctl's it takes any name, type and link."""
-    raw = name if isinstance(name, bytes) else name.encode()
-    block = raw[:100].ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"%011o\0" % 0
-    block += b" " * 8 + kind + link.ljust(100, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + prefix.ljust(155, b"\0")
-    block += bytes(12)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+@dataclass
+class Group:
+    """Files as the list has them, and the gzip members that are there for them."""
+
+    entries: list[Entry]
+    packed: list[bytes]
+
+
+@dataclass
+class Forgery:
+    """See the module. `files` need not be allowed, nor in order: they come as the host sorts them, unless `order` is False."""
+
+    files: Mapping[str, bytes]
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to the header
+    order: bool = True
+    groups: list[Group] = field(init=False)
+    end: bytes = END
+    more: bytes = b""  # in the head, behind the list and its signature
+    signature: bytes | None = None  # in place of a right one
+
+    def __post_init__(self) -> None:
+        names = sorted(self.files, key=paths.key) if self.order else list(self.files)
+        self.groups = []
+        for group in archive.groups((path, len(self.files[path])) for path in names):
+            members = [(path, self.files[path]) for path in group]
+            self.groups.append(Group([entry(*member) for member in members], pack_group(members)))
+        self.place()
+
+    def place(self) -> None:
+        """Let every entry say where its group is now."""
+        at = 0
+        for group in self.groups:
+            for found in group.entries:
+                found["at"] = at
+            at += sum(map(len, group.packed))
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [found for group in self.groups for found in group.entries]
+
+    @property
+    def listing(self) -> bytes:
+        return listing_of(self.entries, self.changes)
+
+    def head(self, signer: keys.PrivateKey | None) -> Members:
+        """What is in the first gzip member."""
+        return head(self.listing, signer, self.signature)
+
+    def pack(self, signer: keys.PrivateKey | None = None) -> bytes:
+        """The bundle, its places as they are (see place)."""
+        first = b"".join(tar_member(*member) for member in self.head(signer)) + self.more
+        return gzip(first) + self.body
+
+    @property
+    def body(self) -> bytes:
+        """What follows the head."""
+        return b"".join(piece for group in self.groups for piece in group.packed) + self.end
+
+
+def head(listed: bytes, signer: keys.PrivateKey | None, signature: bytes | None = None) -> Members:
+    """The members that come first, whatever the list is."""
+    raw = keys.sign(signer, listed) if signer and signature is None else signature
+    return [(".release", listed)] + ([] if raw is None else [(".release.sig", raw)])
+
+
+def pack(listed: bytes, files: Mapping[str, bytes], signer: keys.PrivateKey | None = None) -> bytes:
+    """A bundle of these files with any list."""
+    return pack_members(head(listed, signer), files)
+
+
+def pack_members(first: Members, files: Mapping[str, bytes]) -> bytes:
+    """A bundle of these files with anything in its head."""
+    return gzip(b"".join(tar_member(*member) for member in first)) + Forgery(files).body
+
+
+def pack_group(members: Members) -> list[bytes]:
+    """The gzip members of a group: of a large file one for each piece of it."""
+    data = b"".join(tar_member(*member) for member in members)
+    size = len(members[0][1])
+    if len(members) > 1 or size <= PIECE:
+        return [gzip(data)]
+    cuts = [0, *(512 + at for at in range(PIECE, size, PIECE)), len(data)]
+    return [gzip(data[begin:end]) for begin, end in zip(cuts, cuts[1:], strict=False)]
+
+
+PIECE = archive.PIECE
 
 
 # -- a board's code on this computer
@@ -114,38 +238,58 @@ def rules(*numbers: int, **changes: Any) -> Rules:
     return Rules(NAME, pinned(*numbers), **changes)
 
 
+class Job:
+    """What the stage uses of a job: the buffer, the state and the log of a board that has no kept version to give up."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(1024))
+        self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
+        self.excluded: tuple[str, ...] = ()
+        self.done = 0
+
+    def log(self, *parts: Any) -> None:
+        assert all(isinstance(part, str | int) for part in parts)
+
+    def progress(self, done: int, total: int) -> None:
+        assert self.done <= done <= total
+        self.done = done
+
+    def give_up_previous(self) -> Iterator[None]:
+        yield
+
+
 def install(
-    data: bytes, accepted: Rules, root: Path, base: Mapping[str, bytes] = MappingProxyType({}), memory: int | None = None
+    data: bytes, accepted: Rules, root: Path, running: Mapping[str, bytes] = NOTHING, memory: int | None = None
 ) -> dict[str, bytes]:
     """Read and stage a bundle with the board's code below `root`; the staged files by path. OtaError when it is refused.
 
     AssertionError when it changes, makes or removes any file or folder but those that reading a bundle may: see STAGED.
 
-    :param root: an empty folder.
-    :param base: what is on the board before, for a delta.
-    :param memory: the most bytes that the reader may take, beside its buffer of 4 KiB.
+    :param root: an empty folder, or one where something has been staged before.
+    :param running: what is on the board before; what is equal in the bundle is not staged.
+    :param memory: the most bytes that the reader may take, beside its buffer of 1 KiB.
     """
-    for path, content in base.items():
+    for path, content in running.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
-    with _board(root):
-        archive = root / "download"
-        archive.write_bytes(data)
-        before = below(root)
-        target = stage.Stage((), memoryview(bytearray(4096)), lambda *_parts: None)
+    with board_at(root):
+        (root / "download").write_bytes(data)
+        before, job = below(root), Job()
+        source = reader.FromFile(str(root / "download"))
         try:
             with flat(memory):
-                finish(board_bundle.read(lambda: board_code.opened(archive), accepted, target.view, target))
-            listed = (root / ".ota" / "list").read_bytes().splitlines()[1:]
-            found = {json.loads(line)["path"]: kept.target(n, json.loads(line)) for n, line in enumerate(listed)}
-            return {path: Path(file).read_bytes() for path, file in found.items() if Path(file).exists()}
+                finish(reader.read(source, accepted, job.view, Stage(job)))
+            found = {listed["path"]: Path(lists.target(n, listed)) for n, listed in lists.entries()}
+            return {path: file.read_bytes() for path, file in found.items() if file.exists()}
         finally:
+            source.close()
             only_changed(root, before, STAGED)
-            archive.unlink()
+            (root / "download").unlink()
 
 
-# What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each.
-STAGED = re.compile(r"\.ota/|\.ota/list|\.ota/loader|\.ota/stage/|\.ota/stage/(id|sig)|\.ota/stage/\d{1,3}/(\d|1[0-5])?")
+# What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each. The state remembers
+# how much there is of a large file.
+STAGED = re.compile(r"\.ota/|\.ota/list|\.ota/state\.[01]|\.ota/loader|\.ota/stage/|\.ota/stage/id|\.ota/stage/\d{1,3}/(\d|1[0-5])?")
 
 
 def below(root: Path) -> dict[str, bytes]:
@@ -185,7 +329,7 @@ def flat(most: int | None) -> Iterator[None]:
         assert taken <= most, f"{taken} bytes of memory, not {most}"
 
 
-def finish(job: Iterator[Any]) -> Any:
+def finish(job: Generator[Any, None, Any]) -> Any:
     while True:
         try:
             next(job)
@@ -194,7 +338,18 @@ def finish(job: Iterator[Any]) -> Any:
 
 
 @contextmanager
-def _board(root: Path) -> Iterator[None]:
-    root.mkdir(exist_ok=True)
-    with board_code._board_at(str(root)):
+def board_at(root: Path) -> Iterator[None]:
+    """The loader's functions, and with them all of OTA, work below `root`. A boot has imported what they use."""
+    (root / ".ota").mkdir(parents=True, exist_ok=True)
+    loader: Any = ota_boot
+    before = loader.ROOT
+    loader.ROOT = str(root)
+    for module in _IMPORTED:
+        setattr(loader, module.__name__, module)
+    try:
         yield
+    finally:
+        loader.ROOT = before
+
+
+_IMPORTED: tuple[types.ModuleType, ...] = (os, json, hashlib)

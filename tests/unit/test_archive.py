@@ -149,6 +149,10 @@ class Forgery:
         """The part n replaced by others, each a member of its own."""
         return self.packed(*self.plain[:n], *parts, *self.plain[n + 1 :])
 
+    def with_head(self, more: bytes) -> bytes:
+        """More in the head, behind the list."""
+        return archive.gzip(archive.tar_member(".release", self.made.listing) + more) + self.made.packed
+
     def with_list(self, **changes: Any) -> bytes:
         """Fields of the entry of d.py changed."""
         first, *entries = self.made.listing.splitlines(True)
@@ -171,31 +175,37 @@ def refusal(data: bytes, folder: Path) -> str:
 
 
 FORGERIES: dict[str, tuple[Any, str]] = {
-    "a place that is another": (lambda f: f.with_list(at=f.made.entries[3]["at"] - 1), "bad_bundle"),
-    "a place in its neighbour's group": (lambda f: f.with_list(at=f.made.entries[4]["at"]), "bad_bundle"),
-    "a place in the middle of a large file": (lambda f: f.with_list(at=f.parts[2][0]), "bad_bundle"),
+    "a place that is another": (lambda f: f.with_list(at=f.made.entries[3]["at"] - 1), "bad_member"),
+    "a place in its neighbour's group": (lambda f: f.with_list(at=f.made.entries[4]["at"]), "bad_member"),
+    "a place in the middle of a large file": (lambda f: f.with_list(at=f.parts[2][0]), "bad_member"),
     "a place beyond the end": (lambda f: f.with_list(at=1 << 30), "bad_bundle"),
     "another size": (lambda f: f.with_list(size=21), "bad_bundle"),
     "another digest": (lambda f: f.with_list(sha256="0" * 64), "bad_digest"),
-    "a file too many in a group": (lambda f: f.with_part(0, f.plain[0] + archive.tar_member("z.py", b"")), "bad_member"),
+    "a file too many in a group": (lambda f: f.with_part(0, f.plain[0] + archive.tar_member("z.py", b"")), "bad_bundle"),
     "a file too few in a group": (lambda f: f.with_part(0, f.plain[0][: 512 + 1024]), "bad_member"),
     "a file in two members": (lambda f: f.with_part(0, f.plain[0][:3000], f.plain[0][3000:]), "bad_bundle"),
     "a group in two members": (lambda f: f.with_part(0, f.plain[0][:1536], f.plain[0][1536:]), "bad_member"),
     "an empty member between two groups": (lambda f: f.with_part(0, f.plain[0], b""), "bad_member"),
-    "two pieces in one member": (lambda f: f.packed(f.plain[0], f.plain[1] + f.plain[2], *f.plain[3:]), "bad_member"),
+    "two pieces in one member": (lambda f: f.packed(f.plain[0], f.plain[1] + f.plain[2], *f.plain[3:]), "bad_bundle"),
     "a large file cut in another place": (lambda f: f.with_part(1, f.plain[1][:9000], f.plain[1][9000:]), "bad_bundle"),
-    "the end in the last group": (lambda f: f.packed(*f.plain[:-2], f.plain[-2] + bytes(1024)), "bad_member"),
+    "the end in the last group": (lambda f: f.packed(*f.plain[:-2], f.plain[-2] + bytes(1024)), "bad_bundle"),
     "no end": (lambda f: f.packed(*f.plain[:-1]), "bad_bundle"),
     "an end that is too short": (lambda f: f.with_part(len(f.parts) - 1, bytes(512)), "bad_bundle"),
     "an end that is too long": (lambda f: f.with_part(len(f.parts) - 1, bytes(1536)), "bad_bundle"),
-    "a file at the end": (lambda f: f.with_part(len(f.parts) - 1, archive.tar([("z.py", b"")])), "bad_member"),
-    "something behind the end": (lambda f: f.head + f.made.packed + b"x", "bad_bundle"),
-    "a member behind the end": (lambda f: f.head + f.made.packed + archive.gzip(b""), "bad_bundle"),
-    "a file in the head": (
-        lambda f: archive.gzip(archive.tar_member(".release", f.made.listing) + archive.tar_member("z.py", b"")) + f.made.packed,
-        "bad_member",
-    ),
-    "one single gzip member": (lambda f: archive.gzip(gzip.decompress(f.head + f.made.packed)), "bad_member"),
+    "a file at the end": (lambda f: f.with_part(len(f.parts) - 1, archive.tar([("z.py", b"")])), "bad_bundle"),
+    "an end that is none": (lambda f: f.with_part(len(f.parts) - 1, b"x" * 1024), "bad_member"),
+    "a file of another size": (lambda f: f.with_part(4, archive.tar_member("d.py", b"x")), "bad_member"),
+    "a file of another name": (lambda f: f.with_part(0, archive.tar_member("A.py", f.made.files["a.py"])), "bad_member"),
+    "a folder": (lambda f: f.with_part(0, archive.tar_member("a.py/", b"")), "bad_member"),
+    "no tar": (lambda f: f.with_part(0, bytes(range(256)) * 4), "bad_bundle"),
+    "something behind the end": (lambda f: f.head + f.made.packed + b"x", "bad_member"),
+    "a member behind the end": (lambda f: f.head + f.made.packed + archive.gzip(b""), "bad_member"),
+    "a file in the head": (lambda f: f.with_head(archive.tar_member("z.py", b"")), "bad_signature"),
+    "a short signature": (lambda f: f.with_head(archive.tar_member(".release.sig", bytes(383))), "bad_signature"),
+    "something behind the signature": (
+        lambda f: f.with_head(archive.tar_member(".release.sig", bytes(384)) + archive.tar_member("z.py", b"")), "bad_bundle"),
+    "no list": (lambda f: archive.gzip(archive.tar_member("z.py", b"")) + f.made.packed, "bad_bundle"),
+    "one single gzip member": (lambda f: archive.gzip(gzip.decompress(f.head + f.made.packed)), "bad_signature"),
     "a window of 32 KiB": (lambda f: gzip.compress(gzip.decompress(f.head)) + f.made.packed, "bad_bundle"),
     "a window that is another than it says": (lambda f: f.head[:16] + wide() + f.made.packed, "bad_bundle"),
     "a wrong checksum": (lambda f: f.head + f.made.packed[:-8] + bytes(4) + f.made.packed[-4:], "bad_bundle"),

@@ -109,42 +109,41 @@ def test_wrong_passwords_lock_the_address_out_and_who_is_logged_in_works_on(web_
 
 _RULES = """
 import json, sys
-import modules.web.account as account
 import modules.web.sessions as sessions
 class Web:
     cfg = {"session_s": 100}
-    logins = sessions.table()
+    logins = bytearray(24 * 24)
     guesses = {}
     now = 0
     def seconds(self): return self.now
 web = Web()
 found = {}
 cookies = [sessions.new(web) for _ in range(30)]
-found["sessions"] = [sessions.csrf(web, cookie) is not None for cookie in cookies]
+found["sessions"] = [sessions.session(web, cookie) is not None for cookie in cookies]
 cookie = cookies[-1]
 web.now = 99
-found["used"] = sessions.csrf(web, cookie) is not None
+found["used"] = sessions.session(web, cookie) is not None
 web.now = 198
-found["used again"] = sessions.csrf(web, cookie) is not None
-found["others"] = [sessions.csrf(web, other) is not None for other in cookies[:-1]]
+found["used again"] = sessions.session(web, cookie) is not None
+found["others"] = [sessions.session(web, other) is not None for other in cookies[:-1]]
 web.now = 299
-found["unused"] = sessions.csrf(web, cookie) is not None
+found["unused"] = sessions.session(web, cookie) is not None
 cookie = sessions.new(web)
 start = web.now
-while sessions.csrf(web, cookie): web.now += 90
+while sessions.session(web, cookie): web.now += 90
 found["longest"] = web.now - start
 web.now = 0
 waits = []
 for _ in range(14):
-    account._count(web, "a")
+    sessions.count(web, "a")
     waits.append(web.guesses["a"][1] - web.now)
 found["waits"] = waits
-for n in range(40): account._count(web, "b%d" % n)
+for n in range(40): sessions.count(web, "b%d" % n)
 found["addresses"] = len(web.guesses)
-for _ in range(25): account._count(web, account._ALL)
-found["all"] = web.guesses[account._ALL][1]
+for _ in range(25): sessions.count(web, "all")
+found["all"] = web.guesses["all"][1]
 web.now = 5000
-account._count(web, "a")
+sessions.count(web, "a")
 found["forgiven"] = web.guesses["a"][0]
 print("FOUND", json.dumps(found))
 """
@@ -153,10 +152,8 @@ print("FOUND", json.dumps(found))
 def test_sessions_and_guesses_are_bounded_in_number_and_in_time(tmp_path: Path) -> None:
     """The rules themselves, with a clock that the test sets; under the board's MicroPython."""
     with WebWorld(tmp_path) as world:
-        plain = world.release("1.0.0", {f"modules/web/{name}.mpy": None for name in ("account", "sessions")})
-        sources = {f"modules/web/{name}.py": (_ROOT / f"{name}.py").read_bytes() for name in ("account", "sessions")}
         world.board.heap = "1m"
-        world.flash(plain, {**sources, "main.py": _RULES.encode()})
+        world.flash(world.release("1.0.0"), {"main.py": _RULES.encode()})
         output = world.board.boot_once().output
     line = re.search("FOUND (.*)", output)
     assert line, output
@@ -173,6 +170,3 @@ def _prefs(world: WebWorld) -> dict[str, Any]:
     slots = [files[name].split(b"\n") for name in ("prefs.json", "prefs.json.1") if name in files]
     prefs: dict[str, Any] = json.loads(max(slots, key=lambda slot: int(slot[1].split()[0]))[0])
     return prefs
-
-
-_ROOT = Path(__file__).resolve().parents[2] / "modules" / "web"

@@ -69,6 +69,7 @@ def _after_confirm(ota):
     """
     yield from _clear(("reserve", "stage", LIST))
     state.clear_note()
+    ota.discard()  # of an upload: the power can fail between the commit and its removal
     header, store = ota_boot.header, ota.store
     running = read_header(RUNNING)
     if running and running["sequence"]:  # an archive of the `latest` protocol has none

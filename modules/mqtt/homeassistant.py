@@ -1,4 +1,4 @@
-"""Home Assistant's MQTT discovery: one device, an update entity, diagnostic sensors, buttons. Made and sent one by one.
+"""Home Assistant's MQTT discovery (one device, an update entity, diagnostic sensors, buttons), and the update entity's state.
 
 Home Assistant drops a whole message that has a key it does not know, or a value of the wrong kind: what is in here is checked
 against its schema by tests/mqtt/test_discovery.py.
@@ -6,6 +6,11 @@ against its schema by tests/mqtt/test_discovery.py.
 
 import json
 
+from micropython import const
+
+_IN_PROGRESS = ("downloading", "installing", "rebooting", "trial")
+_ENDED = ("up_to_date", "confirmed", "rolled_back")
+_MAX_SUMMARY = const(255)  # Home Assistant takes no more
 # object id, name, key below status/, unit, device class; or icon
 _SENSORS = (
     ("freeram", "Free memory", "freeram", "B", "data_size", None),
@@ -76,3 +81,29 @@ def _message(mqtt, component, name, value, common):
     value["unique_id"] = "%s-%s" % (mqtt.base.replace("/", "-"), name)
     topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, mqtt.base.replace("/", "-"), name)
     return topic.encode(), (json.dumps(value)[:-1] + ", " + common).encode()
+
+
+def update_state(mqtt):
+    """What is installed, what there is, and how far an update has come, as JSON.
+
+    An empty message, which Home Assistant ignores, while there is nothing to say.
+    """
+    platform = mqtt.platform
+    get = platform.bus.get
+    ota = platform.module("ota")
+    status, version = get("ota/status"), get("version")
+    if not ota or not ota.cfg or not version:
+        return b""
+    latest = None if status in _ENDED else get("ota/available")
+    at_work = platform.update_boot and status not in _ENDED and status != "failed"  # nothing else is done in such a boot
+    value = {
+        "installed_version": version,
+        "latest_version": latest or version,
+        "title": platform.profile["shortName"],
+        "in_progress": status in _IN_PROGRESS or bool(at_work),
+        "update_percentage": get("ota/progress") if status == "downloading" else None,
+        "release_url": mqtt.cfg["release_url"] or "%s/%s/" % (ota.cfg["url"].rstrip("/"), ota.name_on_server.lower()),
+    }
+    if ota.notes:
+        value["release_summary"] = ota.notes[:_MAX_SUMMARY]
+    return json.dumps(value).encode()
