@@ -283,7 +283,7 @@ class Module(Base):
         phases.call("schedule", "after_job", job, error)
         if job.name not in _AT_START:
             self._end_update_boot()
-        self.store.save()
+        self._save()
 
     def failed(self, name, error):
         """A job has failed, or cannot even begin: remember why, and tell it."""
@@ -429,11 +429,18 @@ class Module(Base):
             error = self.error
             told = [self.state, self.offered, self.notes, error and error.reason, error and error.message]
             self.store.set("result", told)
-            self.store.save()
+            self._save()
         phases.call("state", "clear_note")
         if not committed:
             self.enter("rebooting")
             self.platform.request_reset("the update boot is over")
+
+    def _save(self):
+        """What a full disk does not take is forgotten: it must keep no job from its end, and no board in an update boot."""
+        try:
+            self.store.save()
+        except OSError as error:
+            self.warn("what became of the job cannot be remembered:", from_system(error))
 
     def _tell(self, error):
         self.platform.bus.publish("ota/error", error.reason if error else "")
