@@ -39,10 +39,8 @@ def start(ota, name, flag):
         return roll_back(ota)
     if name == "upload":
         return _upload()
-    if name == "verify":
-        return verify(ota, flag)
-    if name == "plan":
-        return plan(ota)
+    if name in ("verify", "plan"):
+        return ota.phase("verify", name, ota, flag)
     return ota.phase("install.trial", "after_start", ota)
 
 
@@ -159,47 +157,6 @@ def roll_back(ota):
     _restart(ota, "going back to %s" % (ota.module.previous or "the previous version"))
 
 
-def verify(ota, repair):
-    """Compare the running version with its list, and repair what is damaged; returns the paths.
-
-    The repair is the bundle of the running version by the way of any update: stage, journal, trial. If the server has a
-    newer one that this board would take, it is that. OtaError ``no_update`` when there is no list, or nothing to repair with.
-    """
-    before = ota.state
-    ota.enter("checking")
-    damaged = yield from ota.phase("verify", "damaged", ota)
-    if damaged and repair:
-        offer = yield from look(ota, True)
-        if offer and offer["version"] != ota.local_version():
-            offer = yield from look(ota, False)
-        if not offer or "head" not in offer:
-            raise OtaError("no_update", "the server does not offer version %s, which runs here, any more" % ota.local_version())
-        ota.available(offer)
-        yield from bring(ota, offer, True, lambda: "")
-    else:
-        ota.enter(before)
-    return damaged
-
-
-def plan(ota):
-    """What a check would lead to now, without doing it; returns a dict, see Module.plan."""
-    before = ota.state
-    ota.enter("checking")
-    found = {"from": ota.local_version(), "to": None}
-    offer = yield from look(ota, False)
-    if offer:
-        found.update({"to": offer["version"], "size": offer["size"]})
-        if "head" in offer:  # an archive of the `latest` protocol has no list
-            yield from ota.clear_stage()
-            head = yield from ota.phase("bundle.head", "fetch", ota, offer)
-            header = yield from ota.phase("bundle.listing", "check", ota, head, False, (offer["version"], offer["sequence"]))
-            found.update((yield from ota.phase("verify", "count", ota, header)))
-            yield from ota.clear_stage()
-    ota.enter(before)
-    ota.log("plan:", ", ".join("%s %s" % item for item in sorted(found.items())))
-    return found
-
-
 def _obtain(ota, offer, force):
     """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
     ota.module.report_space()
@@ -241,7 +198,7 @@ def _refusing(ota, job):
     except (OSError, MemoryError, OtaError) as error:
         if not isinstance(error, OtaError):
             error = from_system(error)
-        if error.kind != "transport" and error.reason != "no_memory":
+        if error.reason != "no_memory" and (error.kind != "transport" or ota.name == "install"):
             if ota.name == "install":
                 ota.discard()
             yield from ota.clear_stage()

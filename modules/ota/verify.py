@@ -3,6 +3,7 @@
 import ota_boot
 from micropython import const
 
+from . import updates
 from .bundle.lists import RUNNING, entries, read_header
 from .errors import OtaError
 from .install import files
@@ -11,7 +12,48 @@ from .release.paths import excluded, skips
 _MOST = const(32)  # damaged files that are named
 
 
-def damaged(ota):
+def verify(ota, repair):
+    """Compare the running version with its list, and repair what is damaged. Generator; returns the paths, at most 32.
+
+    The repair is the bundle of the running version by the way of any update: stage, journal, trial. If the server has a
+    newer one that this board would take, it is that. OtaError ``no_update`` when there is no list, or nothing to repair with.
+    """
+    before = ota.state
+    ota.enter("checking")
+    damaged = yield from _damaged(ota)
+    if damaged and repair:
+        offer = yield from updates.look(ota, True)
+        if offer and offer["version"] != ota.local_version():
+            offer = yield from updates.look(ota, False)
+        if not offer or "head" not in offer:
+            raise OtaError("no_update", "the server does not offer version %s, which runs here, any more" % ota.local_version())
+        ota.available(offer)
+        yield from updates.bring(ota, offer, True, lambda: "")
+    else:
+        ota.enter(before)
+    return damaged
+
+
+def plan(ota, _flag):
+    """What a check would lead to now, without doing it. Generator; returns a dict, see Module.plan."""
+    before = ota.state
+    ota.enter("checking")
+    found = {"from": ota.local_version(), "to": None}
+    offer = yield from updates.look(ota, False)
+    if offer:
+        found.update({"to": offer["version"], "size": offer["size"]})
+        if "head" in offer:  # an archive of the `latest` protocol has no list
+            yield from ota.clear_stage()
+            head = yield from ota.phase("bundle.head", "fetch", ota, offer)
+            header = yield from ota.phase("bundle.listing", "check", ota, head, False, (offer["version"], offer["sequence"]))
+            found.update((yield from _count(ota, header)))
+            yield from ota.clear_stage()
+    ota.enter(before)
+    ota.log("plan:", ", ".join("%s %s" % item for item in sorted(found.items())))
+    return found
+
+
+def _damaged(ota):
     """Compare the running version with its list. Generator; returns the paths that differ, at most 32."""
     if read_header(RUNNING) is None:
         raise OtaError("no_update", "there is no list of the running version to compare with")
@@ -29,7 +71,7 @@ def damaged(ota):
     return found
 
 
-def count(ota, header):
+def _count(ota, header):
     """What the release in ``/.ota/list`` would change. Generator; returns ``files write delete free``: see Module.plan."""
     found = {"files": 0, "write": 0, "delete": 0, "free": files.free_bytes()}
     for _n, entry in entries():

@@ -31,9 +31,9 @@ def test_a_signed_update_is_taken_tried_and_confirmed(world: World) -> None:
     story = world.lines_since(since)
     steps = (
         r"version 1\.1\.0 is available",
+        r"verified: \d+ files, signed",
         r"downloading \d+% \(",
         r"staged www/new/index\.html",
-        r"verified: \d+ files, signed",
         r"ready to install",
         r"committed: installing 1\.1\.0",
         r"ota_boot: applying 1\.1\.0",

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ from iotctl import ROOT, bundle, keys, mpy, publish, serve, tree
 from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
+from modules.ota.errors import OtaError
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -36,6 +38,7 @@ ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
+NEVER = "00:00-00:00"  # a window for installs that is never open: what is found is staged, and waits
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
@@ -80,6 +83,11 @@ class Release:
     def with_files(self, more: Changes) -> Tree:
         """The same with files that no release brought."""
         return tree_of(changed(self.files, more))
+
+
+def noise(seed: int, size: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(seed).randbytes(size)
 
 
 def patched(path: str, *changes: tuple[str, str]) -> Changes:
@@ -278,7 +286,12 @@ class World:
         """The content of a channel file, with some changes; its counter goes on."""
         self._published += 1
         options = publish.Options()
-        raw = publish.channel_bytes({"name": SHORT_NAME, **header}, archive, options, self._published, None)
+        try:
+            head = archives.head_size(archive)
+        except OtaError:  # it is none
+            head = min(1000, len(archive))
+        about = {"name": SHORT_NAME, "notes": "", **header}
+        raw = publish.channel_bytes(about, archive, options, self._published, None, head)
         return {**json.loads(raw), **changes}
 
     def put_channel(self, value: Mapping[str, Any], key: keys.PrivateKey | None | str = "owner") -> None:
@@ -323,6 +336,10 @@ class World:
     def requested(self, path: str) -> list[serve.Request]:
         """The requests for a file of the board's folder, so far."""
         return [request for request in self.server.requests if request.path == f"/{SHORT_NAME}/{path}"]
+
+    def downloads(self, path: str) -> int:
+        """How often a bundle was fetched, or what a board needs of it: each time its head comes first."""
+        return sum(request.headers.get("range", "bytes=0-").startswith("bytes=0-") for request in self.requested(path))
 
     def refused(self, reason: str, command: str = "ota check") -> str:
         """Have the board check; it must fail with `reason`. Returns the line that says so."""

@@ -2,11 +2,13 @@
 
 MicroPython's decompressor cannot go on after a read that would have blocked. So a step begins only when more bytes lie in the
 buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes for the head of a block. It reads them
-from micropython import const
 from a BytesIO, in C.
 """
 
 import io
+import sys
+
+from micropython import const
 
 from ..errors import OtaError
 
@@ -26,7 +28,7 @@ _TAIL = const(8)
 
 def check_firmware():
     """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None:
+    if DeflateIO is None and sys.implementation.name == "micropython":
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
 
 
@@ -113,7 +115,7 @@ class Unpacker:
         raw = bytes(block)
         name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
         try:
-            good = int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
+            good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
             found = name.decode(), int(size, 8)
         except ValueError:  # no number, or no text
             good = False

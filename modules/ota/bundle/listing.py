@@ -17,8 +17,13 @@ def check(ota, head, force, expect):
     :param expect: ``(version, sequence)`` that was announced, or None.
     """
     rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
+    return (yield from check_release(rules, head[0], head[1]))
+
+
+def check_release(rules, digest, sig):
+    """The same with policy.Rules, the list's SHA-256 and its signature."""
     if rules.keys:
-        signature.check(head[0], head[1], rules.keys)
+        signature.check(digest, sig, rules.keys)
         yield
     return (yield from check_lines(rules))
 

@@ -8,11 +8,11 @@ from micropython import const
 
 from ..errors import OtaError
 from ..install.stage import Stage
-from ..release.manifest import PIECE
 from ..transport import ranges
 from .inflate import BLOCK, Unpacker
 from .lists import entries
 
+PIECE = 32768  # release.manifest has it too: importing that would load all rules of a list (a test compares them)
 _PART = const(4096)  # bytes of a file between two words about the progress
 
 
@@ -36,6 +36,8 @@ def read_files(source, base, view, visitor):
     try:
         item = next(listed, None)
         for begin, end, last in ranges.runs(entries(), visitor.start, size - base):
+            if not begin < end <= size - base:
+                raise OtaError("bad_bundle", "its list names places beyond the end of the bundle")
             yield from unpacker.go(base + begin, base + end)
             group = None
             while item and item[0] <= last:

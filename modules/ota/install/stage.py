@@ -43,7 +43,11 @@ class Stage:
             return open(path, "wb"), digest, 0
         out = open(path, "r+b")
         while out.tell() < part[1]:
-            digest.update(self._ota.view[: out.readinto(self._ota.view[: part[1] - out.tell()])])
+            n = out.readinto(self._ota.view[: part[1] - out.tell()])
+            if not n:
+                out.close()
+                raise OtaError("flash_error", "%s is shorter on flash than it was" % entry["path"])
+            digest.update(self._ota.view[:n])
             yield
         return out, digest, part[1]
 
