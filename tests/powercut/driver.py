@@ -185,7 +185,7 @@ def main():
     if NETWORK == "server away":
         ota.cfg["url"] = NOWHERE
     if ota.platform.update_boot:
-        fill_disk("update boot")
+        fill_disk("noted")
     run(ota)
     if ota_boot.state == "" and not ota.platform.update_boot:
         act(ota)
