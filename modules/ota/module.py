@@ -281,7 +281,7 @@ class Module(Base):
         phases.call("schedule", "after_job", job, error)
         if self.platform.update_boot and job.name not in _AT_START:
             phases.call("update_boot", "ended", self)
-        self.store.save()
+        self.save()
 
     def failed(self, name, error):
         """A job has failed, or cannot even begin: remember why, and tell it."""
@@ -373,6 +373,13 @@ class Module(Base):
             self.platform.board.feed()
             time.sleep_ms(1 if self.state in ("downloading", "checking") else 0)
         return None if self.error else job.result
+
+    def save(self):
+        """What a full disk does not take is forgotten: it must keep no job from its end, and no board in an update boot."""
+        try:
+            self.store.save()
+        except OSError as error:
+            self.warn("what became of the job cannot be remembered:", error)
 
     def tell(self, error):
         """Tell the bus what went wrong, None for nothing."""

@@ -90,7 +90,7 @@ def ended(module):
         error = module.error
         told = [module.state, module.offered, module.notes, error and error.reason, error and error.message]
         module.store.set("result", told)
-        module.store.save()
+        module.save()
     clear()
     if not committed:
         module.enter("rebooting")

@@ -19,6 +19,7 @@ from . import phases
 from .errors import OtaError, from_system
 
 _MAX_CHANNEL = const(4096)
+_ROOM = const(16 * 1024)  # bytes of disk, the least that an update boot is asked for
 OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
@@ -155,10 +156,18 @@ def roll_back(ota):
 
 
 def _obtain(ota, offer, force):
-    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
-    ota.module.report_space()
+    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle.
+
+    And to restart there must be room on the disk: a board that cannot remember how its update boot ended would try for ever.
+    """
+    free = ota.module.report_space()
     gc.collect()
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
+        if free < _ROOM:
+            yield from ota.give_up_previous()
+            free = ota.module.report_space()
+        if free < _ROOM:
+            raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.enter("downloading")
     if "head" in offer:
