@@ -28,7 +28,12 @@ FILES = {
     "version": b"1.1.0\n",
 }
 _LIVES = 8  # each of them must end before the driver loses its patience
-OLD = {"lib/thing.py": b"print('old')\n", "profile.json": forge.profile(0, check_interval_s=3600), "version": b"1.0.0\n", "other.txt": b"stays\n"}
+OLD = {
+    "lib/thing.py": b"print('old')\n",
+    "profile.json": forge.profile(0, check_interval_s=3600),
+    "version": b"1.0.0\n",
+    "other.txt": b"stays\n",
+}
 
 SWEEP = """
 import gc, hashlib, os
