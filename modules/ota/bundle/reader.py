@@ -148,6 +148,8 @@ def _read_files(unpacker, base, size, view, visitor):
     try:
         item = next(listed, None)
         for begin, end, last in ranges.runs(entries(), visitor.start, size - base):
+            if not begin < end <= size - base:
+                raise OtaError("bad_bundle", "the bundle is shorter than its list says")
             yield from unpacker.go(base + begin, base + end)
             group = None
             while item and item[0] <= last:
