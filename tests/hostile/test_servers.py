@@ -187,7 +187,7 @@ def test_other_bytes_in_a_range_are_refused(site: Site, server: ScriptedServer) 
 def test_an_old_channel_file_is_refused_when_it_is_replayed(site: Site, server: ScriptedServer) -> None:
     archive = site.release("1.1.0")
     server.routes[ARCHIVE] = proper(archive)
-    server.routes[CHANNEL] = proper(site.channel(b"", "1.0.0", published=2000))
+    server.routes[CHANNEL] = proper(site.channel(site.release("1.0.0"), "1.0.0", published=2000))
     site.board.start()
     site.board.expect("up to date: running 1.0.0")
     server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0", published=1999))

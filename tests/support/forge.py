@@ -230,6 +230,16 @@ def pack_group(members: Members) -> list[bytes]:
 PIECE = archive.PIECE
 
 
+def head_size(data: bytes) -> int:
+    """Bytes of the first gzip member, 100 where there is none: it has to say something."""
+    first = zlib.decompressobj(31)
+    try:
+        first.decompress(data)
+    except zlib.error:
+        return 100
+    return len(data) - len(first.unused_data)
+
+
 # -- a board's code on this computer
 
 

@@ -144,14 +144,14 @@ class Site:
 
     def channel(self, archive: bytes, version: str, signer: int | None = 0, published: int = 1_700_000_000) -> bytes:
         """A channel file that announces this archive as `version`."""
-        header: Mapping[str, Any] = {
+        header: dict[str, Any] = {
             "name": forge.NAME,
             "version": version,
             "sequence": bundle.default_sequence(version),
-            "size": len(archive),
+            "notes": "",
         }
         key: keys.PrivateKey | None = None if signer is None else forge.key(signer)
-        return publish.channel_bytes(dict(header), archive, publish.Options(), published, key)
+        return publish.channel_bytes(header, archive, publish.Options(), published, key, forge.head_size(archive))
 
     def offer(self, version: str, signer: int | None = 0, published: int = 1_700_000_000, profile: bytes | None = None) -> bytes:
         """Serve a release properly; returns the archive."""
