@@ -1,5 +1,6 @@
-"""`python -m bench`: measure everything, and write results, plots and tables.
+"""Measure everything, and write results, plots and tables: `python -m bench`.
 
+`python -m bench fits tree ...`: some pieces alone; `--write` puts them in place of those in bench/results.json.
 `python -m bench heap`: memory alone. `python -m bench load`: many browsers while the board updates.
 """
 
@@ -9,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -17,48 +18,45 @@ from rich.console import Console
 
 from bench import heap, lab, load, measure, report
 from sim.board import BoardError
-from tools import get_chromium
+from tools import get_chromium, get_services
 
 _CONSOLE = Console()
 
 
 def main() -> int:
+    if not get_services.find("mosquitto"):
+        print("there is no mosquitto: run tools/get_services.py", file=sys.stderr)
+        return 1
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return {"heap": _heap, "load": _load}.get(command, _bench)()
+
+
+def _bench() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("pieces", nargs="*", metavar="PIECE", help=f"what to measure, of {' '.join(measure.PIECES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="one run of everything, no large releases; nothing is written")
-    parser.add_argument("--write", action="store_true", help="with --quick: write results, plots and tables all the same")
-    parser.add_argument("--only", default="", help="ways to measure, comma-separated: legacy,latest,full,delta")
+    parser.add_argument("--write", action="store_true", help="write results, plots and tables even of a part or a quick run")
     parser.add_argument("--draw", action="store_true", help="measure nothing: plots and tables from bench/results.json")
-    commands = parser.add_subparsers(dest="command")
-    memory = commands.add_parser("heap", help="free heap in the main loop and in an update, and the smallest that will do")
-    memory.add_argument("--modules", default=",".join(lab.all_modules()), help="comma-separated; default: all that there are")
-    memory.add_argument("--heap", type=int, default=128, help="kilobytes of heap for the first figures")
-    memory.add_argument("--delta", action="store_true", help="update by a delta bundle")
-    memory.add_argument("--quick", action="store_true", help="no bisection")
-    memory.add_argument("--verbose", action="store_true", help="the board's console")
-    browsers = commands.add_parser("load", help="many browsers and an update at once: answers, memory, gaps")
-    browsers.add_argument("--heap", type=int, default=load.Plan.heap_k, help="kilobytes of heap")
-    browsers.add_argument("--browsers", type=int, default=load.Plan.browsers)
-    browsers.add_argument("--rate", type=int, default=load.Plan.requests_per_s, help="requests a second")
-    browsers.add_argument("--seconds", type=float, default=load.Plan.seconds)
-    browsers.add_argument("--pace", type=int, default=load.Plan.bytes_per_s, help="bytes a second of the update's download")
-    browsers.add_argument("--json", type=Path, help="write the figures to this file, too")
-    browsers.add_argument("--verbose", action="store_true", help="the board's console")
+    parser.add_argument("--updates", type=int, help="how many updates one after the other, for fits and cooperative")
+    parser.add_argument("--heap", type=int, help="kilobytes of heap for fits and cooperative, in place of what they are about")
+    parser.add_argument("--verbose", action="store_true", help="the board's console, in fits and cooperative")
     args = parser.parse_args()
-    return {"heap": _heap, "load": _load, None: _bench}[args.command](args)
-
-
-def _bench(args: argparse.Namespace) -> int:
+    unknown = set(args.pieces) - set(measure.PIECES)
+    if unknown:
+        parser.error(f"there is no {' '.join(sorted(unknown))}; there are {' '.join(measure.PIECES)}")
     began = time.monotonic()
-    if args.draw:
-        results = report.read()
-    else:
-        only = tuple(name for name in args.only.split(",") if name)
-        plan = measure.QUICK if args.quick else measure.FULL
-        results = measure.measure(plan, lambda line: _say(f"{time.monotonic() - began:5.0f} s  {line}"), only)
-        if args.quick:
-            results["quick"] = True
+    plan = replace(measure.QUICK if args.quick else measure.FULL, heap_k=args.heap, verbose=args.verbose)
+    if args.updates:
+        plan = replace(plan, updates=args.updates, cooperative=args.updates)
+    results = {} if args.draw else measure.measure(plan, lambda line: _say(f"{time.monotonic() - began:5.0f} s  {line}"), args.pieces)
+    if args.draw or (args.pieces and args.write):
+        results = report.merged(report.read(), results)
+    if args.quick:
+        results["quick"] = True
+    if args.pieces and not args.write:
+        _say(json.dumps({key: found for key, found in results.items() if key not in ("versions", "reference")}, indent=2))
     report.show(results, _CONSOLE)
-    if args.draw or args.write or not (args.quick or args.only):
+    if args.draw or args.write or not (args.quick or args.pieces):
         for path in report.write(results):
             _say(f"wrote {path.relative_to(lab.ROOT)}")
     return 0
@@ -68,20 +66,36 @@ def _say(line: str) -> None:
     _CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _heap(args: argparse.Namespace) -> int:
+def _heap() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench heap", description="free heap in the main loop and in an update")
+    parser.add_argument("heap", choices=["heap"])
+    parser.add_argument("--modules", default=",".join(lab.all_modules()), help="comma-separated; default: all that there are")
+    parser.add_argument("--heap", type=int, default=128, dest="heap_k", help="kilobytes of heap for the first figures")
+    parser.add_argument("--quick", action="store_true", help="no bisection for the smallest that will do")
+    parser.add_argument("--verbose", action="store_true", help="the board's console")
+    args = parser.parse_args()
     modules = tuple(args.modules.split(","))
-    log = print if args.verbose else None
     try:
-        found = heap.platform_update(modules, args.heap, args.delta, log)
-        print(f"{args.heap}k of heap: {found.at_loop} bytes free at the main loop, {found.lowest} at the lowest of an update")
+        found = heap.platform_update(modules, args.heap_k, print if args.verbose else None)
+        print(f"{args.heap_k}k of heap: {found.at_loop} bytes free at the main loop, {found.lowest} at the lowest of an update")
     except lab.Failed as error:
-        print(f"{args.heap}k of heap do not suffice: {str(error).splitlines()[0]}")
+        print(f"{args.heap_k}k of heap do not suffice: {str(error).splitlines()[0]}")
     if not args.quick:
-        print(f"smallest heap that boots and updates: {heap.min_platform_heap(modules, args.delta)}k")
+        print(f"smallest heap that boots and updates: {heap.min_platform_heap(modules)}k")
     return 0
 
 
-def _load(args: argparse.Namespace) -> int:
+def _load() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench load", description="many browsers and an update at once")
+    parser.add_argument("load", choices=["load"])
+    parser.add_argument("--heap", type=int, default=load.Plan.heap_k, help="kilobytes of heap")
+    parser.add_argument("--browsers", type=int, default=load.Plan.browsers)
+    parser.add_argument("--rate", type=int, default=load.Plan.requests_per_s, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=load.Plan.seconds)
+    parser.add_argument("--pace", type=int, default=load.Plan.bytes_per_s, help="bytes a second of the update's download")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--verbose", action="store_true", help="the board's console")
+    args = parser.parse_args()
     program = get_chromium.find()
     if not program:
         print("there is no Chromium: run tools/get_chromium.py", file=sys.stderr)

@@ -46,34 +46,32 @@ def story(files: Files, on_the_way_to: str = "a board") -> Files:
     return {**files, "www/story.txt": _STORY.replace(b"a board", on_the_way_to.encode(), 1)}
 
 
-def platform_update(
-    modules: tuple[str, ...], heap_k: int, delta: bool = False, log: Callable[[str], None] | None = None
-) -> Memory:
+def platform_update(modules: tuple[str, ...], heap_k: int, log: Callable[[str], None] | None = None) -> Memory:
     """Boot this checkout's tree with `modules`, and update it by one line of a file. Failed when that does not work."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Lab(Path(folder), modules=modules, heap=f"{heap_k}k") as lab:
         if log:
             lab.board.on_line = log
         files = lab.platform()
         old, new = lab.release("1.0.0", story(files)), lab.release("1.1.0", story(files, "the board"))
-        return _update(lab, old, new, delta)
+        return _update(lab, old, new)
 
 
-def _update(lab: Lab, old: Release, new: Release, delta: bool) -> Memory:
+def _update(lab: Lab, old: Release, new: Release) -> Memory:
     lab.flash(old)
     lab.offer(old)
     lab.power_on()
-    lab.offer(new, deltas=int(delta))
+    lab.offer(new)
     update = lab.update("ota check", new)
     running = [match for line in lab.board.lines if (match := re.search(r"running: .* free memory (\d+)", line))]
     return Memory(int(lab.board.heap[:-1]), int(running[0].group(1)), update.lowest or 0)
 
 
-def min_platform_heap(modules: tuple[str, ...], delta: bool = False, log: Callable[[str], None] = print) -> int:
+def min_platform_heap(modules: tuple[str, ...], log: Callable[[str], None] = print) -> int:
     """Kilobytes in which this checkout boots and updates itself."""
 
     def succeeds(heap_k: int) -> bool:
         try:
-            memory = platform_update(modules, heap_k, delta)
+            memory = platform_update(modules, heap_k)
         except (Failed, BoardError) as error:
             log(f"{heap_k}k: no: {str(error).splitlines()[0]}")
             return False

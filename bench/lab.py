@@ -11,12 +11,13 @@ with Lab(folder, modules=("serial_log", "wifi", "ota")) as lab:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -24,17 +25,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.broker import broker, free_port
+from bench import reference
 from bench.link import Connection, Link, Weather
-from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import ROOT, bundle, keys, mpy, publish, serve, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
 from sim.board import Board, BoardError, Counters
+from tests.support.broker import Broker
+from tests.support.ports import free_port
 
 NAME = "bench"
+BALLAST = "ballast"  # a module that is generated
+_BALLAST_BYTES = 12 * 1024
 DEVICE = Path(__file__).resolve().parent / "device"
 PATIENCE_S = 400
 _ORDER = ("serial_log", "wifi", "ota", "web", "mqtt")
+# What makes each file of the platform another one: a line that a compiler does not leave out, but for .py that stay sources
+_EDITION = {".py": "\nEDITION = '%s'\n", ".html": "<!-- %s -->\n", ".css": "/* %s */\n", ".js": "// %s\n"}
 _BROKEN = r"MemoryError|memory allocation failed|\(no_memory\)|is switched off|board is dead|^Traceback|^boot: "
 
 
@@ -76,18 +83,35 @@ class Gaps:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update took, from the command to its end. `wire_*` and `requests` are those up to the restart."""
+    """What one update took, from the command to its end. What went over the wire, up to the commit; the flash, of all lives.
+
+    `flash` is what the board's lives from the command on did to it: the first has the old version's boot in it, the last the
+    new version's.
+    """
 
     wire_in: int
     wire_out: int
+    connections: int
     requests: int
     trial_in: int
     ms: float
     commit_to_tick_ms: float
-    programmed: int
-    erases: int
+    flash: tuple[Counters, ...]
     lowest: int | None
     gaps: Gaps | None
+
+    @property
+    def programmed(self) -> int:
+        return sum(life.programmed for life in self.flash)
+
+    @property
+    def erases(self) -> int:
+        return sum(life.erases for life in self.flash)
+
+    @property
+    def update_boots(self) -> int:
+        """Boots beside the one that a commit needs."""
+        return len(self.flash) - 2
 
 
 class TimedBoard(Board):
@@ -119,7 +143,7 @@ class TimedBoard(Board):
         super()._add_line(line)
 
     def _spawn(self, cause: str, cut: Any, extra: Any) -> Any:
-        if "SIM_TOOL" not in extra:
+        if "SIMULATOR_TOOL" not in extra:
             self.lives.append(self.counters())
         return super()._spawn(cause, cut, extra)
 
@@ -137,25 +161,27 @@ class Lab:
         weather: Weather | None = None,
         key: bool = True,
         sections: dict[str, Any] | None = None,
+        confirm_s: int = 20,
     ) -> None:
         self.folder = folder
         self.sections = sections or {}  # more of the profile
         self.modules = modules
+        self.confirm_s = confirm_s  # that a new version has to prove itself
         self.key = owner() if key else None
         self.site = folder / "site"
         (self.site / NAME).mkdir(parents=True)
         self.server = serve.Server(self.site)
         self.link = Link(self.server.port, weather)
         self.board = TimedBoard(folder / "board.img", heap=heap, size=size, device_id="bench-0001")
-        self.board.env["SIM_WEB_PORT"] = str(free_port())
-        self.broker: int | None = None
+        self.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
+        self.broker: Broker | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Lab:
         self._stack.enter_context(self.server)
         self._stack.enter_context(self.link)
         if "mqtt" in self.modules:
-            self.broker = self._stack.enter_context(broker(self.folder))
+            self.broker = self._stack.enter_context(Broker(self.folder / "broker"))
         self._stack.callback(self.board.stop)
         return self
 
@@ -177,18 +203,21 @@ class Lab:
                 "excluded_files": [],
                 "delete": [],
                 "check_interval_s": 86400,
-                "confirm_timeout_s": 20,
+                "confirm_timeout_s": self.confirm_s,
                 **pinned,
             },
         }
         value.update(self.sections)
         if self.broker:
-            value["mqtt"] = {"host": "127.0.0.1", "port": self.broker}
+            value["mqtt"] = {"host": "127.0.0.1", "port": self.broker.port, **self.sections.get("mqtt", {})}
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
 
-    def platform(self, *without: str) -> Files:
-        """This checkout's tree with the modules of this lab, the bench's own among them, but for some modules."""
-        return platform_files(tuple(name for name in self.modules if name not in without))
+    def platform(self, *without: str, edition: str = "") -> Files:
+        """This checkout's tree with the modules of this lab, the bench's own among them, but for some modules.
+
+        :param edition: with another one every file of it is another.
+        """
+        return platform_files(tuple(name for name in self.modules if name not in without), edition)
 
     def release(self, version: str, files: Files) -> Release:
         """A release of some files, and of profile.json and version; signed if there is a key."""
@@ -199,15 +228,15 @@ class Lab:
             made = bundle.sign(made, self.key)
         return Release(version, whole, made, bundle.pack(made))
 
-    def offer(self, release: Release, deltas: int = 0) -> None:
-        """Publish it with iotctl, with delta bundles from the last `deltas` releases."""
+    def offer(self, release: Release) -> None:
+        """Publish it with iotctl."""
         path = self.folder / f"{release.version}.tar.gz"
         path.write_bytes(release.archive)
-        publish.publish(path, self.site, _options(deltas), self.key)
+        publish.publish(path, self.site, publish.Options(), self.key)
 
     def offer_latest(self, release: Release) -> None:
         """Publish it as public-micropython-iot-platform does: one line, and a tar.gz as the usual tools make it."""
-        archive = _usual_archive(release.files)
+        archive = usual_archive(release.files)
         name = f"firmware-{release.version}.tar.gz"
         (self.site / NAME / name).write_bytes(archive)
         needed_kb = -(-(len(archive) + sum(map(len, release.files.values()))) // 1024)
@@ -228,8 +257,8 @@ class Lab:
         self._expect(r"ota: up to date" if "ota" in self.modules else r"wifi: connected", since)
         self.restart()
 
-    def restart(self) -> None:
-        """Restart by the console, and wait until nothing runs any more."""
+    def restart(self) -> Counters:
+        """Restart by the console, and wait until nothing runs any more. Returns what the life did that ended so."""
         lives = len(self.board.lives)
         since = self.line()
         self.board.send("reset")
@@ -237,6 +266,7 @@ class Lab:
         self._expect(r"wifi: connected", since)
         if "ota" in self.modules:
             self.wait_idle()
+        return self.board.lives[lives]
 
     def wait_idle(self) -> None:
         """Until OTA has no job."""
@@ -266,17 +296,17 @@ class Lab:
         first = rf"ticker: first tick of {re.escape(release.version)}$" if "ticker" in self.modules else r"running: "
         _n, tick, _found = self._expect(first, at)
         _n, ended, _found = self._expect(end or rf"ota: confirmed: version {re.escape(release.version)} stays", at)
+        over = len(self.board.lives)
         self.board.send("reset")
-        self.board.wait_for_life(lives + 1)
+        self.board.wait_for_life(over)
         used = [c for c in self.link.connections if c.began >= began]
         story = self.board.lines[since:]
         return Update(
-            *_bytes([c for c in used if c.began < commit]),
-            trial_in=_bytes([c for c in used if commit <= c.began < ended])[0],
+            *_traffic([c for c in used if c.began < commit]),
+            trial_in=_traffic([c for c in used if commit <= c.began < ended])[0],
             ms=(commit - began) * 1000,
             commit_to_tick_ms=(tick - commit) * 1000,
-            programmed=sum(life.programmed for life in self.board.lives[lives : lives + 2]),
-            erases=sum(life.erases for life in self.board.lives[lives : lives + 2]),
+            flash=tuple(self.board.lives[lives : over + 1]),
             lowest=_number(r"lowest free memory of this update: (\d+)", story),
             gaps=next(iter(gaps_of(story)), None),
         )
@@ -295,42 +325,52 @@ class Lab:
 
 
 @cache
-def platform_files(modules: tuple[str, ...]) -> Files:
-    """The tree of this checkout with some modules, compiled, but without profile and version."""
-    own = tuple(name for name in modules if (DEVICE / name).is_dir())
-    value = {"shortName": NAME, "activeModules": [name for name in modules if name not in own]}
-    files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0")
-    for name in own:
-        files[f"modules/{name}/__init__.py"] = (DEVICE / name / "__init__.py").read_bytes()
-    if "ota" not in modules:  # the comparison needs a tar reader, too
-        files["lib/tarfile.py"] = (ROOT / "lib" / "tarfile.py").read_bytes()
-    return compiled({path: data for path, data in files.items() if path not in ("profile.json", "version")})
+def platform_files(modules: tuple[str, ...], edition: str = "") -> Files:
+    """The tree of this checkout with some modules, compiled, but without profile and version; see Lab.platform."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        source = _checkout(Path(folder), modules, edition) if edition or _own(modules) else ROOT
+        value = {"shortName": NAME, "activeModules": list(modules)}
+        files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0", source=source)
+        if "ota" not in modules:  # the comparison needs a tar reader, too
+            files["lib/tarfile.mpy"] = mpy.compile_source((source / "lib" / "tarfile.py").read_bytes(), "lib/tarfile.py")
+    return {path: data for path, data in files.items() if path not in ("profile.json", "version")}
 
 
-def compiled(files: Files) -> Files:
-    """The same with .mpy for what is still .py, but for what starts the board."""
-    from iotctl import mpy
+def _own(modules: tuple[str, ...]) -> list[str]:
+    """Those that are the bench's own."""
+    return [name for name in modules if name == BALLAST or (DEVICE / name).is_dir()]
 
-    out = {}
-    for path, data in files.items():
-        if path.endswith(".py") and path not in tree.STARTERS:
-            out[path[:-3] + ".mpy"] = mpy.compile_source(data, path)
+
+def _checkout(folder: Path, modules: tuple[str, ...], edition: str) -> Path:
+    """This checkout's device code with the bench's modules in it; with an edition, each file has a line more that says so."""
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for name in ("platform", "modules", "lib", ".packages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave_out)
+    for name in _own(modules):
+        if name == BALLAST:
+            (folder / "modules" / name).mkdir()
+            (folder / "modules" / name / "__init__.py").write_bytes(ballast())
         else:
-            out[path] = data
-    return out
+            shutil.copytree(DEVICE / name, folder / "modules" / name, ignore=leave_out)
+    for path in folder.rglob("*.*") if edition else ():
+        words = _EDITION.get(path.suffix)
+        if words:
+            path.write_bytes(path.read_bytes() + (words % edition).encode())
+    return folder
 
 
-def can_publish_deltas() -> bool:
-    """True when this checkout's publish makes delta bundles."""
-    return "deltas" in {field.name for field in dataclasses.fields(publish.Options)}
+@cache
+def ballast() -> bytes:
+    """A module of 12 KB, compiled, whatever a user may need so much for."""
+    source, methods = b"", 0
+    while len(mpy.compile_source(source, f"modules/{BALLAST}/__init__.py")) < _BALLAST_BYTES:
+        methods += 4
+        source = reference.module(BALLAST, methods)
+    return source
 
 
-def _options(deltas: int) -> publish.Options:
-    more: dict[str, Any] = {"deltas": deltas} if deltas else {}
-    return publish.Options(**more)
-
-
-def _usual_archive(files: Files) -> bytes:
+def usual_archive(files: Files) -> bytes:
+    """A tar.gz as the usual tools make it: one gzip stream, folders among the members."""
     out = io.BytesIO()
     folders = {"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)}
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=9, format=tarfile.USTAR_FORMAT) as archive:
@@ -345,9 +385,10 @@ def _usual_archive(files: Files) -> bytes:
     return out.getvalue()
 
 
-def _bytes(connections: list[Connection]) -> tuple[int, int, int]:
-    """Bytes in, bytes out, and how many connections."""
-    return sum(c.wire_in for c in connections), sum(c.wire_out for c in connections), len(connections)
+def _traffic(connections: list[Connection]) -> tuple[int, int, int, int]:
+    """Bytes in, bytes out, how many connections, how many requests."""
+    requests = sum(len(c.requests) for c in connections)
+    return sum(c.wire_in for c in connections), sum(c.wire_out for c in connections), len(connections), requests
 
 
 def _number(pattern: str, lines: list[str]) -> int | None:

@@ -11,11 +11,12 @@ import contextlib
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 _PIECES_PER_S = 64  # a slow link passes its bytes on in so many pieces a second
 _CHUNK = 16 * 1024
+_END = b"\r\n\r\n"  # of a request: boards send no bodies
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Weather:
 
 @dataclass
 class Connection:
-    """One TCP connection, and so one request: bytes of payload towards the board (`wire_in`) and from it (`wire_out`)."""
+    """One TCP connection: bytes of payload towards the board (`wire_in`) and from it (`wire_out`), when each request came."""
 
     began: float
     wire_in: int = 0
     wire_out: int = 0
+    requests: list[float] = field(default_factory=list)
+    answering: bool = False  # what has been asked last
 
 
 class Link:
@@ -84,17 +87,24 @@ class Link:
 
     def _upwards(self, board: socket.socket, server: socket.socket, connection: Connection) -> None:
         with contextlib.suppress(OSError):
+            tail = b""
             while data := board.recv(_CHUNK):
                 connection.wire_out += len(data)
+                seen = (tail + data).count(_END)
+                tail = (tail + data)[-len(_END) + 1 :] if not data.endswith(_END) else b""
+                if seen:
+                    connection.requests += [time.monotonic()] * seen
+                    connection.answering = False
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 
     def _downwards(self, server: socket.socket, board: socket.socket, connection: Connection) -> None:
         weather = self.weather
         piece = max(1, weather.bytes_per_s // _PIECES_PER_S) if weather.bytes_per_s else _CHUNK
-        due = None
-        while data := server.recv(piece, socket.MSG_WAITALL if weather.bytes_per_s else 0):
-            if due is None:
+        due = 0.0
+        while data := server.recv(piece):
+            if not connection.answering:
+                connection.answering = True
                 time.sleep(weather.request_ms / 1000)
                 due = time.monotonic()
             if weather.break_after is not None and connection.wire_in + len(data) > weather.break_after:

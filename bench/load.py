@@ -9,7 +9,6 @@ update comes over a slow link, so that download, installation, restart and trial
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import re
 import tempfile
@@ -18,23 +17,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
+from bench.browsers import FINE, PASSWORD, POLL_S, POLLS, TIMEOUT_S, Client, Tally
 from bench.heap import story
-from bench.lab import Failed, Gaps, Lab, gaps_of
+from bench.lab import Gaps, Lab, gaps_of
 from bench.link import Weather
 from sim.board import BoardError
 
 MODULES = ("serial_log", "wifi", "ota", "web", "ticker")
-PASSWORD = "open-sesame"
-_POLL_S = 2.0
-_POLLS = 20  # until a page tries again to get a stream
-_TIMEOUT_S = 15.0
 _PATHS = ("/", "/api/status", "/api/values", "/api/panels", "/api/session", "/api/log?after=-1", "/api/wifi", "/api/nothing")
-_FINE = (200, 404)
 _LAG_S = 0.5  # a console's line comes through a pipe and a thread: clients may see their connection end before it is noted
 _AWAY, _BACK = r"I restarting: ", r"web: listening on port"
 
@@ -49,119 +44,6 @@ class Plan:
     bytes_per_s: int = 2500
     heap_k: int = 128
     grace_s: float = 90.0  # for the update to end after the load
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One request: when, how long its answer took (seconds), the HTTP status and the error's word; 0 without an answer."""
-
-    at: float
-    took: float
-    status: int
-    error: str
-
-
-@dataclass
-class Tally:
-    """What all clients have sent, and what the board has said about its memory."""
-
-    sent: list[Sent] = field(default_factory=list)
-    begun: int = 0
-    streams: int = 0  # the most that were open at once
-    events: int = 0
-    freeram: list[int] = field(default_factory=list)
-    _open: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin(self) -> float:
-        with self._lock:
-            self.begun += 1
-        return time.monotonic()
-
-    def end(self, began: float, status: int, error: str = "") -> None:
-        with self._lock:
-            self.sent.append(Sent(began, time.monotonic() - began, status, error))
-
-    def stream(self, change: int) -> None:
-        with self._lock:
-            self._open += change
-            self.streams = max(self.streams, self._open)
-
-
-class Client:
-    """A browser without a window. All that it asks for is counted."""
-
-    def __init__(self, port: int, tally: Tally) -> None:
-        self._port = port
-        self._tally = tally
-        self._cookie = ""
-
-    def login(self) -> None:
-        """Failed when the board does not let it in."""
-        body = json.dumps({"password": PASSWORD}).encode()
-        with contextlib.closing(self._connection()) as connection:
-            connection.request("POST", "/api/login", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise Failed(f"a login was answered by {answer.status}: {answer.read()!r}")
-            self._cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
-
-    def get(self, path: str) -> bytes | None:
-        """The body, when it is what was asked for."""
-        began = self._tally.begin()
-        try:
-            with contextlib.closing(self._connection()) as connection:
-                answer = self._ask(connection, path)
-                body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._tally.end(began, 0, type(error).__name__)
-            return None
-        self._tally.end(began, answer.status, "" if answer.status in _FINE else _word(body))
-        return body if answer.status == 200 else None
-
-    def follow(self, ended: threading.Event) -> bool:
-        """Read the event stream until it ends. False when there is none to be had."""
-        began = self._tally.begin()
-        try:
-            with contextlib.closing(self._connection()) as connection:
-                answer = self._ask(connection, "/api/events")
-                word = "" if answer.status == 200 else _word(answer.read())
-                self._tally.end(began, answer.status, word)
-                if answer.status == 200:
-                    self._read_events(answer, ended)
-        except (OSError, http.client.HTTPException) as error:
-            self._tally.end(began, 0, type(error).__name__)
-            return True
-        return word != "too_many"
-
-    def _read_events(self, answer: http.client.HTTPResponse, ended: threading.Event) -> None:
-        self._tally.stream(1)
-        try:
-            with contextlib.suppress(OSError, http.client.HTTPException):  # the board restarts: the page connects again
-                self._follow_lines(answer, ended)
-        finally:
-            self._tally.stream(-1)
-
-    def _follow_lines(self, answer: http.client.HTTPResponse, ended: threading.Event) -> None:
-        while not ended.is_set() and (line := answer.readline()):
-            self._tally.events += line.startswith(b"event:")
-            if found := re.search(rb'"freeram": ?(\d+)', line):
-                self._tally.freeram.append(int(found[1]))
-
-    def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
-
-    def _ask(self, connection: http.client.HTTPConnection, path: str) -> http.client.HTTPResponse:
-        connection.request("GET", path, headers={"Cookie": self._cookie, "Connection": "close"})
-        return connection.getresponse()
-
-
-def _word(body: bytes) -> str:
-    """The reason of an answer that is an error."""
-    try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError):
-        return "as a page"
 
 
 class Load:
@@ -195,13 +77,13 @@ class Load:
     def end(self) -> None:
         self.ended.set()
         for page in self._pages:
-            page.join(2 * _TIMEOUT_S)
+            page.join(2 * TIMEOUT_S)
 
     def _page(self, client: Client) -> None:
         """What an open page does by itself."""
         while not self.ended.is_set():
-            for _poll in range(1 if client.follow(self.ended) else _POLLS):
-                if self.ended.wait(_POLL_S):
+            for _poll in range(POLLS if client.follow(self.ended) == "too_many" else 1):
+                if self.ended.wait(POLL_S):
                     return
                 client.get("/api/values")
                 client.get("/api/log?after=999999")
@@ -274,7 +156,7 @@ def measure(plan: Plan, chromium: Browser, log: Callable[[str], None] | None = N
 
 
 def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figures:
-    load = Load(int(lab.board.env["SIM_WEB_PORT"]), plan)
+    load = Load(int(lab.board.env["SIMULATOR_WEB_PORT"]), plan)
     context = chromium.new_context()
     try:
         page = _open(context.new_page(), lab)
@@ -296,10 +178,10 @@ def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figure
 
 
 def _open(page: Page, lab: Lab) -> Page:
-    page.goto(f"http://127.0.0.1:{lab.board.env['SIM_WEB_PORT']}/#/firmware")
+    page.goto(f"http://127.0.0.1:{lab.board.env['SIMULATOR_WEB_PORT']}/#/firmware")
     page.fill("#password", PASSWORD)
     page.press("#password", "Enter")
-    expect(page.locator("#link.live")).to_be_visible(timeout=_TIMEOUT_S * 1000)
+    expect(page.locator("#link.live")).to_be_visible(timeout=TIMEOUT_S * 1000)
     return page
 
 
@@ -313,7 +195,7 @@ def _confirmed(lab: Lab, version: str, since: int, ended: float, grace_s: float)
 
 def _shown(page: Page, version: str) -> str:
     with contextlib.suppress(AssertionError):
-        expect(page.locator("#version")).to_have_text(version, timeout=_TIMEOUT_S * 1000)
+        expect(page.locator("#version")).to_have_text(version, timeout=TIMEOUT_S * 1000)
     return page.locator("#version").inner_text()
 
 
@@ -323,10 +205,10 @@ def _figures(tally: Tally, lab: Lab, plan: Plan, since: int, span: tuple[float, 
     errors: Counter[str] = Counter()
     restarting: Counter[str] = Counter()
     for sent in tally.sent:
-        if sent.status not in _FINE and sent.error != "too_many":
+        if sent.status not in FINE and sent.error != "too_many":
             within = away and sent.at < away[1] and sent.at + sent.took > away[0]
             (restarting if within else errors)[f"{sent.status or ''} {sent.error}".strip()] += 1
-    took = sorted(sent.took * 1000 for sent in tally.sent if sent.status in _FINE)
+    took = sorted(sent.took * 1000 for sent in tally.sent if sent.status in FINE)
     lowest = [int(found[1]) for line in story_lines if (found := re.search(r"lowest free memory of this update: (\d+)", line))]
     failures = Counter(found[1] for line in story_lines if (found := re.search(r"ota: .* failed: .* \((\w+)\)$", line)))
     return Figures(

@@ -15,7 +15,7 @@ FILES = 42
 BYTES = 228_000
 CHANGED = "modules/door/door.py"  # the file of 4.6 KB that the update changes
 _CHANGED_BYTES = 4_600
-_OLD_LINE, _NEW_LINE = "_OPEN_FOR_S = 45\n", "_OPEN_FOR_S = 60\n"
+_LINE, _SECONDS = "_OPEN_FOR_S = %d\n", 45
 _OWN = ("profile.json", "version", "modules/ticker/__init__.py")  # come from elsewhere, and count
 _THINGS = (
     "door lamp relay fan pump valve heater blind sensor motor buzzer strip button keypad display clock meter tank gate window"
@@ -43,15 +43,15 @@ def tree(own_bytes: int) -> Files:
     paths = _paths()
     weights = {path: rng.uniform(0.4, 1.6) for path in paths}
     scale = (BYTES - own_bytes - _CHANGED_BYTES) / sum(weights.values())
-    files = {CHANGED: _source(rng, "door", _CHANGED_BYTES, _OLD_LINE)}
+    files = {CHANGED: _source(rng, "door", _CHANGED_BYTES, _LINE % _SECONDS)}
     for path in paths:
         files[path] = _content(rng, path, int(weights[path] * scale))
     return files
 
 
-def updated(files: Files) -> Files:
-    """The same tree with one other line."""
-    return {**files, CHANGED: files[CHANGED].replace(_OLD_LINE.encode(), _NEW_LINE.encode(), 1)}
+def updated(files: Files, seconds: int = 60) -> Files:
+    """The same tree with one other line; another number, another line."""
+    return {**files, CHANGED: files[CHANGED].replace((_LINE % _SECONDS).encode(), (_LINE % seconds).encode(), 1)}
 
 
 def rewritten(files: Files) -> Files:
@@ -69,6 +69,22 @@ def scaled(count: int, size: int, seed: int = 0) -> Files:
     """`count` files of the same kind with `size` bytes in all, in folders of 25; another `seed`, other contents."""
     rng = random.Random(f"{count} {size} {seed}")
     return {f"assets/{n // 25}/part{n}.py": _source(rng, f"part{n}", size // count) for n in range(count)}
+
+
+def module(name: str, methods: int) -> bytes:
+    """A module of a board with so many methods of some length; only its telemetry is ever called."""
+    rng = random.Random(name)
+    out = f'"""{name.capitalize()}."""\n\nimport time\n\nfrom iot_platform.module import Module as Base\n\n\n'
+    out += f'class Module(Base):\n    name = "{name}"\n    count = 0\n\n'
+    out += f'    def telemetry(self):\n        self.count += 1\n        return {{"{name}/count": self.count}}\n\n'
+    pairs = [(verb, noun) for verb in _VERBS for noun in _NOUNS]
+    for verb, noun in rng.sample(pairs, methods):
+        out += f"    def {verb}_{noun}(self, value):\n"
+        for n in range(6):
+            a, b, number = rng.choice(_NOUNS), rng.choice(_NOUNS), rng.randint(1, 4000)
+            out += f"        if self.{a} is None or self.{b} > {number}:\n            self.{b} = value * {number} // {n + 2}\n"
+        out += f'        self.platform.log("{name}: {verb} {noun}", self.{noun}, time.ticks_ms())\n        return self.{noun}\n\n'
+    return out.encode()
 
 
 def _paths() -> list[str]:

@@ -1,4 +1,4 @@
-"""The same update of the reference tree in different ways, each on a fresh board: what one way of updating costs.
+"""The same tree updated in different ways, each on a fresh board: what one way of updating costs.
 
 The reference tree is what the releases hold. The platform itself lies beside it on the flash and belongs to no release, as it
 would if it were part of the firmware: so the archive is the tree's 42 files, as it is with the updaters that are compared.
@@ -6,6 +6,7 @@ would if it were part of the firmware: so the archive is the tree's 42 files, as
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,27 +14,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import reference
-from bench.lab import DEVICE, Failed, Lab, Release, Update
+from bench.lab import DEVICE, Failed, Lab, Release, Update, all_modules, platform_files, usual_archive
 from bench.link import Weather
 from iotctl.tree import Files
-from sim.board import BoardError
+from sim.board import BoardError, Counters
 
 PACED = Weather(bytes_per_s=64 * 1024, request_ms=80)
 TRICKLE = Weather(bytes_per_s=4 * 1024)
 _TICKER = "modules/ticker/__init__.py"
+_OURS = ("serial_log", "wifi", "ota", "ticker")
+_ROOM = "192k"  # where it is not memory that is measured: beside everything else, so in the ordinary boot
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to update: which modules run, what is typed, and which line of the console says that it is committed."""
+    """One way to update: which modules run, what is typed, and which line of the console says that it is committed.
+
+    :param every_file: all files change, and not one line of one.
+    :param behind: so many releases lie between the board's and the new one, each with another such line.
+    """
 
     name: str
-    modules: tuple[str, ...]
-    command: str
+    modules: tuple[str, ...] = _OURS
+    command: str = "ota check"
     committed: str = r"ota: committed"
     end: str = ""
     latest: bool = False
-    deltas: int = 0
+    every_file: bool = False
+    behind: int = 0
     heap: str = "160k"
 
 
@@ -45,31 +53,80 @@ LEGACY = Way(
     r"ticker: first tick of",
     latest=True,
 )
-LATEST = Way("latest", ("serial_log", "wifi", "ota", "ticker"), "ota check", latest=True, heap="192k")
-FULL = Way("full", ("serial_log", "wifi", "ota", "ticker"), "ota check")
-DELTA = Way("delta", ("serial_log", "wifi", "ota", "ticker"), "ota check", deltas=1)
+LATEST = Way("latest", latest=True, heap=_ROOM)
+SMALL = Way("small")
+SMALL_FIVE = Way("small_five", behind=4)
+FULL = Way("full", every_file=True)
+ALL = (LEGACY, LATEST, SMALL, SMALL_FIVE, FULL)
 
 
 @contextmanager
-def prepared(way: Way, heap: str | None = None) -> Iterator[tuple[Lab, Release]]:
+def prepared(way: Way, heap: str | None = None, meter: bool = False) -> Iterator[tuple[Lab, Release, Release]]:
     """A board that runs the old version and has nothing to do, and the new version, which its server offers."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        key = way is not LATEST  # the `latest` protocol is unsigned
+        key = not way.latest  # the `latest` protocol is unsigned
         with Lab(Path(folder), modules=way.modules, heap=heap or way.heap, key=key) as lab:
+            if meter:
+                lab.board.env["SIMULATOR_METER"] = "1"
             files = _tree(lab)
-            old, new = lab.release("1.0.0", files), lab.release("1.1.0", reference.updated(files))
+            old = lab.release("1.0.0", files)
             lab.flash(old, lab.platform("ticker"))
-            _offer(lab, way, old, 0)
+            _offer(lab, way, old)
             lab.power_on()
-            _offer(lab, way, new, way.deltas)
-            yield lab, new
+            for n in range(1, way.behind + 1):  # releases that this board never hears of
+                _offer(lab, way, lab.release(f"1.0.{n}", reference.updated(files, seconds=45 + n)))
+            changed = reference.rewritten(files) if way.every_file else reference.updated(files)
+            new = lab.release("1.1.0", changed)
+            _offer(lab, way, new)
+            yield lab, old, new
 
 
 def run(way: Way, weather: Weather | None = None, heap: str | None = None) -> Update:
     """One update from beginning to end."""
-    with prepared(way, heap) as (lab, new):
+    with prepared(way, heap) as (lab, _old, new):
         lab.link.weather = weather or Weather()
         return lab.update(way.command, new, way.committed, way.end)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an update has read, inflated and hashed, beside what booting both versions takes anyway.
+
+    `needed`: bytes of the files that are not yet there. `reads`, `read`: operations of the flash and their bytes, until the
+    restart; `apply_reads`, `apply_read`: in the boot that puts the files in place, the trial and the clean-up.
+    """
+
+    reads: int
+    read: int
+    apply_reads: int
+    apply_read: int
+    needed: int
+    inflated: int
+    hashed: int
+
+
+def work(way: Way) -> Work:
+    """Counts what one update does. A board with room, so that nothing is loaded twice for want of memory."""
+    update, booted, needed = _measured(way, meter=False)
+    metered, idle, _needed = _measured(way, meter=True)
+    first, last = update.flash[0] - booted[0], _sum(update.flash[1:]) - booted[1]
+    meter = _sum(metered.flash) - _sum(idle)
+    return Work(first.reads, first.read, last.reads, last.read, needed, meter.inflated, meter.hashed)
+
+
+def _measured(way: Way, meter: bool) -> tuple[Update, tuple[Counters, Counters], int]:
+    """The update, what a boot of the old version and one of the new one do, and bytes of the files that change."""
+    with prepared(way, _ROOM, meter) as (lab, old, new):
+        before = lab.restart()
+        update = lab.update(way.command, new, way.committed, way.end)
+        lab.wait_idle()
+        after = lab.restart()
+        needed = sum(len(data) for path, data in new.files.items() if old.files.get(path) != data)
+        return update, (before, after), needed
+
+
+def _sum(lives: tuple[Counters, ...]) -> Counters:
+    return sum(lives, Counters())
 
 
 def succeeds(way: Way, log: Callable[[str], None]) -> Callable[[int], bool]:
@@ -87,27 +144,46 @@ def succeeds(way: Way, log: Callable[[str], None]) -> Callable[[int], bool]:
     return attempt
 
 
+def install() -> dict[str, float]:
+    """An empty tree gets all of its files: bytes received, as a part of one gzip stream of the same files.
+
+    Once with the reference tree, whose files are sources, and once with those of the platform, most of which are compiled.
+    """
+    found: dict[str, float] = {}
+    platform = {f"copy/{path}": data for path, data in platform_files(all_modules()).items()}
+    for name, make in (("", _tree), ("platform_", lambda _lab: platform)):
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder, Lab(Path(folder), modules=_OURS, heap=_ROOM) as lab:
+            empty, whole = lab.release("1.0.0", {}), lab.release("1.1.0", make(lab))
+            lab.flash(empty, lab.platform())
+            lab.offer(empty)
+            lab.power_on()
+            lab.offer(whole)
+            wire = lab.update("ota check", whole).wire_in
+            stream = len(gzip.compress(gzip.decompress(usual_archive(whole.files)), 9, mtime=0))
+            found |= {f"{name}wire_in": wire, f"{name}gzip": stream, f"{name}ratio": round(wire / stream, 3)}
+    return found
+
+
 def poll() -> dict[str, int]:
     """A check that finds nothing new: bytes in and out, flash bytes programmed."""
-    with prepared(FULL) as (lab, _new):
-        _offer(lab, FULL, lab.release("1.0.0", _tree(lab)), 0)  # the old one again: a channel file with a new counter
+    with prepared(FULL) as (lab, _old, _new):
+        _offer(lab, FULL, lab.release("1.0.0", _tree(lab)))  # the old one again: a channel file with a new counter
         _ask(lab, r"ota: up to date")
         lab.restart()
-        before, lives = len(lab.link.connections), len(lab.board.lives)
+        before = len(lab.link.connections)
         _ask(lab, r"ota: up to date")
         used = lab.link.connections[before:]
-        lab.restart()
         return {
             "wire_in": sum(c.wire_in for c in used),
             "wire_out": sum(c.wire_out for c in used),
-            "programmed": lab.board.lives[lives].programmed,
+            "programmed": lab.restart().programmed,
         }
 
 
 def resume() -> float:
     """A full download that breaks off half-way: what the second try brings, as a part of what the whole would."""
     whole = run(FULL).wire_in
-    with prepared(FULL) as (lab, new):
+    with prepared(FULL) as (lab, _old, new):
         lab.link.weather = Weather(break_after=len(new.archive) // 2)
         _ask(lab, r"ota: check failed: .*\(connection_lost\)")
         second = lab.update("ota check", new)
@@ -126,8 +202,8 @@ def _tree(lab: Lab) -> Files:
     return {**reference.tree(len(lab.profile().raw) + len("1.0.0\n") + len(ticker)), _TICKER: ticker}
 
 
-def _offer(lab: Lab, way: Way, release: Release, deltas: int) -> None:
+def _offer(lab: Lab, way: Way, release: Release) -> None:
     if way.latest:
         lab.offer_latest(release)
     else:
-        lab.offer(release, deltas)
+        lab.offer(release)

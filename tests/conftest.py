@@ -12,6 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import iotctl  # noqa: F401 (stands in for what device code imports of MicroPython)
+
 FIGURES = Path(__file__).resolve().parent.parent / ".build" / "figures"
 
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -4,8 +4,10 @@ import json
 import random
 import time
 
-_MAX = 256  # bytes
-_BIRTH_MS = 5_000
+from micropython import const
+
+_MAX = const(256)  # bytes
+_BIRTH_MS = const(5_000)
 
 
 def received(mqtt, topic, data):

@@ -6,8 +6,11 @@ against its schema by tests/mqtt/test_discovery.py.
 
 import json
 
+from micropython import const
+
 _IN_PROGRESS = ("downloading", "installing", "rebooting", "trial")
-_MAX_SUMMARY = 255  # Home Assistant takes no more
+_ENDED = ("up_to_date", "confirmed", "rolled_back")
+_MAX_SUMMARY = const(255)  # Home Assistant takes no more
 # object id, name, key below status/, unit, device class; or icon
 _SENSORS = (
     ("freeram", "Free memory", "freeram", "B", "data_size", None),
@@ -91,12 +94,13 @@ def update_state(mqtt):
     status, version = get("ota/status"), get("version")
     if not ota or not ota.cfg or not version:
         return b""
-    latest = None if status in ("up_to_date", "confirmed", "rolled_back") else get("ota/available")
+    latest = None if status in _ENDED else get("ota/available")
+    at_work = platform.update_boot and status not in _ENDED and status != "failed"  # nothing else is done in such a boot
     value = {
         "installed_version": version,
         "latest_version": latest or version,
         "title": platform.profile["shortName"],
-        "in_progress": status in _IN_PROGRESS or bool(platform.update_boot and ota.job),
+        "in_progress": status in _IN_PROGRESS or bool(at_work),
         "update_percentage": get("ota/progress") if status == "downloading" else None,
         "release_url": mqtt.cfg["release_url"] or "%s/%s/" % (ota.cfg["url"].rstrip("/"), ota.name_on_server.lower()),
     }

@@ -5,43 +5,39 @@ import os
 import time
 
 import ota_boot
+from micropython import const
 
 from . import phases, updates
 from .errors import OtaError, from_system
 
-_BUDGET_MS = 10
-_COLLECT = 32  # steps from one collection to the next
-_BUFFER = 1024
+_BUDGET_MS = const(10)
+_COLLECT = const(32)  # steps from one collection to the next
+_BUFFER = const(1024)
 AT_START = ("trial", "clean_up")  # jobs that no one asked for
 
 
 class Job:
-    """What updates.py and the parts below it call `ota`.
+    """What updates.py and the parts below it call `ota`; what is not found here is the module's.
 
     :param flag: force; for `verify` repair, for `check` that a person has asked for it.
     """
 
     def __init__(self, module, name, flag):
         self.module = module
-        self.platform = module.platform
         self.name = name
         self.flag = flag
-        self.store = module.store
-        self.cfg = module.cfg
-        self.keys = module.keys
-        self.excluded = module.excluded
-        self.archive = module.archive
-        self.name_on_server = module.name_on_server
         self.view = memoryview(bytearray(_BUFFER))  # the one buffer of the job
         self.result = None
         self.eager = name != "check" or flag  # somebody waits for it: without memory here it goes on in an update boot at once
         self.asked = False  # True when a trial has asked the server
-        self.lowest = self.platform.board.mem_free()  # bytes, the least that was seen during the job
-        self._http = None
-        self._counted = 0
+        self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
+        self.offer = self._http = self._kept = None
         self._steps = 0
         phases.in_job = True
         self._job = updates.start(self, name, flag)
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
 
     # -- the engine
 
@@ -61,7 +57,7 @@ class Job:
         self._steps += 1
         if self._steps % _COLLECT == 0:
             gc.collect()
-            self.lowest = min(self.lowest, self.platform.board.mem_free())
+            self.lowest = min(self.lowest, gc.mem_free())
         try:
             return next(self._job)
         except StopIteration as stop:
@@ -83,53 +79,59 @@ class Job:
         """Stop it where it is, and give back its memory."""
         if self._job:
             self._job.close()
-        self._job = self.view = None
-        if self._http:
-            self._http.close()
-            self._http = None
+        self.park()
+        if self._kept:
+            self._kept[0].close()
+        self._job = self._kept = self.view = None
         phases.in_job = False
 
+    def phase(self, name, function, *args):
+        """Run the generator `function` of the file `name`, and forget its code. Generator; returns what that returns."""
+        try:
+            return (yield from getattr(phases.part(name), function)(*args))
+        finally:
+            self.park()
+
     def _ended(self, error):
-        self.count()
         self._job = None  # a generator that is running cannot be closed
         self.close()
         self.module.job_ended(self, error)
 
-    # -- what the board knows
+    # -- the server
 
-    @property
-    def channel(self):
-        return self.module.channel
+    def http(self):
+        """The server that the profile names; OtaError when there is no network."""
+        if self.platform.bus.get("wifi/connected") is False:
+            raise OtaError("no_network", "there is no network")
+        cfg = self.cfg
+        self._http = phases.part("transport.http").Http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept)
+        self._kept = None
+        return self._http
+
+    def url(self, file):
+        return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
+
+    def park(self):
+        """The code of a phase goes; the connection stays, for the next one."""
+        if self._http:
+            connection, self._http = self._http.connection, None
+            self._kept = connection.detach()
+            self.spent(connection.wire_in + connection.wire_out)
+        phases.forget()
+
+    # -- what the board knows
 
     @property
     def floor(self):
         """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
         return max(self.store.get("floor", 0), phases.part("bundle.lists").running_sequence())
 
-    def local_version(self):
-        return self.module.local_version()
-
-    def now(self):
-        """Seconds since 1970, or None while the board does not know the time."""
-        return self.platform.board.now()
-
-    def url(self, file):
-        return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
-
-    def http(self):
-        """The server that the profile names, on a connection that lasts as long as the job; OtaError when there is no network."""
-        if self.platform.bus.get("wifi/connected") is False:
-            raise OtaError("no_network", "there is no network")
-        if not self._http:
-            self._http = phases.part("transport.http").Http(self.cfg["url"], self.cfg.get("headers"), self.cfg.get("ca"))
-        return self._http
-
     def journal_header(self):
         """What the loader and the trial need to know of the old version."""
         return {
             "attempts": self.cfg.get("max_boot_attempts", 3) + self.cfg.get("confirm_wakes", 1) - 1,
             "timeout_s": self.cfg.get("confirm_timeout_s", 300),
-            "ran": self.module.ran(),
+            "ran": self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules),
             "checked": bool(self.store.get("checked")),
         }
 
@@ -138,16 +140,12 @@ class Job:
     def log(self, *parts):
         self.platform.log("ota:", *parts)
 
-    def warn(self, *parts):
-        self.module.warn(*parts)
-
-    def enter(self, state):
-        self.module.enter(state)
-
     def available(self, offer):
+        self.offer = offer
         self.module.offered, self.module.notes = offer["version"], offer["notes"]
         self.eager = True
         self.store.set("next", None)  # an update that is interrupted goes on soon
+        self.store.save()
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/available", offer["version"])
@@ -160,15 +158,6 @@ class Job:
                 self.log("%s %d%% (%d of %d bytes)" % (self.module.state, percent, done, total))
             self.module.percent = percent
             self.platform.bus.publish("ota/progress", percent)
-            self.count()
-
-    def count(self):
-        """Publish the bytes that went over the wire."""
-        if self._http:
-            connection = self._http.connection
-            wire = connection.wire_in + connection.wire_out
-            self.spent(wire - self._counted)
-            self._counted = wire
 
     def spent(self, n):
         """So many bytes went over the wire."""
@@ -177,15 +166,15 @@ class Job:
 
     # -- what it holds
 
-    def discard(self):
-        """Remove the stage, and the archive that was brought by hand: what is refused leaves nothing behind. Generator."""
-        self.remove_archive()
+    def clear_stage(self):
+        """What is refused leaves nothing behind. Generator."""
         for name in ("stage", "loader", "list"):
             yield from phases.part("install.files").remove_tree(ota_boot.ota(name))
         self.store.set("part", None)
         self.store.set("ready", None)
 
-    def remove_archive(self):
+    def discard(self):
+        """Remove the archive that was brought by hand, or is being brought."""
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
 

@@ -15,13 +15,15 @@ not know the time then, None if nothing was ever asked or an update was under wa
 import os
 import time
 
+from micropython import const
+
 from .release.policy import in_window
 
 SOON_S = 2
-_DAY = 86_400
-_FIRST_RETRY_S = 30
-_LONGEST_S = 5 * 86_400  # ticks_ms cannot look further ahead
-_DEEP_WAKES = 16  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
+_DAY = const(86_400)
+_FIRST_RETRY_S = const(30)
+_LONGEST_S = const(5 * 86_400)  # ticks_ms cannot look further ahead
+_DEEP_WAKES = const(16)  # a board that sleeps deeply, and does not know the time, asks at about one wake in so many
 
 
 def pause_after_check(interval, chance):
@@ -68,7 +70,7 @@ def after_job(job, error):
         module.check_soon = False
         _check_in(module, 0)
     elif job.name in ("check", "fetch", "update") or job.asked:
-        _after_check(job, error)
+        after_check(module, error)
     elif module.next_check is None and (module.online or module.platform.module("wifi") is None):
         at_start(module)  # else wifi says when there is a network
 
@@ -91,6 +93,22 @@ def later(module):
     _check_in(module, pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
 
 
+def after_check(module, error):
+    """A check has ended, well or with `error`."""
+    interval, store = module.cfg.get("check_interval_s", _DAY), module.store
+    failures = None
+    if error and (error.kind == "transport" or error.reason == "no_memory"):
+        failures = store.get("failures", 0) + 1
+        pause = pause_after_failure(interval, failures, error.retry, _chance())
+        module.platform.log("ota: next try in about %d s" % pause)
+    else:
+        pause = pause_after_check(interval, _chance())
+    now = module.platform.board.now()
+    store.set("failures", failures)
+    store.set("next", now + int(pause) if now else 0)
+    _check_in(module, pause)
+
+
 def waits_for(ota):
     """What a found update waits for before it is installed unasked; "" for nothing.
 
@@ -102,21 +120,6 @@ def waits_for(ota):
     if not window or (now is not None and in_window(now, window)):
         return ""
     return "window %s%s" % (window, "" if now is not None else ", and the time is not known")
-
-
-def _after_check(job, error):
-    interval = job.cfg.get("check_interval_s", _DAY)
-    failures = None
-    if error and (error.kind == "transport" or error.reason == "no_memory"):
-        failures = job.store.get("failures", 0) + 1
-        pause = pause_after_failure(interval, failures, error.retry, _chance())
-        job.log("next try in about %d s" % pause)
-    else:
-        pause = pause_after_check(interval, _chance())
-    now = job.now()
-    job.store.set("failures", failures)
-    job.store.set("next", now + int(pause) if now else 0)
-    _check_in(job.module, pause)
 
 
 def _check_in(module, seconds):

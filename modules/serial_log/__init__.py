@@ -6,10 +6,11 @@ import sys
 
 from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
 from iot_platform.module import Module as Base
+from micropython import const
 
 CRASH = "/crash.log"
 _SHOWN = "/crash.log.1"
-_MAX_COMMAND = 120
+_MAX_COMMAND = const(120)
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _HELP = (
     "commands: status | values | log LEVEL | purge | reset | "

@@ -6,7 +6,6 @@ it has answered by itself.
 
 import binascii
 import json
-import os
 
 from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
 from iot_platform.words import name_ok
@@ -32,12 +31,13 @@ _STARTED = ({"started": True}, 202)
 async def page(_web, request):
     """A file of the page, gzipped when the board's tree was made. With a query (its digest) it is kept for ever."""
     name = request.path[1:] or "index.html"
-    path = _FOLDER + name + ".gz"
-    if "/" in name or name[:1] == "." or not _is_file(path):
+    try:
+        f = open("" if "/" in name else _FOLDER + name + ".gz", "rb")
+    except OSError:
         raise Refused(404, "not_found", "there is nothing at this address")
     kind = _TYPES.get(name.rpartition(".")[2], "application/octet-stream") + "; charset=utf-8"
     cache = "max-age=31536000, immutable" if request.query else "no-cache"
-    with open(path, "rb") as f:
+    with f:
         f.seek(-8, 2)
         etag = '"%s"' % binascii.hexlify(f.read(8)).decode()  # gzip ends with the content's checksum and length
         fields = "Content-Encoding: gzip\r\nETag: %s\r\n" % etag
@@ -78,7 +78,7 @@ async def panels(web, _request):
         {
             "id": panel_id,
             "title": title,
-            "values": [{"key": key, "label": label, "unit": unit} for key, label, unit in shown],
+            "values": [dict(zip(("key", "label", "unit"), value)) for value in shown],
             "actions": [dict(zip(("id", "label", "confirm"), action)) for action in actions],
         }
         for panel_id, title, shown, actions in web.panels
@@ -318,10 +318,3 @@ def _module(web, name):
     if module is None:
         raise Refused(409, "not_configured", "this board has no %s module" % name)
     return module
-
-
-def _is_file(path):
-    try:
-        return not os.stat(path)[0] & 0x4000
-    except OSError:
-        return False

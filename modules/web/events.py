@@ -5,6 +5,7 @@ told as ``event: dropped``. Of the bus it holds the keys that have changed since
 """
 
 import asyncio
+import gc
 import json
 
 from iot_platform.log import SerialLog
@@ -13,7 +14,7 @@ from micropython import const
 from .http import Refused
 
 _STREAMS = const(4)  # at once, unless the profile says otherwise
-_LEAST = const(9_000)  # bytes of free heap, so that there is still some for requests
+_LEAST = const(13_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
@@ -21,7 +22,8 @@ _KEYS = const(8)
 async def events(web, request):
     """Answers until the client hangs up."""
     streams = web.server.streams
-    if len(streams) >= web.cfg.get("max_streams", _STREAMS) or not web.has_memory(_LEAST):
+    gc.collect()
+    if len(streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
         raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
     await request.start(200, "text/event-stream")
     if request.method == "HEAD":
@@ -45,37 +47,23 @@ class Stream:
         self._changed = {key for key, _value in bus.items()}
         self._next = SerialLog.count - len(SerialLog.history())
         self._news = asyncio.Event()
-        self._alive = False
 
     def wake(self, values):
-        """There is something new: changed values, or lines in the log (None)."""
+        """There is something new: changed values, or lines in the log; or it is time to say something (None)."""
         if values:
             self._changed.update(values)
-        self._news.set()
-
-    def keep_alive(self):
-        self._alive = True
         self._news.set()
 
     async def run(self):
         while True:
             self._news.clear()
-            piece = self._piece()
-            if piece:
+            if not self._changed and self._next == SerialLog.count:
+                await self.request.send(b": alive\n\n")
+            while self._changed or self._next < SerialLog.count:
+                piece = self._some_values() if self._changed else self._some_lines()
                 await self.request.send(piece.encode())
-            else:
-                self.request.deadline = None
-                await self._news.wait()
-
-    def _piece(self):
-        if self._changed:
-            return self._some_values()
-        if self._next < SerialLog.count:
-            return self._some_lines()
-        if self._alive:
-            self._alive = False
-            return ": alive\n\n"
-        return None
+            self.request.deadline = None
+            await self._news.wait()
 
     def _some_values(self):
         """A few at a time: the whole bus at once would be a long text."""

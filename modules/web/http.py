@@ -18,7 +18,7 @@ _MAX_LINES = const(40)
 _MAX_BODY = const(1024)  # of all but uploads
 _MAX_NESTED = const(100)
 _CHUNK = const(256)
-_OUT = const(512)
+_OUT = const(256)  # bytes that are sent at once
 _HEAD_MS = const(5_000)
 _IDLE_MS = const(8_000)
 _TOTAL_MS = const(60_000)
@@ -36,10 +36,7 @@ _ALWAYS = (
 
 
 class Refused(Exception):
-    """Why a request gets no. ``args``: the status; one word for a program; a sentence for a person; seconds to wait, or None."""
-
-    def __init__(self, status, reason, message, wait=None):
-        super().__init__(status, reason, message, wait)
+    """Why a request gets no. ``args``: the status; a word for a program; a sentence for a person; perhaps seconds to wait."""
 
 
 class Request:
@@ -143,13 +140,20 @@ class Request:
         self.answered = True
         word = "OK" if status == 200 else "N/A"
         head = "HTTP/1.0 %d %s\r\nContent-Type: %s\r\nCache-Control: %s\r\n%s" % (status, word, kind, cache, fields)
-        await self._put(head.encode())
-        await self._put(_ALWAYS)
+        self._out = head.encode()
+        await self._flush()
+        self._out = _ALWAYS
+        await self._flush()
 
     async def send(self, data):
         """A part of the body (bytes); what is small goes together."""
-        if self.method != "HEAD":
-            await self._put(data)
+        if self.method == "HEAD":
+            return
+        if len(self._out) + len(data) > _OUT:
+            await self._flush()
+        self._out = self._out + data if self._out else data
+        if self.streaming or len(self._out) > _OUT:
+            await self._flush()
 
     async def finish(self):
         """Everything is sent. What the client is still sending is read and dropped: closing at once could cut off the answer."""
@@ -181,13 +185,6 @@ class Request:
             return True
 
     # -- inside
-
-    async def _put(self, data):
-        if len(self._out) + len(data) > _OUT:
-            await self._flush()
-        self._out = self._out + data if self._out else data
-        if self.streaming or len(self._out) > _OUT:
-            await self._flush()
 
     async def _flush(self):
         if self._out:

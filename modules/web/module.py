@@ -15,12 +15,13 @@ from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
-_SERVES = const(30_000)  # bytes of free heap for the server's code and two requests (measured)
+_SERVES = const(32_000)  # bytes of free heap for the server's code and two requests (measured)
 _JOB = const(44_000)  # and for a job of the updater beside it
 _BACKLOG = const(16)
 _RETRY_MS = const(3_000)  # from one attempt to listen to the next
 _NEVER_MS = const(600_000)
 _AWAY_MS = const(1_000)  # browsers are sent away for so long before the memory is looked at again
+_SAY_MS = const(10_000)  # from one such time to the next, so that it is logged again
 _CALLERS = const(8)  # that are sent away at once
 _READS = const(8)  # of 256 bytes of a caller's request
 _SOON_MS = const(20)  # for the whole request to be there
@@ -137,11 +138,6 @@ class Module(Base):
         """A clock that never goes back: seconds since the start."""
         return self._uptime_ms // 1000
 
-    def has_memory(self, least):
-        """True when `least` bytes are free, and beside a job of the updater what that may need."""
-        gc.collect()
-        return self.platform.board.mem_free() >= least + (_JOB if self._updating() else 0)
-
     def forget(self):
         """All that was imported, unless it is serving somebody."""
         if not self.server:
@@ -184,16 +180,18 @@ class Module(Base):
 
     def _open(self, now):
         """The first browser for a while: import what serves it, if there is the memory for that. It may be in pieces."""
+        gc.collect()
         try:
-            if self.has_memory(_SERVES):
+            if self.platform.board.mem_free() >= _SERVES + (_JOB if self._updating() else 0):
                 from .server import Server
 
                 self.server = Server(self)
                 return
         except MemoryError:
             self.forget()
+        if time.ticks_diff(now, self._again) > _SAY_MS:
+            SerialLog.warning("web: browsers are sent away: too little memory to serve them")
         self._again = time.ticks_add(now, _AWAY_MS)
-        SerialLog.debug("web: browsers are sent away,", self.platform.board.mem_free(), "bytes are free")
 
     def _send_away(self, now, more):
         """Without memory for the server: answer who has asked, and, if `more`, let another one ask. Nothing here waits."""

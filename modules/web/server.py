@@ -91,7 +91,7 @@ class Server:
         return time.ticks_diff(now, self._busy) < _IDLE_MS
 
     def wake(self, values):
-        """Tell the streams: of changed values, or (None) of new lines in the log."""
+        """Tell the streams: of changed values, or (None) of new lines in the log, or to say that they are alive."""
         for stream in self.streams:
             stream.wake(values)
 
@@ -158,8 +158,7 @@ class Server:
                 SerialLog.warning("web: %d more requests were refused" % (self._notes - _NOTES))
             self._notes = 0
         if self._checks % _KEEP_ALIVE == 0:
-            for stream in self.streams:
-                stream.keep_alive()
+            self.wake(None)
 
     def _note(self, address, status, reason, message):
         """One line about a refused request; a flood of them is cut short."""
@@ -177,7 +176,7 @@ class Server:
             await self._answer(request)
             await request.finish()
         except (OSError, EOFError):
-            if request.head and not request.lingering and (request.waiting or request.left > 0):
+            if request.head and not request.answered:
                 self._note(request.address, 400, "incomplete", "it hung up before its request was whole")
         except asyncio.CancelledError:
             pass
@@ -205,14 +204,14 @@ class Server:
         except MemoryError:
             refused = Refused(503, "no_memory", "the board is short of memory, try again", 2)
         except Exception as error:
-            if request.waiting or request.left > 0 or request.answered:  # it is the connection that has failed
-                raise
+            if request.answered or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
+                raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
             refused = Refused(500, "internal", "the board made a mistake: see its log")
-        status, reason, message, wait = refused.args
+        status, reason, message = refused.args[:3]
         self._note(request.address, status, reason, message)
         if not request.answered:
-            wait = "Retry-After: %d\r\n" % wait if wait else ""
+            wait = "".join(["Retry-After: %d\r\n" % seconds for seconds in refused.args[3:]])
             await request.answer({"error": reason, "message": message}, status, wait)
 
     def _guard(self, request):
@@ -231,7 +230,7 @@ class Server:
             raise Refused(403, "cross_origin", "another site's page may not do this")
         if post and "content-length" not in fields:
             raise Refused(411, "length_required", "a body needs a content length")
-        request.token = sessions.session(self.web, request)
+        request.token = sessions.session(self.web, sessions.cookie_of(request))
         if path not in ("/api/session", "/api/login"):
             if not request.token:
                 raise Refused(401, "login_required", "log in first")

@@ -30,6 +30,7 @@ from .http import Refused
 _MOST = const(24)
 _SIZE = const(24)  # bytes of a row: 16 of the digest, and when it ends, idle or in any case, in seconds of the module's clock
 _ROW = const("<16sII")
+_PLACES = range(0, _MOST * _SIZE, _SIZE)  # where they begin
 _IDLE = const(3_600)
 _LONGEST = const(43_200)
 _SESSIONS = const("web.sessions")
@@ -93,7 +94,7 @@ async def login(web, request):
 
 
 async def logout(web, request):
-    at = _find(web, _cookie(request))
+    at = _find(web, cookie_of(request))
     if at is not None:
         web.logins[at : at + _SIZE] = bytes(_SIZE)
     return None, 204, _COOKIE % ("", "; Max-Age=0")
@@ -119,27 +120,22 @@ async def change(web, request):
 
 def _logged_in(web):
     cookie = new(web)
-    return {"csrf": token(web, cookie)}, 200, _COOKIE % (cookie, "")
+    return {"csrf": session(web, cookie)}, 200, _COOKIE % (cookie, "")
 
 
 # -- sessions
 
 
-def session(web, request):
-    """The CSRF token of the session that a request belongs to, which counts as a use of it; None without one."""
-    return token(web, _cookie(request))
-
-
 def new(web):
     """A new cookie. When there are too many sessions, the one that was not used for the longest time ends."""
     cookie, now = binascii.hexlify(os.urandom(16)).decode(), web.seconds()
-    oldest = min(_places(), key=lambda at: _until(web.logins, at))
+    oldest = min(_PLACES, key=lambda at: _until(web.logins, at))
     struct.pack_into(_ROW, web.logins, oldest, _digest("sid", cookie), now + _idle(web), now + _LONGEST)
     return cookie
 
 
-def token(web, cookie):
-    """The CSRF token of a cookie whose session has not ended; None for any other."""
+def session(web, cookie):
+    """The CSRF token of a session that has not ended, which counts as a use of it; None for any other cookie."""
     at, now = _find(web, cookie), web.seconds()
     if at is None or _until(web.logins, at) <= now:
         return None
@@ -151,7 +147,7 @@ def hand_over(web):
     """Before a restart: keep the sessions for the next boot, with the seconds that each has left."""
     now, prefs = web.seconds(), web.platform.prefs
     rows = b""
-    for at in _places():
+    for at in _PLACES:
         if _until(web.logins, at) > now:
             digest, idle, last = struct.unpack_from(_ROW, web.logins, at)
             rows += struct.pack(_ROW, digest, idle - now, last - now)
@@ -177,7 +173,7 @@ def _take_over(web):
         struct.pack_into(_ROW, web.logins, at, digest, min(idle, _idle(web)), min(last, _LONGEST))
 
 
-def _cookie(request):
+def cookie_of(request):
     for part in request.fields.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")
         if name == "sid":
@@ -185,14 +181,10 @@ def _cookie(request):
     return ""
 
 
-def _places():
-    return range(0, _MOST * _SIZE, _SIZE)
-
-
 def _find(web, cookie):
     """Where the row of a cookie begins, or None."""
     digest = _digest("sid", cookie) if cookie else None
-    for at in _places() if digest else ():
+    for at in _PLACES if digest else ():
         if web.logins[at : at + 16] == digest:
             return at
     return None

@@ -10,15 +10,16 @@ import time
 import network
 from iot_platform.clock import DEFAULT, sync
 from iot_platform.module import Module as Base
+from micropython import const
 
-_CONNECT_MS = 15_000
-_FIRST_PAUSE_MS = 1_000
-_LAST_PAUSE_MS = 60_000
-_AP_AFTER = 4  # failed attempts before the access point opens beside the station
-_CHECK_MS = 500
-_DISK_MS = 600_000
-_CLOCK_MS = 86_400_000  # from one look at the time to the next
-_CLOCK_RETRY_MS = 15_000
+_CONNECT_MS = const(15_000)
+_FIRST_PAUSE_MS = const(1_000)
+_LAST_PAUSE_MS = const(60_000)
+_AP_AFTER = const(4)  # failed attempts before the access point opens beside the station
+_CHECK_MS = const(500)
+_DISK_MS = const(600_000)
+_CLOCK_MS = const(86_400_000)  # from one look at the time to the next
+_CLOCK_RETRY_MS = const(15_000)
 _WRONG_PASSWORD = -3  # on rp2, which has no STAT_WRONG_PASSWORD
 
 
@@ -159,7 +160,8 @@ class Module(Base):
         self._failures = 0
         self._enter("connected")
         self.platform.log("wifi: connected to", self._ssid(), "as", self._station.ifconfig()[0])
-        self._close_access_point()
+        if self._access_point and self._access_point.active():
+            self._access_point.active(False)
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
         if ota:
@@ -219,10 +221,6 @@ class Module(Base):
             ap.config(ssid=self._host_name())
         self.platform.log("wifi: access point", self._host_name(), "is open at", ap.ifconfig()[0])
 
-    def _close_access_point(self):
-        if self._access_point and self._access_point.active():
-            self._access_point.active(False)
-
     # -- what is configured
 
     def _section(self):
@@ -259,5 +257,5 @@ def _version():
     try:
         with open("/version") as f:
             return f.read(64).strip()
-    except OSError:
+    except (OSError, ValueError):  # none, or damaged
         return "unknown!"

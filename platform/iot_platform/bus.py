@@ -6,7 +6,9 @@
 {'temperature': 21.5}
 """
 
-_MAX_COMMANDS = 16
+from micropython import const
+
+_MAX_COMMANDS = const(16)
 
 
 class Command:
@@ -43,10 +45,6 @@ class Bus:
     def items(self):
         """All values: (key, value)."""
         return self._values.items()
-
-    def changed(self):
-        """What has changed since the last loop, without taking it."""
-        return self._changes
 
     def take_changes(self):
         """What has changed since the last call."""

@@ -8,11 +8,13 @@ import os
 import socket
 import time
 
+from micropython import const
+
 DEFAULT = "pool.ntp.org"
-_TIMEOUT_MS = 5_000
-_1970 = 2_208_988_800  # seconds since 1900, from which NTP counts
-_2000 = 3_155_673_600
-_ERA = 1 << 32  # after which NTP's seconds begin again, in 2036
+_TIMEOUT_MS = const(5_000)
+_1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
+_2000 = const(3_155_673_600)
+_ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
 
 
 def sync(server):

@@ -12,11 +12,13 @@ import io
 import sys
 import time
 
+from micropython import const
+
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 _LETTERS = {DEBUG: "D", INFO: "I", WARNING: "W", ERROR: "E"}
-_MAX_LINE = 300
-_MAX_LINES = 64
-_MAX_BYTES = 4096
+_MAX_LINE = const(300)
+_MAX_LINES = const(64)
+_MAX_BYTES = const(4096)
 
 
 class SerialLog:

@@ -10,6 +10,7 @@ import sys
 import time
 
 import ota_boot
+from micropython import const
 
 from .board import Board
 from .bus import Bus
@@ -18,12 +19,13 @@ from .parts import forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
-_LOOP_MS = 10
-_HURRY_MS = 1  # of sleep between two rounds
-_TELEMETRY_MS = 1_000
-_HEALTHY_MS = 30_000  # a boot that has run for so long was a good one
-_MAX_FAILURES = 10
-_SAFE_AFTER = 3  # bad boots, one after the other
+UPDATE_BOOT_MS = 3_600_000  # an update boot lasts no longer, whatever OTA does in it
+_LOOP_MS = const(10)
+_HURRY_MS = const(1)  # of sleep between two rounds
+_TELEMETRY_MS = const(1_000)
+_HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
+_MAX_FAILURES = const(10)
+_SAFE_AFTER = const(3)  # bad boots, one after the other
 _ONCE = ("startup", "profile")  # what only the start needs
 
 
@@ -78,9 +80,6 @@ class Platform:
             forget(package, [path[len(package) + 1 :] for path in loaded])
         return found
 
-    def relax(self):
-        """Nothing: OTA's old code asks for it."""
-
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
         SerialLog.exception(error, "module", name, "is switched off: it failed in", where)
@@ -107,6 +106,8 @@ class Platform:
                 self._collect()
                 if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
                     ota_boot.note_success()
+                if self.update_boot and (not self.module("ota") or time.ticks_diff(now, began) > UPDATE_BOOT_MS):
+                    self.request_reset("the update boot has come to no end")
             self.in_a_hurry = False
             self._loop()
             await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)

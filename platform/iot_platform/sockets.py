@@ -12,6 +12,8 @@ import os
 import select
 import socket
 
+from micropython import const
+
 try:
     from time import ticks_diff, ticks_ms
 except ImportError:  # CPython
@@ -41,8 +43,8 @@ _TEXT = {
     "tls": "no secure connection to the server",
     "connection_lost": "the connection was lost",
 }
-_MAX_ADDRESSES = 3
-_MAX_CA = 8192
+_MAX_ADDRESSES = const(3)
+_MAX_CA = const(8192)
 
 
 def lookup(host, port, error):

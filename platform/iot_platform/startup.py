@@ -12,15 +12,16 @@ import gc
 import os
 
 import ota_boot
+from micropython import const
 
 from .log import SerialLog
 from .profile import read
 
 _SAFE = ("serial_log", "wifi", "ota", "web")
 _UPDATE = ("serial_log", "wifi", "ota", "mqtt")
-_UPDATE_BOOTS = 3  # that one note leads to
+_UPDATE_BOOTS = const(3)  # that one note leads to
 _NOTE = "job."
-_COLLECT_AFTER = 4_096  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
+_COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
 
 def start(platform):
@@ -42,7 +43,7 @@ def start(platform):
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
     if platform.profile.get("watchdog_s"):
-        platform.board.start_watchdog(platform.profile["watchdog_s"] * 1000)
+        ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
 
 
 def _measured(platform, name, where, step):
@@ -91,7 +92,7 @@ def _names(platform):
 
 
 def _count_update_boot():
-    """Which boot for OTA's note this is, from 1; 0 without a note, when it has had its boots, or while a version is on trial."""
+    """Which boot for OTA's note this is, from 1; 0 when none is due, or when an update has yet to come to its end."""
     if not ota_boot.ready or ota_boot.state:
         return 0
     try:

@@ -6,11 +6,13 @@ A record is a line `F <size> <path>` followed by so many bytes, or `D 0 <path>` 
 import os
 import sys
 
-_CHUNK = 1024
+from micropython import const
+
+_CHUNK = const(1024)
 
 
 def run():
-    (_load if os.getenv("SIM_TOOL_ACTION") == "load" else _dump)()
+    (_load if os.getenv("SIMULATOR_TOOL_ACTION") == "load" else _dump)()
 
 
 def _dump():

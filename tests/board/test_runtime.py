@@ -6,7 +6,7 @@ import json
 import time
 
 from sim.board import Cut
-from tests.support.world import PATIENCE_S, World
+from tests.board.world import PATIENCE_S, World, sources
 
 _MODULE = """from iot_platform.module import Module as Base
 
@@ -102,6 +102,17 @@ def test_a_damaged_profile_never_keeps_a_board_from_running(world: World) -> Non
         world.board.expect("ota check: False", PATIENCE_S, since)
         assert set(world.board.restarts) <= {"power"}, what  # which is this test itself
         world.board.stop()
+
+
+def test_a_board_without_the_console_runs_and_still_logs(world: World) -> None:
+    gone = {path: None for path in sources() if path.startswith("modules/serial_log/")}
+    assert gone
+    world.flash(world.release("1.0.0", gone, modules=("wifi", "ota")))
+    world.board.start()
+    found = world.board.expect(r"I running: (.*) free memory", PATIENCE_S)
+    assert set(found[1].split(", ")) == {"wifi", "ota"}
+    world.board.expect("wifi: connected", PATIENCE_S)
+    assert world.board.restarts == []
 
 
 def test_an_exceptions_traceback_survives_the_restart_in_a_bounded_file(world: World) -> None:

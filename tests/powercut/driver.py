@@ -2,8 +2,8 @@
 """What the board's /main.py imports under torture: the real OTA module on the real loader, without the runtime, for speed.
 
 One life: start the module, run its jobs to their end, then do what the scenario says (TORTURE_ACTION): install the archive
-that lies there, update over HTTP, go back by hand, or save a preference. It ends with a reset; STABLE says that there is
-nothing left to do.
+that lies there, update over HTTP, fetch and install one life later, go back by hand, or save a preference. It ends with a
+reset; STABLE says that there is nothing left to do. Whether it is an update boot the runtime's own code says.
 """
 
 import gc
@@ -11,13 +11,15 @@ import os
 
 import machine
 import ota_boot
+from iot_platform import board, startup
 from iot_platform.slots import Slots
 
-from modules.ota import Module, job
+from modules.ota import Module, phases
 
 ACTION = os.getenv("TORTURE_ACTION") or ""
 NETWORK = os.getenv("TORTURE_NETWORK") or ""  # "wifi off" or "server away"
 _FOLDERS = 40
+_LITTLE = 20_000  # bytes of memory: a job that fetches does not even begin
 NOWHERE = "http://127.0.0.1:1/"
 
 
@@ -26,15 +28,11 @@ class Bus(dict):
         self[key] = value
 
 
-class Board:
+class Board(board.Board):
+    short = False  # of memory
+
     def mem_free(self):
-        return gc.mem_free()
-
-    def feed(self):
-        ota_boot.feed()
-
-    def time_known(self):
-        return False
+        return _LITTLE if self.short else gc.mem_free()
 
     def now(self):
         return None
@@ -51,6 +49,9 @@ class Platform:
         self.bus, self.board, self.prefs = Bus(), Board(), Slots(("/prefs.json", "/prefs.json.1"))
         self.bus["wifi/connected"] = NETWORK != "wifi off"
         self.modules, self.failed, self.profile, self.safe_mode = {"ota": 1}, {}, {"activeModules": ["ota"]}, False
+        self.update_boot = startup._count_update_boot()
+        self.board.short = bool(os.getenv("TORTURE_SHORT")) and not self.update_boot
+        self.restart = ""
 
     def module(self, name):
         return self.modules.get(name)
@@ -60,6 +61,10 @@ class Platform:
 
     def request_reset(self, why):
         print("RESET", why)
+        self.restart = why
+
+    def free_in_update_boot(self):
+        return gc.mem_free()
 
 
 def exists(path):
@@ -87,14 +92,15 @@ def fill_disk(when):
 
 
 def run(ota):
-    while ota._job:
-        ota._job.step()
-    if ota.state == "rebooting":
-        fill_disk("staged")
+    while ota.job:
+        ota.tick()
+    if ota.platform.restart:
+        if ota_boot.state == "journal":
+            fill_disk("staged")
         machine.reset()
 
 
-def save_preferences():
+def save_preferences(ota):
     """Once when something is asked for, and once in each trial: a user changes a setting at any time."""
     prefs = ota.platform.prefs
     prefs.set("count", prefs.get("count") + 1)
@@ -103,7 +109,7 @@ def save_preferences():
 
 def impatient():
     """The trial settles at once, and gives up soon: it is not what is tested here."""
-    from modules.ota import trial
+    from modules.ota.install import trial
 
     trial._SETTLE_MS = trial._RETRY_MS = 1
     trial._MARGIN_MS = ota_boot.header.get("timeout_s", 10) * 1000 - 100
@@ -111,43 +117,46 @@ def impatient():
 
 def broken():
     """Test-only: the journal is committed before the stage is complete. Torture must find out."""
-    from modules.ota import journal, kept, stage
+    from modules.ota.bundle import lists
+    from modules.ota.install import journal, stage
 
     begin = stage.Stage.begin
 
     def early(self, header, digest, signature):
         yield from begin(self, header, digest, signature)
         made = journal.Journal({"old": "0", "new": "1", "attempts": 3, "timeout_s": 9, "ran": [], "checked": False})
-        for n, entry in kept.entries():
-            if self.wants(n):
-                made._entry(n, "+", exists("/" + entry["path"]), entry["path"])
+        for n, entry in lists.entries():
+            if self.start(n, entry) is not None:
+                made.entry(n, "+", exists("/" + entry["path"]), entry["path"])
         made.close()
-        yield from journal.seal()
+        yield from journal._seal()
 
     stage.Stage.begin = early
 
 
-def crowded():
-    """Test-only: as if there were never room for an archive."""
-    from modules.ota import fetch
-    from modules.ota.errors import OtaError
-
-    def no_room(ota, offer, held):
-        raise OtaError("no_space", "no room for the archive")
-
-    fetch.check_space = no_room
-
-
 def act(ota):
     if ACTION == "prefs" or (ACTION and os.getenv("TORTURE_PREFS")):
-        save_preferences()
+        save_preferences(ota)
     if ACTION == "install" and exists("/new_firmware.tar.gz"):
         ota.request_install()
     elif ACTION == "update":
         ota.request_update()
+    elif ACTION == "ready":
+        fetch_or_install(ota)
     elif ACTION == "rollback" and ota.local_version() == "1.1.0" and ota.state != "rolled_back":
         ota.rollback()
     run(ota)
+
+
+def fetch_or_install(ota):
+    """What check_for_updates() and install_new_firmware() do, each in a life of its own."""
+    if ota.store.get("ready"):
+        ota._request("stage")
+        return
+    ota._request("fetch")
+    run(ota)
+    if ota.state == "ready":
+        machine.reset()
 
 
 def import_all():
@@ -157,27 +166,26 @@ def import_all():
             __import__("app.m%d" % n)
 
 
-import_all()
-if ota_boot.state == "trial":
-    fill_disk("trial")
-    if exists("/bad.txt"):
-        ota_boot.undo("exception", "the release is bad")
-        machine.reset()
-impatient()
-ota = Module(Platform())
-if ota_boot.state == "trial" and os.getenv("TORTURE_PREFS"):
-    save_preferences()
-ota.forget = gc.collect  # parts stay: the patches above live in them
-job.Job.forget = lambda _job: gc.collect()
-if os.getenv("TORTURE_STREAMED"):
-    crowded()
-if os.getenv("TORTURE_BROKEN"):
-    broken()
-ota.start()
-if NETWORK == "server away":
-    ota.cfg["url"] = NOWHERE
-run(ota)
-if ota_boot.state == "":
-    act(ota)
-print("STABLE", ota.state, ota.error and ota.error.reason)
-machine.reset()
+def main():
+    """Called by /main.py once this file is imported: an import in progress would take stack from all that follows."""
+    import_all()
+    if ota_boot.state == "trial":
+        fill_disk("trial")
+        if exists("/bad.txt"):
+            ota_boot.undo("exception", "the release is bad")
+            machine.reset()
+    impatient()
+    ota = Module(Platform())
+    if ota_boot.state == "trial" and os.getenv("TORTURE_PREFS"):
+        save_preferences(ota)
+    phases.forget = gc.collect  # parts stay: the patches above live in them
+    if os.getenv("TORTURE_BROKEN"):
+        broken()
+    ota.start()
+    if NETWORK == "server away":
+        ota.cfg["url"] = NOWHERE
+    run(ota)
+    if ota_boot.state == "" and not ota.platform.update_boot:
+        act(ota)
+    print("STABLE", ota.state, ota.error and ota.error.reason)
+    machine.reset()

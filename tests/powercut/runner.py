@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-from iotctl import ROOT, bundle, delta, mpy, publish, serve
+from iotctl import ROOT, bundle, mpy, publish, serve
 from iotctl.profile import Profile
+from modules.ota.release.manifest import PIECE
 from sim import flashlog
 from sim.board import BLOCK, Board, BoardError, Boot, Cut, Tree
 from tests.powercut.scenario import SCENARIOS, Files, Scenario
@@ -38,7 +40,7 @@ _MOST_BOOTS = 9
 _ARCHIVE = "new_firmware.tar.gz"
 _IGNORED = (".ota", _ARCHIVE, "prefs.json", "prefs.json.1", "ballast", "ota_boot.py", "ota_boot_old.py", "boot.keep")
 _STAYS = {".ota/state.0", ".ota/state.1", ".ota/release"}
-_MAIN = b"import sys\nsys.path.append('/sys')\nimport driver\n"
+_MAIN = b"import sys\nsys.path.append('/sys')\nimport driver\ndriver.main()\n"
 _PREFS = b'{"wifi.ssid": "home", "count": 1}'
 _NEWER_LOADER = b"# newer\n"
 
@@ -111,8 +113,8 @@ def run(
     :param doubles: two cuts behind every so many first ones; 0 for none.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _Site(Path(folder)) as site:
-        lives = record(scenario, fs, Path(folder), site.url, broken)
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, Site(Path(folder), scenario.ranges) as site:
+        lives = record(scenario, fs, Path(folder), site, broken)
         single = _thinned(list(single_cuts(lives)), sample)
         double = list(_first_cuts(lives, doubles)) if doubles else []
         with ProcessPoolExecutor(workers) as pool:
@@ -123,7 +125,7 @@ def run(
 
 def single_cuts(lives: Lives) -> Iterator[tuple[Case, ...]]:
     """Every cut of every life; those that leave the same image together. Without network only the torn ones, for time's sake."""
-    for network in NETWORKS if lives.scenario.action == "update" and not lives.scenario.resumed else ("",):
+    for network in NETWORKS if lives.scenario.online and not lives.scenario.resumed else ("",):
         for life, count in enumerate(lives.counts):
             at = [Case(lives.scenario.name, lives.fs, life, Cut(n, mode), None, network) for n in range(count) for mode in MODES]
             yield from [(at[0],)] if at and not network else ()
@@ -152,8 +154,9 @@ def replay(text: str, broken: bool = False) -> Outcome:
     network = parts.pop() if parts[-1] in NETWORKS else ""
     second = Cut(int(parts[5]), parts[6]) if len(parts) > 5 else None
     case = Case(parts[0], parts[1], int(parts[2]), Cut(int(parts[3]), parts[4]), second, network)
-    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, _Site(Path(folder)) as site:
-        lives = record(by_name(case.scenario), case.fs, Path(folder), site.url, broken)
+    scenario = by_name(case.scenario)
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, Site(Path(folder), scenario.ranges) as site:
+        lives = record(scenario, case.fs, Path(folder), site, broken)
         with _board(lives) as board:
             board.image.write_bytes(lives.image(case.life, case.first))
             if second:
@@ -164,8 +167,9 @@ def replay(text: str, broken: bool = False) -> Outcome:
 # -- the uncut run
 
 
-def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool = False) -> Lives:
+def record(scenario: Scenario, fs: str, folder: Path, site: serve.Server, broken: bool = False) -> Lives:
     """Run the scenario uncut, life by life. AssertionError when it does not end as it should."""
+    url = site.url
     old, new = _tree(scenario, "1.0.0", url), _tree(scenario, "1.1.0", url)
     _write_system(folder / "sys")
     lives = Lives(scenario, fs, folder, url, [], _expected(old, scenario, True), _expected(new, scenario, False), broken)
@@ -175,10 +179,10 @@ def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool = F
     with _board(lives) as board:
         board.format()
         board.write({**old, **scenario.extra, ".ota/release": made_old.listing, "prefs.json": _PREFS})
-        if scenario.action == "update":
-            _publish(folder, [made_old, made_new] if scenario.delta else [made_new])
+        if scenario.online:
+            _publish(folder, made_new)
         elif scenario.action != "prefs":
-            board.write({_ARCHIVE: bundle.pack(_delta(made_old, made_new) if scenario.delta else made_new)})
+            board.write({_ARCHIVE: bundle.pack(made_new)})
         if scenario.action == "rollback":  # the way there is not cut, only the way back
             board.env.update(_environment(lives, replace(scenario, action="install", bad=False)))
             assert _live(board), "the way there does not end"
@@ -194,6 +198,8 @@ def record(scenario: Scenario, fs: str, folder: Path, url: str, broken: bool = F
         ended = _verdict(board.read(), lives)
         assert ended == scenario.ends_as, f"{scenario.name} on {fs}: the uncut run ends as {ended}:\n{boot.output}"
         assert all(len(found) == count for found, count in zip(lives.operations, lives.counts, strict=True))
+        asked = [(request.headers.get("range"), request.status) for request in site.requests if request.path.endswith(".gz")]
+        assert len(asked) == scenario.requests, f"{scenario.name}: the bundle was asked for in other parts: {asked}"
     return lives
 
 
@@ -251,13 +257,16 @@ def _judge(case: Case, lives: Lives, board: Board) -> Outcome:
     loaded = boots[0].tree  # between boot.py and main.py of the first boot
     if loaded is None or _verdict(loaded, lives) == "mixed":
         return Outcome(case, "mixed", detail="when the loader had run\n" + _story(boots))
-    verdict = _verdict(board.read(), lives)
+    rested = board.read()
+    verdict = _verdict(rested, lives)
     if verdict == "mixed" or (scenario.bad and verdict != scenario.ends_as):
         return Outcome(case, "mixed", detail=f"stable as {verdict}\n{_story(boots)}")
-    return _converge(case, lives, board, verdict, boots)
+    if _noted(loaded) and not case.network and verdict != scenario.ends_as:
+        return Outcome(case, "mixed", detail=f"the noted job was lost\n{_story(boots)}")
+    return _converge(case, lives, board, rested, verdict, boots)
 
 
-def _converge(case: Case, lives: Lives, board: Board, verdict: str, boots: list[Boot]) -> Outcome:
+def _converge(case: Case, lives: Lives, board: Board, rested: Tree, verdict: str, boots: list[Boot]) -> Outcome:
     """The server is back, and what was going on is asked for again: the board must come to the scenario's end."""
     scenario = lives.scenario
     board.env.update(_environment(lives, scenario), TORTURE_NETWORK="")
@@ -274,6 +283,8 @@ def _converge(case: Case, lives: Lives, board: Board, verdict: str, boots: list[
         wanted = lives.old
     if not _same(tree, wanted):
         return Outcome(case, "mixed", detail="it does not end where it should\n" + _story(boots))
+    if scenario.resumed and not _went_on(rested, boots):
+        return Outcome(case, "mixed", detail="what had arrived was fetched again\n" + _story(boots))
     if left := _left_behind(tree, scenario):
         return Outcome(case, "mixed", detail=f"left behind: {left}\n{_story(boots)}")
     if not _loader_is_good(tree, scenario, gave_up):
@@ -317,6 +328,20 @@ def _same(found: Tree, wanted: Tree) -> bool:
     return live.files == wanted.files and live.folders == wanted.folders
 
 
+def _noted(tree: Tree) -> bool:
+    """True when a job waits for an update boot that it may still have."""
+    return any(f".ota/job.{n}" in tree.files for n in range(3))
+
+
+def _went_on(rested: Tree, boots: list[Boot]) -> bool:
+    """True when nothing was fetched again that OTA remembered as arrived. Once the list has moved into the stage, all begins anew."""
+    slots = [rested.files[path].split(b"\n") for path in (".ota/state.0", ".ota/state.1") if path in rested.files]
+    whole = [slot for slot in slots if len(slot) > 1 and slot[1]]
+    part = json.loads(max(whole, key=lambda slot: int(slot[1].split()[0]))[0]).get("part") if whole else None
+    staged = re.findall(r"staging (\d+) bytes", "".join(boot.output for boot in boots))
+    return not part or ".ota/list" not in rested.files or int(staged[0]) < PIECE
+
+
 def _failed_before(tree: Tree) -> bool:
     return any(b'"no_network"' in tree.files.get(f".ota/state.{n}", b"") for n in (0, 1))
 
@@ -325,8 +350,7 @@ def _left_behind(tree: Tree, scenario: Scenario) -> list[str]:
     """What an update has left below .ota, when there is nothing left to do."""
     own = {path for path in tree.files | dict.fromkeys(tree.folders, b"") if path.startswith(".ota/")}
     kept = {path for path in own if scenario.keep and path.startswith(".ota/previous")}
-    delta = {".ota/changes"} if scenario.delta else set()  # the small list of what deltas have changed
-    return sorted(own - _STAYS - kept - delta)
+    return sorted(own - _STAYS - kept)
 
 
 def _loader_is_good(tree: Tree, scenario: Scenario, gave_up: bool) -> bool:
@@ -401,17 +425,10 @@ def _bundle(scenario: Scenario, version: str, files: Files) -> bundle.Bundle:
     return bundle.make(given, files, bundle.Options(version, bundle.default_sequence(version)))
 
 
-def _publish(folder: Path, releases: list[bundle.Bundle]) -> None:
-    for made in releases:
-        path = folder / f"{made.header['version']}.tar.gz"
-        path.write_bytes(bundle.pack(made))
-        publish.publish(path, folder / "site", publish.Options(deltas=1))
-
-
-def _delta(old: bundle.Bundle, new: bundle.Bundle) -> bundle.Bundle:
-    made = delta.make(old, new)
-    assert made
-    return made
+def _publish(folder: Path, made: bundle.Bundle) -> None:
+    path = folder / f"{made.header['version']}.tar.gz"
+    path.write_bytes(bundle.pack(made))
+    publish.publish(path, folder / "site", publish.Options())
 
 
 class _board:
@@ -420,7 +437,7 @@ class _board:
     def __init__(self, lives: Lives) -> None:
         self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
         image = Path(self._folder.name) / "board.img"
-        env = {"SIM_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
+        env = {"SIMULATOR_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
         self._made = Board(image, fs=lives.fs, size=lives.scenario.blocks * BLOCK, heap=_HEAP, env=env)
 
     def __enter__(self) -> Board:
@@ -435,9 +452,9 @@ def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
         "TORTURE_ACTION": scenario.action,
         "TORTURE_FILL": scenario.fill,
         "TORTURE_PREFS": "1" if scenario.prefs else "",
-        "TORTURE_STREAMED": "1" if scenario.streamed else "",
+        "TORTURE_SHORT": "1" if scenario.update_boot else "",
         "TORTURE_BROKEN": "1" if lives.broken else "",
-        "SIM_WATCHDOG_MS": "500" if lives.broken else "",
+        "SIMULATOR_WATCHDOG_MS": "500" if lives.broken else "",
     }
 
 
@@ -447,11 +464,11 @@ def _system() -> Files:
     found: Files = {}
     for folder in ("platform/iot_platform", "modules/ota"):
         names = folder.removeprefix("platform/")
-        for path in sorted((ROOT / folder).glob("*.py")):
-            found[f"{names}/{path.stem}.mpy"] = mpy.compile_source(path.read_bytes(), f"{names}/{path.name}")
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = f"{names}/{path.relative_to(ROOT / folder)}"
+            found[name.removesuffix(".py") + ".mpy"] = mpy.compile_source(path.read_bytes(), name)
     driver = Path(__file__).parent / "driver.py"
     found["driver.mpy"] = mpy.compile_source(driver.read_bytes(), "driver.py")
-    found["tarfile.mpy"] = mpy.compile_source((ROOT / "lib" / "tarfile.py").read_bytes(), "tarfile.py")
     return found
 
 
@@ -462,19 +479,19 @@ def _write_system(folder: Path) -> None:
         (folder / path).write_bytes(data)
 
 
-class _Site(serve.Server):
+class _NoRanges(serve.Handler):
+    """Sends the whole file, whatever is asked for."""
+
+    def _span(self, _etag: str, _size: int) -> None:
+        return None
+
+
+class Site(serve.Server):
     """The update server of the scenarios that download."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ranges: bool) -> None:
         (folder / "site").mkdir()
-        super().__init__(folder / "site")
-
-    def __enter__(self) -> _Site:
-        self.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+        super().__init__(folder / "site", handler_class=serve.Handler if ranges else _NoRanges)
 
 
 def _fast_folder() -> str | None:

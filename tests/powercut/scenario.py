@@ -18,13 +18,14 @@ class Scenario:
     name: str
     old: Files
     new: Files
-    action: str = "install"  # or "update" over HTTP, "rollback" by hand, "prefs"
+    action: str = "install"  # or "update" and "ready" over HTTP, "rollback" by hand, "prefs"
     bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous
     fill: str = ""  # something fills the disk: "staged" or "trial"
-    delta: bool = False  # the archive is a delta
-    streamed: bool = False  # the disk has no room for the archive
+    requests: int = 0  # for parts of the bundle, in the uncut run: the server counts
+    ranges: bool = True  # the server knows them; one that does not sends the whole file each time
+    update_boot: bool = False  # the board is short of memory unless it is in an update boot
     resumed: bool = False  # the download takes longer than what a cut may cost; for time's sake single cuts, the server there
     loader: bool = False  # the release brings another ota_boot.py
     prefs: bool = False  # preferences are saved just before the update, and in its trial
@@ -32,6 +33,11 @@ class Scenario:
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
     blocks: int = 128  # of 4 KiB: the size of the flash
     large: bool = False  # seconds a cut: `make torture` takes an evenly spread sample
+
+    @property
+    def online(self) -> bool:
+        """True when the bundle comes from a server."""
+        return self.action in ("update", "ready")
 
     @property
     def ends_as(self) -> str:
@@ -50,6 +56,8 @@ _TWIN_NEW: Files = {**_BASE, "x/__init__.py": b"# a package\n", "lib/y/a.py": b"
 _MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 30 for i in range(300)}
 _MANY_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _MANY.items()}
 _LARGE: Files = {**_BASE, "app/data.bin": random.Random(1).randbytes(36_000)}  # what has arrived is kept after each 32 KiB
+_FAR: Files = {**_BASE, "lib/a.bin": random.Random(2).randbytes(9_000)}
+_FAR_NEW: Files = {**_FAR, "app/b.py": b"B = 2\n" * 700, "www/index.html": b"<p>new</p>" * 30}
 _MOVED: Files = {"app/a.py": _BASE["app/a.py"], "deep/er/new.py": b"N = 1\n" * 90, "www/index.html": b"<p>new</p>" * 30}
 _TRASH: Files = {"trash/a.txt": b"1", "trash/b/c.txt": b"2"}
 _LEFTOVERS: Files = {".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}
@@ -75,15 +83,14 @@ SCENARIOS = (
     Scenario("the way back", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True),
     Scenario("the way back, bad", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True, bad=True),
     Scenario("the loader", _BASE, _MOVED, loader=True),
-    Scenario("over http", _BASE, _MOVED, action="update"),
-    Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True),
-    Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True),
-    Scenario("a delta, one file", _BASE, _changed(**{"app/b.py": b"B = 2\n" + b"B = 1\n" * 699}), delta=True),
-    Scenario("a delta, added and removed", _BASE, _MOVED, delta=True),
-    Scenario("a delta, file and folder, bad", _SWAP_OLD, _SWAP_NEW, delta=True, bad=True),
-    Scenario("a delta, the way back", _SWAP_OLD, _SWAP_NEW, delta=True, action="rollback", keep=True),
-    Scenario("a delta over http", _BASE, _MOVED, action="update", delta=True),
-    Scenario("straight from the network", _BASE, _MOVED, action="update", streamed=True),
+    Scenario("over http", _BASE, _MOVED, action="update", requests=3),
+    Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True, requests=3),
+    Scenario("over http, two ranges", _FAR, _FAR_NEW, action="update", requests=3),
+    Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True, requests=3),
+    Scenario("over http, no ranges", _BASE, _MOVED, action="update", ranges=False, requests=1),
+    Scenario("ready, then installed", _BASE, _MOVED, action="ready", requests=3),
+    Scenario("update boot", _BASE, _MOVED, action="update", update_boot=True, requests=3),
+    Scenario("update boot, bad", _SWAP_OLD, _SWAP_NEW, action="update", update_boot=True, bad=True, requests=3),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
     Scenario("disk full after staging", _SWAP_OLD, _SWAP_NEW, fill="staged", blocks=72),

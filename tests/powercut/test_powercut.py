@@ -61,8 +61,8 @@ def test_two_cuts_end_in_one_version(name: str, step: int) -> None:
 def test_the_image_made_from_the_log_is_what_a_real_cut_leaves(tmp_path: Path) -> None:
     """Byte by byte, at operations of all kinds: otherwise torture would judge images that no board has."""
     log, kinds = tmp_path / "cut.log", set[bool]()
-    with runner._Site(tmp_path) as site:
-        lives = runner.record(runner.by_name("file and folder"), "lfs", tmp_path, site.url)
+    with runner.Site(tmp_path, True) as site:
+        lives = runner.record(runner.by_name("file and folder"), "lfs", tmp_path, site)
         start = (tmp_path / "life0.img").read_bytes()
         with runner._board(lives) as board:
             for at in range(0, lives.counts[0] - 9, 7):

@@ -119,18 +119,18 @@ class Web:
 web = Web()
 found = {}
 cookies = [sessions.new(web) for _ in range(30)]
-found["sessions"] = [sessions.token(web, cookie) is not None for cookie in cookies]
+found["sessions"] = [sessions.session(web, cookie) is not None for cookie in cookies]
 cookie = cookies[-1]
 web.now = 99
-found["used"] = sessions.token(web, cookie) is not None
+found["used"] = sessions.session(web, cookie) is not None
 web.now = 198
-found["used again"] = sessions.token(web, cookie) is not None
-found["others"] = [sessions.token(web, other) is not None for other in cookies[:-1]]
+found["used again"] = sessions.session(web, cookie) is not None
+found["others"] = [sessions.session(web, other) is not None for other in cookies[:-1]]
 web.now = 299
-found["unused"] = sessions.token(web, cookie) is not None
+found["unused"] = sessions.session(web, cookie) is not None
 cookie = sessions.new(web)
 start = web.now
-while sessions.token(web, cookie): web.now += 90
+while sessions.session(web, cookie): web.now += 90
 found["longest"] = web.now - start
 web.now = 0
 waits = []
@@ -170,4 +170,3 @@ def _prefs(world: WebWorld) -> dict[str, Any]:
     slots = [files[name].split(b"\n") for name in ("prefs.json", "prefs.json.1") if name in files]
     prefs: dict[str, Any] = json.loads(max(slots, key=lambda slot: int(slot[1].split()[0]))[0])
     return prefs
-

@@ -8,19 +8,22 @@ from a BytesIO, in C.
 import io
 import sys
 
+from micropython import const
+
 from ..errors import OtaError
 
 try:
     from deflate import RAW, DeflateIO
-except ImportError:  # CPython, or a firmware without it
+except ImportError:  # a firmware without it
     DeflateIO = None
 
-_ROOM = 1536  # bytes of the buffer
-_ENOUGH = 1280  # for a step of _STEP bytes
-_STEP = 512
-_HEAD = 17  # bytes of a member's gzip header with its extra field
-_WINDOW = 12  # bits: 4 KiB
-_TAIL = 8
+BLOCK = 512  # of a tar archive
+_ROOM = const(1536)  # bytes of the buffer
+_ENOUGH = const(1280)  # for a step of _STEP bytes
+_STEP = const(512)
+_HEAD = const(17)  # bytes of a member's gzip header with its extra field
+_WINDOW = const(12)  # bits: 4 KiB
+_TAIL = const(8)
 
 
 def check_firmware():
@@ -32,7 +35,7 @@ def check_firmware():
 class Unpacker:
     """The unpacked bytes of a bundle's members.
 
-    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see ranges.FromServer and reader.FromFile.
+    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see transport.ranges.
     """
 
     def __init__(self, source):
@@ -94,6 +97,34 @@ class Unpacker:
         if (yield from self.take(memoryview(bytearray(1)), True)):
             raise OtaError("bad_bundle", "a part of the bundle is longer than announced")
 
+    def copy(self, size, view, digest=None, out=None):
+        """Unpack `size` bytes into the digest and the file `out`, if there are such. Generator."""
+        while size:
+            part = view if size >= len(view) else view[:size]
+            yield from self.take(part)
+            if digest:
+                digest.update(part)
+                out.write(part)
+            size -= len(part)
+
+    def tar_head(self, view):
+        """``(path, size)`` of the regular file whose ustar header comes next; None where the member ends instead. Generator."""
+        block = view[:BLOCK]
+        if not (yield from self.take(block, True)):
+            return None
+        raw = bytes(block)
+        name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
+        try:
+            good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
+            found = name.decode(), int(size, 8)
+        except ValueError:  # no number, or no text
+            good = False
+        if not good:
+            raise OtaError("bad_bundle", "the bundle is no ustar archive")
+        if raw[156] not in b"0\0" or any(raw[157:257]) or any(raw[345:500]):
+            raise OtaError("bad_member", "%s is no regular file" % found[0])
+        return found
+
     def _leave(self):
         """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""
         self._stream = None
@@ -122,7 +153,7 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        self._stream = DeflateIO(self._bytes, RAW, _WINDOW) if DeflateIO else _Host(self._bytes)
+        self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
 
     def _unpack(self, view):
         try:
@@ -131,30 +162,3 @@ class Unpacker:
             raise OtaError("bad_bundle", "the bundle is damaged or cut short")
         except MemoryError:
             raise OtaError("no_memory", "too little memory to unpack the bundle")
-
-
-class _Host:
-    """A DeflateIO for CPython: it takes no more of its source than it needs."""
-
-    def __init__(self, source):
-        import zlib
-
-        self._source = source
-        self._error = zlib.error
-        self._member = zlib.decompressobj(-_WINDOW)
-
-    def readinto(self, view):
-        if self._member.eof:
-            return 0
-        at = self._source.tell()
-        held = self._source.read()
-        try:
-            data = self._member.decompress(held, len(view))
-        except self._error:
-            raise ValueError("damaged")
-        rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-        self._source.seek(at + len(held) - len(rest))
-        if not data and not self._member.eof:
-            raise EOFError
-        view[: len(data)] = data
-        return len(data)

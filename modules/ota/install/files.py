@@ -8,8 +8,9 @@ import hashlib
 import os
 
 import ota_boot
+from micropython import const
 
-_FOLDER = 0x4000
+_FOLDER = const(0x4000)
 _NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _block = 0  # see block_size
 

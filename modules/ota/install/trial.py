@@ -9,16 +9,17 @@ what is broken, nothing confirms, and the loader takes it back.
 import time
 
 import ota_boot
+from micropython import const
 
-from .. import phases, updates
+from .. import updates
 from ..errors import OtaError
 from . import files
 
 _SETTLE_MS = 5_000
 _RETRY_MS = 3_000  # the first pause; then twice as long each time, for a server may be weak because of this very release
-_LONGEST_RETRY_MS = 48_000
+_LONGEST_RETRY_MS = const(48_000)
 _MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
-_LEAST_BLOCKS = 8  # of the disk, beside the kept version and what the clean-up gives back
+_LEAST_BLOCKS = const(8)  # of the disk, beside the kept version and what the clean-up gives back
 
 
 def after_start(ota):
@@ -34,7 +35,7 @@ def after_start(ota):
             ota.platform.request_reset("rolling back")
         if not confirmed:  # None: it has to wait for the next wake
             return
-    yield from phases.run("install.cleanup", "after_start", ota)
+    yield from ota.phase("install.cleanup", "after_start", ota)
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
         ota.warn("boots keep failing: going back to", ota.module.previous)
         yield from updates.roll_back(ota)

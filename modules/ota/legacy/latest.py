@@ -23,12 +23,13 @@ import tarfile
 
 import ota_boot
 from iot_platform.words import name_ok
+from micropython import const
 
 from .. import check, state
-from ..bundle import reader
+from ..bundle import listing
 from ..bundle.lists import LIST, entries
 from ..errors import OtaError
-from ..install import files
+from ..install import files, prepare
 from ..install.stage import Stage
 from ..release import manifest, paths, versions
 from ..release.fields import FORMAT, is_digest, load_object
@@ -39,13 +40,13 @@ try:
 except ImportError:  # CPython: only the pure parts are used there
     deflate = None
 
-_MAX_LATEST = 256
-_TOTAL_MS = 60_000
-_SPARE = 4 * 4096
-_MAX_FILES = 200
-_MAX_TOTAL = 16 * 1024 * 1024
-_MAX_PROFILE = 16 * 1024
-_MAX_VERSION = 64
+_MAX_LATEST = const(256)
+_TOTAL_MS = const(60_000)
+_SPARE = const(4 * 4096)
+_MAX_FILES = const(200)
+_MAX_TOTAL = const(16 * 1024 * 1024)
+_MAX_PROFILE = const(16 * 1024)
+_MAX_VERSION = const(64)
 
 
 def look(ota, force):
@@ -101,17 +102,17 @@ def obtain(ota, offer):
     It is never resumed: the protocol may not even say which file it is.
     """
     notes = ota_boot.ota("members")
-    yield from ota.discard()
+    yield from ota.clear_stage()
     try:
         yield from _receive(ota, offer)
         ota.log("verifying")
         names, offsets, total = yield from _scan(ota, offer["version"], notes)
         order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
         yield from _write_list(ota, offer["version"], notes, order, offsets, total)
-        header = yield from reader.check_list(None)  # duplicates, twins, a file that is also a folder
+        header = yield from listing.check_lines(None)  # duplicates, twins, a file that is also a folder
         yield from _unpack(ota, notes, header, order)
     finally:
-        ota.remove_archive()
+        ota.discard()
         if ota_boot.exists(notes):
             os.remove(notes)
 
@@ -218,13 +219,12 @@ def _write_list(ota, version, notes, order, offsets, total):
 
 def _unpack(ota, notes, header, order):
     """Stage the archive, with what was found out before. Generator."""
-    target = Stage(ota)
     places = order[:]
     for n, i in enumerate(order):
         places[i] = n
     with open(ota_boot.ota(LIST), "rb") as f:
         digest = yield from files.hashed(f, ota.view)
-    yield from target.begin(header, digest.digest(), None)
+    target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest(), None)))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
         members = archive.members()
         for n in places:

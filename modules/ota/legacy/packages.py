@@ -18,6 +18,7 @@ import time
 
 import ota_boot
 from iot_platform.words import name_ok
+from micropython import const
 
 from ..errors import OtaError
 from ..install import files
@@ -25,10 +26,10 @@ from ..release import paths
 from ..release.fields import load_object
 from ..transport.http import Http
 
-_MAX_JSON = 2048
-_MAX_FILE = 65536
-_MAX_FILES = 32
-_MAX_PACKAGES = 6  # mip keeps them all in memory while it follows what each of them needs
+_MAX_JSON = const(2048)
+_MAX_FILE = const(65536)
+_MAX_FILES = const(32)
+_MAX_PACKAGES = const(6)  # mip keeps them all in memory while it follows what each of them needs
 _FOLDER = ".ota/mip"
 
 

@@ -12,19 +12,21 @@ import io
 import socket
 import time
 
+from micropython import const
+
 from ..errors import OtaError
 from ..transport import http
 from . import packages
 
-_IDLE_MS = 15_000
-_TOTAL_MS = 900_000
+_IDLE_MS = const(15_000)
+_TOTAL_MS = const(900_000)
 _LATE = (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN)  # the last two: what connecting says on some ports
-_ANSWER_MS = 5_000  # less than the watchdog's 8 s
-_MAX_REDIRECTS = 5
-_HEAD = 4096  # bytes
-_LINE = 1024
-_ENCRYPTED = 16 * 1024
-_CLOSE = 4  # what a stream's ioctl() is told then
+_ANSWER_MS = const(5_000)  # less than the watchdog's 8 s
+_MAX_REDIRECTS = const(5)
+_HEAD = const(4096)  # bytes
+_LINE = const(1024)
+_ENCRYPTED = const(16 * 1024)
+_CLOSE = const(4)  # what a stream's ioctl() is told then
 
 
 class Response(http.Response):

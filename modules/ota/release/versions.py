@@ -4,7 +4,9 @@
 -1
 """
 
-_MAX_LENGTH = 32
+from micropython import const
+
+_MAX_LENGTH = const(32)
 
 
 def valid(text):

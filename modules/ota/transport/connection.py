@@ -14,11 +14,12 @@ LINE = 1024  # the size of the buffer, and so the longest line
 class Connection:
     """One connection after the other; each is kept until the server closes it, or another origin is wanted."""
 
-    def __init__(self):
+    def __init__(self, kept=None):
+        """:param kept: what detach() of an earlier one has returned: this one goes on with that."""
         self._buffer = bytearray(LINE)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0  # what is in the buffer and not yet taken
-        self._sock = self._origin = None
+        self._sock, self._origin = kept or (None, None)
         self._phase = "connect"  # the reason that a failure has
         self.wire_in = self.wire_out = 0  # since ever
 
@@ -77,6 +78,14 @@ class Connection:
                     raise bad("a line has no proper end")
                 return line[:-1]
             yield from self._fill()
+
+    def detach(self):
+        """What another Connection goes on with, when there is something to go on with; None otherwise."""
+        kept = (self._sock, self._origin) if self._sock and self._start == self._end else None
+        if not kept:
+            self.close()
+        self._sock = None
+        return kept
 
     def close(self):
         if self._sock:

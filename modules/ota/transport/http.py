@@ -20,15 +20,17 @@ With `ca` (a file, PEM or DER) the server's certificate must be signed by it, fo
 TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
 """
 
+from micropython import const
+
 from ..errors import OtaError
 from . import urls
 from .connection import LINE, Connection, bad
 
-_MAX_REDIRECTS = 5
-_MAX_HEAD = 4096
-_MAX_CHUNK_LINE = 64
-_MAX_TRAILERS = 1024
-_MAX_RETRY_S = 7 * 86_400
+_MAX_REDIRECTS = const(5)
+_MAX_HEAD = const(4096)
+_MAX_CHUNK_LINE = const(64)
+_MAX_TRAILERS = const(1024)
+_MAX_RETRY_S = const(7 * 86_400)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NEEDED = b" content-length transfer-encoding content-encoding content-range etag location retry-after connection "
 _TEXT = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n"
@@ -40,14 +42,15 @@ class Http:
     :param base_url: its scheme, host and port are the origin that `headers` belong to; relative URLs are joined to it.
     :param headers: dict of more request headers, such as an access token.
     :param ca: path of a certificate, or None.
+    :param kept: see Connection.
     """
 
-    def __init__(self, base_url, headers=None, ca=None):
+    def __init__(self, base_url, headers=None, ca=None, kept=None):
         self._base = base_url
         self._origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
         self._ca = ca
-        self.connection = Connection()
+        self.connection = Connection(kept)
 
     def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
         """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.

@@ -4,12 +4,14 @@ A server that does not know ranges sends the whole file: then it is read from it
 is dropped on the way.
 """
 
+from micropython import const
+
 from ..errors import OtaError
 from .connection import bad
 
 GAP = 1024  # bytes between two members that cost less than one more request
-_IDLE_MS = 20_000
-_TOTAL_MS = 120_000  # a request, and two seconds more for each KiB of it: a link that gives less than 512 bytes a second
+_IDLE_MS = const(20_000)
+_TOTAL_MS = const(120_000)  # a request, and two seconds more for each KiB of it: a link that gives less than 512 bytes a second
 
 
 def runs(entries, start, size):
@@ -36,8 +38,40 @@ def runs(entries, start, size):
         yield begin, size if end is None else end, last
 
 
+def source(ota, offer):
+    """What the bundle of an offer is read from, or, without one, the file ``ota.archive`` that was brought by hand."""
+    if offer:
+        return FromServer(ota.http(), ota.url(offer["file"]), offer["head"], offer["size"], ota.log)
+    return FromFile(ota.archive)
+
+
+class FromFile:
+    """A bundle that lies on flash: an upload, or from a USB stick."""
+
+    head = None  # nobody has announced how long it is
+
+    def __init__(self, path):
+        self._f = open(path, "rb")
+        self.size = self._f.seek(0, 2)
+        self._left = 0
+
+    def go(self, begin, end):
+        self._f.seek(begin)
+        self._left = end - begin
+        yield
+
+    def read_into(self, view):
+        n = self._f.readinto(view if len(view) <= self._left else view[: self._left])
+        self._left -= n
+        yield
+        return n
+
+    def close(self):
+        self._f.close()
+
+
 class FromServer:
-    """A bundle on a server, a part at a time: what bundle.reader takes for its source.
+    """A bundle on a server, a part at a time: what a bundle is read from.
 
     :param http: http.Http, whose connection is kept from one part to the next.
     :param head: bytes of the bundle's first member, `size` of all of it.

@@ -1,6 +1,7 @@
 // The board's page. What a server, an owner or a module wrote becomes text in it, never HTML.
 
 const SILENCE_MS = 40000; // the event stream sends at least a comment every 15 s
+const LONG_MS = 20000; // a restart takes less; an update for which the board has restarted takes minutes
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
 const RECENT = 100;
@@ -183,6 +184,7 @@ let stream = null;
 let expected = ""; // why the board is away, when we know
 const RESTARTING = "The board is restarting";
 let lossTimer;
+let lostAt = 0;
 
 function setLink(state) {
   const words = { live: "Live", polling: "Live, every 2 s", lost: "Offline", "": "" };
@@ -192,16 +194,19 @@ function setLink(state) {
   if (state !== "lost") {
     $("banner").hidden = true;
     expected = "";
+    lostAt = 0;
   } else {
+    lostAt ||= Date.now();
     // A board that restarts has no time to say so
     if (values["ota/status"] === "installing") apply({ "ota/status": "rebooting" });
-    if (values["ota/status"] === "trial") expected = RESTARTING;
+    if (values["ota/status"] in BUSY) expected ||= RESTARTING;
     lossTimer = setTimeout(showLoss, expected ? 0 : 1500);
   }
 }
 
 function showLoss() {
-  setText($("banner"), expected || "The board does not answer. Trying again");
+  const long = expected && Date.now() - lostAt > LONG_MS;
+  setText($("banner"), `${expected || "The board does not answer. Trying again"}${long ? ". This may take minutes; the page comes back by itself" : ""}`);
   $("banner").hidden = false;
 }
 
@@ -217,7 +222,7 @@ async function connect() {
     } catch (error) {
       if (error.status === 401 || mine !== run) return;
       if (error.status === 503 && error.reason === "too_many" && (await poll(mine))) continue;
-      if (error.reason === "updating") excuse = error.message; // it has no memory for browsers meanwhile
+      if (error.status === 503) excuse = error.message.replace(/\.$/, ""); // it has no memory for browsers now
     }
     if (mine !== run) return;
     if (excuse) expected = excuse;
@@ -230,7 +235,7 @@ async function connect() {
 
 /** Who are we, and how is the board? False when somebody must log in first. */
 async function enter() {
-  session = await api("session", undefined, 6000);
+  session = await api("session", undefined, 6000, 1);
   document.title = session.name || "Board";
   setText($("name"), session.name || "Board");
   if (!session.authenticated) {

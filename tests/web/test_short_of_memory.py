@@ -1,0 +1,159 @@
+"""Too little memory for the server, by its sum or in one place: one short answer for whoever asks, and all once there is some."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from playwright.sync_api import expect
+
+from tests.board.world import PATIENCE_S
+from tests.web.browser import PATIENCE_MS, Browsers
+from tests.web.conftest import LAMP, MODULES, Client, WebWorld
+
+_HOG = b'''
+import gc
+import os
+
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    """Fills the heap with pieces of a size, and then gives back every other one; or, with 0, fills it and keeps it filled."""
+
+    name = "hog"
+    kept = ()
+    full = False
+
+    def start(self):
+        if "hog" in os.listdir("/"):
+            self.fill(0)
+
+    def on_command(self, command):
+        if command.path != "hog":
+            return
+        if command.payload == "restart":
+            open("/hog", "w").close()
+            self.platform.request_reset("hog")
+        elif command.payload == "free":
+            self.kept = ()
+            self.full = False
+            self.platform.log("hogs none")
+        else:
+            self.fill(int(command.payload))
+
+    def tick(self):
+        while self.full and self.platform.board.mem_free() > 16000:
+            self.kept.append(bytearray(200))
+
+    def fill(self, size):
+        gc.collect()
+        self.full = not size
+        self.kept = []
+        self.tick()
+        try:
+            while size:
+                self.kept.append(bytearray(size))
+        except MemoryError:
+            for n in range(0, len(self.kept), 2):
+                self.kept[n] = None
+        gc.collect()
+        self.platform.log("hogs", len(self.kept), "free", self.platform.board.mem_free())
+'''
+
+
+def hog_world(world: WebWorld) -> WebWorld:
+    world.start(world.release("1.0.0", {**LAMP, "modules/hog/__init__.py": _HOG}, modules=(*MODULES, "lamp", "hog")))
+    return world
+
+
+def hog(world: WebWorld, size: int) -> int:
+    """Fill the board's heap; what is free then."""
+    return int(world.board.expect(r"hogs \d+ free (\d+)", PATIENCE_S, world.type(f"hog {size}"))[1])
+
+
+def test_a_heap_in_pieces_is_no_reason_to_say_nothing(web_world: WebWorld) -> None:
+    world = hog_world(web_world)
+    assert hog(world, 220) > 30_000, "more than the server takes"
+    assert _asked(world) == {(503, "no_memory")}
+    world.board.expect("hogs none", PATIENCE_S, world.type("hog free"))
+    assert hog(world, 400) > 30_000
+    _wait_served(world.client(login=False))
+    assert _asked(world) == {(200, None)}
+
+
+def _asked(world: WebWorld) -> set[tuple[int, str | None]]:
+    client = world.client(login=False)
+    answers = [client.get("/api/session") for _ in range(20)]
+    assert {client.get("/").status for _ in range(5)} == {answers[0].status}
+    return {(answer.status, answer.json.get("error")) for answer in answers}
+
+
+def _wait_served(client: Client) -> None:
+    """The board looks again within some seconds whether there is memory."""
+    deadline = time.monotonic() + PATIENCE_S
+    while client.get("/api/session").status != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_the_short_answer_says_when_to_come_again(web_world: WebWorld) -> None:
+    world = hog_world(web_world)
+    hog(world, 0)
+    client = world.client(login=False)
+    for answer in (client.get("/api/status"), client.post("/api/login", {"password": "x" * 600}), client.upload(b"x" * 900)):
+        assert (answer.status, answer.json["error"]) == (503, "no_memory") and answer.json["message"]
+        assert int(answer.headers["retry-after"]) > 0 and answer.headers["cache-control"] == "no-store"
+    page = client.get("/")
+    assert page.status == 503 and page.headers["content-type"] == "text/html" and b'http-equiv="refresh"' in page.body
+    assert "Traceback" not in world.board.console()
+
+
+def test_who_says_nothing_keeps_nobody_waiting_and_the_loop_goes_on(web_world: WebWorld) -> None:
+    """Silent ones, halves, and more at once than the board takes: all of them while there is no memory."""
+    world = hog_world(web_world)
+    hog(world, 0)
+    client = world.client(login=False)
+    with contextlib.ExitStack() as stack:
+        for n in range(30):
+            stack.enter_context(client.raw(b"GET /api/sess" if n % 3 == 0 else b""))
+        assert client.get("/api/session").status == 503
+        with contextlib.suppress(ConnectionResetError):  # the board does not read all of it
+            assert client.request("POST", "/api/x", b"x" * 100_000).status == 503
+    before = world.memory()
+    assert {client.get("/").status for _ in range(40)} == {503}
+    assert world.memory() > before - 1_000
+    world.board.expect("hogs none", PATIENCE_S, world.type("hog free"))
+    _wait_served(client)
+
+
+def test_the_page_comes_by_itself_once_there_is_memory(browser: Browsers, web_world: WebWorld) -> None:
+    world = hog_world(web_world)
+    hog(world, 0)
+    visitor = browser.visit(world)
+    visitor.allowed = {(503, "/")}
+    expect(visitor.page.locator("p")).to_contain_text("short of memory", timeout=PATIENCE_MS)
+    world.type("hog free")
+    visitor.log_in()
+
+
+def test_an_open_page_waits_for_a_board_that_is_gone_and_then_short_of_memory(browser: Browsers, web_world: WebWorld) -> None:
+    """As in an update: no answer at all for a while, then 503, then everything, without a click or another login."""
+    world = hog_world(web_world)
+    visitor = browser.visit(world)
+    visitor.log_in()
+    visitor.allowed = {(503, "/api/session"), (503, "/api/status"), (503, "/api/panels"), (503, "/api/events")}
+    banner, since = visitor.page.locator("#banner"), world.now()
+    world.type("hog restart")
+    world.board.expect("hogs", PATIENCE_S, since)
+    expect(banner).to_contain_text("short of memory", timeout=PATIENCE_MS)
+    world.type("hog free")
+    visitor.wait_linked()
+    expect(banner).to_be_hidden()
+    world.board.stop()
+    expect(banner).to_contain_text("does not answer", timeout=PATIENCE_MS)
+    visitor.page.wait_for_timeout(20_000)  # longer than any pause between two attempts
+    world.board.start()
+    expect(banner).to_contain_text("short of memory", timeout=PATIENCE_MS)  # the file is still there
+    world.type("hog free")
+    expect(visitor.page.locator("#login")).to_be_visible(timeout=PATIENCE_MS)  # a power cut has ended the session
+    visitor.log_in()
