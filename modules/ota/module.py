@@ -181,7 +181,7 @@ class Module(Base):
         self.platform.log("ota: cancelled")
         phases.call("schedule", "later", self)
         if self.platform.update_boot:
-            phases.call("update_boot", "ended", self)
+            phases.call("state", "ended", self)
         return True
 
     def begin_upload(self):
@@ -271,7 +271,7 @@ class Module(Base):
         """A job is over; `error` is what it failed with, or None."""
         self._job = None
         phases.forget()
-        if error and error.reason == "no_memory" and phases.call("update_boot", "moves", self, job, error):
+        if error and error.reason == "no_memory" and phases.call("state", "moves", self, job, error):
             return
         if error:
             self.failed(job.name, error)
@@ -280,7 +280,7 @@ class Module(Base):
             self.tell(None)
         phases.call("schedule", "after_job", job, error)
         if self.platform.update_boot and job.name not in _AT_START:
-            phases.call("update_boot", "ended", self)
+            phases.call("state", "ended", self)
         self.save()
 
     def failed(self, name, error):
@@ -347,7 +347,7 @@ class Module(Base):
         name, flag = self.noted
         if not self.platform.update_boot:
             self.noted = None
-            phases.call("update_boot", "leave", self, name, flag)
+            phases.call("state", "note", self, name, flag)
         elif self.online or time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)
