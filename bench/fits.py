@@ -107,7 +107,7 @@ class House:
         done.browsers_back = _eventually(lambda: all(visitor.linked.is_set() for visitor in self.visitors))
         done.mqtt_back = _eventually(self.mqtt_there)
         done.free = self.free()
-        done.no_memory = [line for line in self.lab.board.lines[since:] if "(no_memory)" in line or "MemoryError" in line]
+        done.no_memory = _no_memory(self.lab.board.lines[since:])
         return done
 
     def free(self) -> int | None:
@@ -170,6 +170,10 @@ class House:
                 gone = None
 
 
+def _no_memory(lines: list[str]) -> list[str]:
+    return [line for line in lines if "(no_memory)" in line or "MemoryError" in line]
+
+
 def updates(plan: Plan, log: Log) -> dict[str, Any]:
     """Update a board again and again. What is in it: see `summary`."""
     with _house(plan, log) as house:
@@ -190,7 +194,7 @@ def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
         "browsers": plan.browsers,
         "asked": len(rounds),
         "updates": sum(done.confirmed for done in rounds),
-        "no_memory": sum(len(done.no_memory) for done in rounds),
+        "no_memory": len(_no_memory(house.lab.board.lines)),
         "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0,
         "update_boots": sum(max(0, done.boots - 1) for done in rounds),
         "offline": sum(done.offline for done in rounds),
@@ -250,7 +254,9 @@ def _house(plan: Plan, log: Log) -> Iterator[House]:
         first = lab.release("1.0.0", _files(lab, plan, 0))
         lab.flash(first)
         lab.offer(first)
-        lab.power_on()
+        lab.board.start()
+        with contextlib.suppress(BoardError):  # it is asked again, and what it says of its memory counts
+            lab.board.expect(r"ota: up to date", 60)
         tally = Tally()
         port = int(lab.board.env["SIM_WEB_PORT"])
         visitors = [stack.enter_context(Visitor(port, tally)) for _n in range(plan.browsers)]
