@@ -93,9 +93,9 @@ def run(way: Way, weather: Weather | None = None, heap: str | None = None) -> Up
 class Work:
     """What an update has read, inflated and hashed, beside what booting both versions takes anyway.
 
-    `needed`: bytes of the files that are not yet there; `framed`: with the list, and the headers and padding of a tar. `reads` and
-    `read`: operations of the flash and their bytes, until the restart; `apply_reads`, `apply_read`: in the boot that puts the files
-    in place, the trial and the clean-up.
+    `needed`: bytes of the files that are not yet there; `framed`: with the list, and the headers and padding of a tar. `reads`
+    and `read`: operations of the flash and their bytes, until the restart; `apply_reads`, `apply_read`: in the boot that puts the
+    files in place, the trial and the clean-up.
     """
 
     reads: int
