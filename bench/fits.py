@@ -32,6 +32,7 @@ PICO_FLASH = 848 * 1024
 _BASE = f"{NAME}/bench-0001"
 _SENSOR = "modules/sensor/__init__.py"
 _OFFSET = b"_OFFSET = 0 "
+_GIVEN_UP = 3  # updates in a row of which none was confirmed
 _LAG_S = 1.0  # what ends with a restart may be seen to end a little before the console says so
 _BACK = r"web: listening on port"
 Log = Callable[[str], None]
@@ -183,6 +184,9 @@ def updates(plan: Plan, log: Log) -> dict[str, Any]:
             house.lab.link.weather = Weather(bytes_per_s=plan.bytes_per_s)
             rounds.append(house.run(plan, number, release))
             log(str(rounds[-1]))
+            if not any(done.confirmed for done in rounds[-_GIVEN_UP:]) and len(rounds) >= _GIVEN_UP:
+                log(f"given up after {_GIVEN_UP} in a row")
+                break
         return summary(plan, rounds, house)
 
 
@@ -192,10 +196,10 @@ def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
     return {
         "heap_k": plan.heap_k,
         "browsers": plan.browsers,
-        "asked": len(rounds),
+        "asked": plan.updates,
         "updates": sum(done.confirmed for done in rounds),
         "no_memory": len(_no_memory(house.lab.board.lines)),
-        "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0,
+        "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0.0,
         "update_boots": sum(max(0, done.boots - 1) for done in rounds),
         "offline": sum(done.offline for done in rounds),
         "mqtt_back": sum(done.mqtt_back for done in rounds),
