@@ -262,7 +262,7 @@ def _house(plan: Plan, log: Log) -> Iterator[House]:
         with contextlib.suppress(BoardError):  # it is asked again, and what it says of its memory counts
             lab.board.expect(r"ota: up to date", 60)
         tally = Tally()
-        port = int(lab.board.env["SIM_WEB_PORT"])
+        port = int(lab.board.env["SIMULATOR_WEB_PORT"])
         visitors = [stack.enter_context(Visitor(port, tally)) for _n in range(plan.browsers)]
         house = House(lab, seen, tally, visitors, Client(port, Tally()))
         _eventually(lambda: house.all_tabs() and house.mqtt_there(), 120)

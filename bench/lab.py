@@ -143,7 +143,7 @@ class TimedBoard(Board):
         super()._add_line(line)
 
     def _spawn(self, cause: str, cut: Any, extra: Any) -> Any:
-        if "SIM_TOOL" not in extra:
+        if "SIMULATOR_TOOL" not in extra:
             self.lives.append(self.counters())
         return super()._spawn(cause, cut, extra)
 
@@ -173,7 +173,7 @@ class Lab:
         self.server = serve.Server(self.site)
         self.link = Link(self.server.port, weather)
         self.board = TimedBoard(folder / "board.img", heap=heap, size=size, device_id="bench-0001")
-        self.board.env["SIM_WEB_PORT"] = str(free_port())
+        self.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
         self.broker: Broker | None = None
         self._stack = contextlib.ExitStack()
 

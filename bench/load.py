@@ -156,7 +156,7 @@ def measure(plan: Plan, chromium: Browser, log: Callable[[str], None] | None = N
 
 
 def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figures:
-    load = Load(int(lab.board.env["SIM_WEB_PORT"]), plan)
+    load = Load(int(lab.board.env["SIMULATOR_WEB_PORT"]), plan)
     context = chromium.new_context()
     try:
         page = _open(context.new_page(), lab)
@@ -178,7 +178,7 @@ def _under_load(lab: Lab, plan: Plan, chromium: Browser, version: str) -> Figure
 
 
 def _open(page: Page, lab: Lab) -> Page:
-    page.goto(f"http://127.0.0.1:{lab.board.env['SIM_WEB_PORT']}/#/firmware")
+    page.goto(f"http://127.0.0.1:{lab.board.env['SIMULATOR_WEB_PORT']}/#/firmware")
     page.fill("#password", PASSWORD)
     page.press("#password", "Enter")
     expect(page.locator("#link.live")).to_be_visible(timeout=TIMEOUT_S * 1000)

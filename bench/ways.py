@@ -68,7 +68,7 @@ def prepared(way: Way, heap: str | None = None, meter: bool = False) -> Iterator
         key = not way.latest  # the `latest` protocol is unsigned
         with Lab(Path(folder), modules=way.modules, heap=heap or way.heap, key=key) as lab:
             if meter:
-                lab.board.env["SIM_METER"] = "1"
+                lab.board.env["SIMULATOR_METER"] = "1"
             files = _tree(lab)
             old = lab.release("1.0.0", files)
             lab.flash(old, lab.platform("ticker"))

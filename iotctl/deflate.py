@@ -25,7 +25,7 @@ class DeflateIO:
             data = self._reader.decompress(held, len(view))
         except zlib.error:
             raise OSError("damaged") from None
-        rest = len(self._reader.unconsumed_tail) + len(self._reader.unused_data)
+        rest = len(self._reader.unused_data if self._reader.eof else self._reader.unconsumed_tail)
         self._source.seek(at + len(held) - rest)
         if not data and not self._reader.eof:
             raise EOFError

@@ -45,7 +45,7 @@ def open_board(image: Path, *, fs: str, heap: str, device_id: str, web_port: int
         raise IotctlError("the file system must be lfs or fat")
     image.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return Board(image, fs=fs, heap=heap, device_id=device_id, env={"SIM_WEB_PORT": str(web_port)})
+        return Board(image, fs=fs, heap=heap, device_id=device_id, env={"SIMULATOR_WEB_PORT": str(web_port)})
     except NoMicroPython as error:
         raise IotctlError(str(error)) from error
 

@@ -29,7 +29,7 @@ from sim import micropython
 BLOCK = 4096
 _CAUSES = {0: "end", 3: "hard", 4: "dead", 5: "deepsleep", 9: "power", -14: "watchdog"}
 _MOST_LINES = 20_000
-_DRIVERS = 12_800  # bytes of heap that the simulator's drivers take; a chip's are C (tests/unit/test_sim_heap.py)
+_DRIVERS = 11_000  # bytes of heap that the simulator's drivers take; a chip's are C (tests/unit/test_sim_heap.py)
 _DUMP = b"\nTREE\n"  # sim/device/start.py
 
 
@@ -45,7 +45,7 @@ class Cut:
 class Counters:
     """What one life of the board did to its flash: how often; and bytes programmed and read.
 
-    With SIM_METER=1 in its `env` also the bytes that it inflated and hashed.
+    With SIMULATOR_METER=1 in its `env` also the bytes that it inflated and hashed.
     """
 
     operations: int = 0
@@ -139,7 +139,7 @@ class Board:
             erased = b"\xff" * BLOCK
             for _block in range(self.size // BLOCK):
                 f.write(erased)
-        self._tool("load", b"END\n", {"SIM_FORMAT": "1"})
+        self._tool("load", b"END\n", {"SIMULATOR_FORMAT": "1"})
 
     def write(self, files: Mapping[str, bytes], folders: Iterator[str] | tuple[str, ...] = ()) -> None:
         """Write files (and empty folders) as a flashing tool does."""
@@ -186,9 +186,9 @@ class Board:
         :param dump: bring back the file system as it is between boot.py and main.py.
         :param log: a file for all operations on the flash (flashlog.read()).
         """
-        extra = {"SIM_ONLY_BOOT": "1"} if only_boot else {}
-        extra.update({"SIM_DUMP": "1"} if dump else {})
-        extra.update({"SIM_LOG": str(log)} if log else {})
+        extra = {"SIMULATOR_ONLY_BOOT": "1"} if only_boot else {}
+        extra.update({"SIMULATOR_DUMP": "1"} if dump else {})
+        extra.update({"SIMULATOR_LOG": str(log)} if log else {})
         process = self._spawn(cause, cut, extra)
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -305,25 +305,25 @@ class Board:
         env = {
             **os.environ,
             "MICROPYPATH": str(self._device),
-            "SIM_DEVICE": str(self._device),
-            "SIM_IMAGE": str(self.image.resolve()),
-            "SIM_BLOCKS": str(self.size // BLOCK),
-            "SIM_FS": self.fs,
-            "SIM_WIFI": str(self._wifi.resolve()),
-            "SIM_COUNTERS": str(self._counters.resolve()),
-            "SIM_DEVICE_ID": self.device_id,
-            "SIM_RESET_CAUSE": cause,
+            "SIMULATOR_DEVICE": str(self._device),
+            "SIMULATOR_IMAGE": str(self.image.resolve()),
+            "SIMULATOR_BLOCKS": str(self.size // BLOCK),
+            "SIMULATOR_FS": self.fs,
+            "SIMULATOR_WIFI": str(self._wifi.resolve()),
+            "SIMULATOR_COUNTERS": str(self._counters.resolve()),
+            "SIMULATOR_DEVICE_ID": self.device_id,
+            "SIMULATOR_RESET_CAUSE": cause,
             "TZ": "UTC",  # boards know no other
             **self.env,
             **extra,
         }
         if cut:
-            env.update(SIM_CUT=str(cut.at), SIM_CUT_MODE=cut.mode)
+            env.update(SIMULATOR_CUT=str(cut.at), SIMULATOR_CUT_MODE=cut.mode)
         command = [str(self._interpreter), "-X", f"heapsize={_bytes(self.heap) + _DRIVERS}", "-m", "start"]
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _tool(self, action: str, stdin: bytes, extra: Mapping[str, str] | None = None) -> bytes:
-        env = {"SIM_TOOL": "image_tool", "SIM_TOOL_ACTION": action, "SIM_MOUNT": "", **(extra or {})}
+        env = {"SIMULATOR_TOOL": "image_tool", "SIMULATOR_TOOL_ACTION": action, "SIMULATOR_MOUNT": "", **(extra or {})}
         heap, self.heap = self.heap, "512k"
         try:
             process = self._spawn("power", None, env)

@@ -1,52 +1,21 @@
-"""Asking the server what is current, and deciding whether this board wants it.
-
-The channel file decides. `If-None-Match` goes out only if the last answer led to nothing to do, and never when forced.
-Where there is no channel file, a board without a pinned key that never installed a bundle speaks the `latest` protocol.
-"""
+"""Deciding whether this board wants what the channel file announces."""
 
 import binascii
 import hashlib
-
-from micropython import const
 
 from . import state
 from .errors import OtaError
 from .release import channel, policy
 
-_IDLE_MS = const(15_000)
-_TOTAL_MS = const(60_000)
-LEGACY = "legacy"  # what look() returns where only `latest` can be asked
 
-
-def look(ota, force):
-    """Ask the server. Generator; returns an offer, None when there is nothing to do, or LEGACY.
+def decide(ota, raw, etag, force):
+    """The offer that the channel file's bytes `raw` make to this board, or None when there is nothing to do.
 
     An offer is a dict with ``version sequence source notes file head size``: what there is, the digest of the channel file that
     says so, and the bundle that has it. (A dict, because an object of a class would keep this file's code in memory.)
 
-    OtaError when the server cannot be asked, gives an answer that is refused, or offers what failed or was refused here.
+    OtaError when it is refused, or when it offers what has failed or was refused here. What it teaches is noted in the store.
     """
-    known = ota.store.get("etag")
-    etag = known[1] if known and known[0] == ota.channel and not force else None
-    response = yield from ota.http().get(
-        ota.url(ota.channel + ".json"), etag=etag, max_body=channel.MAX_BYTES, idle_ms=_IDLE_MS, total_ms=_TOTAL_MS
-    )
-    try:
-        if response.status == 304 and etag:
-            return None
-        if response.status in (404, 410) and not ota.keys and not ota.store.get("bundled"):
-            return LEGACY
-        if response.status != 200:
-            raise response.error("the channel file")
-        raw = yield from response.read_all(channel.MAX_BYTES)
-    finally:
-        response.close()
-    yield
-    return _decide(ota, raw, response.etag, force)
-
-
-def _decide(ota, raw, etag, force):
-    """The offer that the channel file makes to this board, or None. What it teaches is noted in the store."""
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
     value = channel.parse(raw, ota.keys)
     seen = ota.store.get("published", {})

@@ -31,7 +31,7 @@ class Job:
         self.eager = name != "check" or flag  # somebody waits for it: without memory here it goes on in an update boot at once
         self.asked = False  # True when a trial has asked the server
         self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
-        self._http = self._kept = None
+        self.offer = self._http = self._kept = None
         self._steps = 0
         phases.in_job = True
         self._job = updates.start(self, name, flag)
@@ -79,7 +79,7 @@ class Job:
         """Stop it where it is, and give back its memory."""
         if self._job:
             self._job.close()
-        self._park()
+        self.park()
         if self._kept:
             self._kept[0].close()
         self._job = self._kept = self.view = None
@@ -90,8 +90,7 @@ class Job:
         try:
             return (yield from getattr(phases.part(name), function)(*args))
         finally:
-            self._park()
-            phases.forget()
+            self.park()
 
     def _ended(self, error):
         self._job = None  # a generator that is running cannot be closed
@@ -112,12 +111,13 @@ class Job:
     def url(self, file):
         return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
 
-    def _park(self):
-        """The code of HTTP goes; the connection stays, for the next phase."""
+    def park(self):
+        """The code of a phase goes; the connection stays, for the next one."""
         if self._http:
             connection, self._http = self._http.connection, None
             self._kept = connection.detach()
             self.spent(connection.wire_in + connection.wire_out)
+        phases.forget()
 
     # -- what the board knows
 
@@ -131,7 +131,7 @@ class Job:
         return {
             "attempts": self.cfg.get("max_boot_attempts", 3) + self.cfg.get("confirm_wakes", 1) - 1,
             "timeout_s": self.cfg.get("confirm_timeout_s", 300),
-            "ran": self.module.ran(),
+            "ran": self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules),
             "checked": bool(self.store.get("checked")),
         }
 
@@ -141,9 +141,11 @@ class Job:
         self.platform.log("ota:", *parts)
 
     def available(self, offer):
+        self.offer = offer
         self.module.offered, self.module.notes = offer["version"], offer["notes"]
         self.eager = True
         self.store.set("next", None)  # an update that is interrupted goes on soon
+        self.store.save()
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/available", offer["version"])
@@ -164,15 +166,15 @@ class Job:
 
     # -- what it holds
 
-    def discard(self):
-        """Remove the stage, and the archive that was brought by hand: what is refused leaves nothing behind. Generator."""
-        self.remove_archive()
+    def clear_stage(self):
+        """What is refused leaves nothing behind. Generator."""
         for name in ("stage", "loader", "list"):
             yield from phases.part("install.files").remove_tree(ota_boot.ota(name))
         self.store.set("part", None)
         self.store.set("ready", None)
 
-    def remove_archive(self):
+    def discard(self):
+        """Remove the archive that was brought by hand, or is being brought."""
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
 

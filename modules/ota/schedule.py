@@ -17,8 +17,6 @@ import time
 
 from micropython import const
 
-from .release.policy import in_window
-
 SOON_S = 2
 _DAY = const(86_400)
 _FIRST_RETRY_S = const(30)
@@ -58,6 +56,18 @@ def pause_overdue(interval, chance):
     return max(interval * chance / 24, SOON_S)
 
 
+def in_window(now, window):
+    """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
+    begin, _, end = window.partition("-")
+    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
+    return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+
+def _minute(text):
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
 # -- what knows the clock and the board
 
 
@@ -70,7 +80,7 @@ def after_job(job, error):
         module.check_soon = False
         _check_in(module, 0)
     elif job.name in ("check", "fetch", "update") or job.asked:
-        _after_check(job, error)
+        after_check(module, error)
     elif module.next_check is None and (module.online or module.platform.module("wifi") is None):
         at_start(module)  # else wifi says when there is a network
 
@@ -89,8 +99,27 @@ def at_start(module):
 
 
 def later(module):
-    """After a job that was cancelled: not before the interval is over."""
-    _check_in(module, pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
+    """After a job that was cancelled: not before the interval is over, whatever restarts."""
+    pause, now = pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()), module.platform.board.now()
+    module.store.set("next", now + int(pause) if now else 0)
+    module.store.save()
+    _check_in(module, pause)
+
+
+def after_check(module, error):
+    """A check has ended, well or with `error`."""
+    interval, store = module.cfg.get("check_interval_s", _DAY), module.store
+    failures = None
+    if error and (error.kind == "transport" or error.reason == "no_memory"):
+        failures = store.get("failures", 0) + 1
+        pause = pause_after_failure(interval, failures, error.retry, _chance())
+        module.platform.log("ota: next try in about %d s" % pause)
+    else:
+        pause = pause_after_check(interval, _chance())
+    now = module.platform.board.now()
+    store.set("failures", failures)
+    store.set("next", now + int(pause) if now else 0)
+    _check_in(module, pause)
 
 
 def waits_for(ota):
@@ -104,21 +133,6 @@ def waits_for(ota):
     if not window or (now is not None and in_window(now, window)):
         return ""
     return "window %s%s" % (window, "" if now is not None else ", and the time is not known")
-
-
-def _after_check(job, error):
-    interval = job.cfg.get("check_interval_s", _DAY)
-    failures = None
-    if error and (error.kind == "transport" or error.reason == "no_memory"):
-        failures = job.store.get("failures", 0) + 1
-        pause = pause_after_failure(interval, failures, error.retry, _chance())
-        job.log("next try in about %d s" % pause)
-    else:
-        pause = pause_after_check(interval, _chance())
-    now = job.platform.board.now()
-    job.store.set("failures", failures)
-    job.store.set("next", now + int(pause) if now else 0)
-    _check_in(job.module, pause)
 
 
 def _check_in(module, seconds):

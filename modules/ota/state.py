@@ -16,19 +16,11 @@
     next         when the next check is due, seconds since 1970; 0: the time was not known; absent: as soon as possible
     failures     checks that failed running, for want of an answer or of memory
     wakes        good wakes of a trial on a board that sleeps deeply
-
-``/.ota/job.<n>`` is a job that does not fit beside the modules: [name, flag] as JSON. The runtime starts an update boot for it
-(see iot_platform.startup), n of them so far. Once it has ended, or when they are used up, it is removed here.
 """
 
-import json
-import os
-
-import ota_boot
 from micropython import const
 
 _MAX_FAILED = const(8)
-_MAX_NOTE = const(64)
 
 
 def failure(store, sequence):
@@ -51,36 +43,3 @@ def raise_floor(store, sequence):
     store.set("floor", max(sequence, store.get("floor", 0)))
     failed = {key: value for key, value in store.get("failed", {}).items() if int(key) > sequence}
     store.set("failed", failed or None)
-
-
-def write_note(name, flag):
-    """Leave a job for an update boot: there once its name is there."""
-    clear_note()
-    path = ota_boot.ota("job.new")
-    with open(path, "w") as f:
-        json.dump([name, flag], f)
-    os.rename(path, ota_boot.ota("job.0"))
-
-
-def read_note():
-    """``(name, flag, boots that it has had)``, or None."""
-    for name in _notes():
-        tries = name[4:]
-        if tries.isdigit():
-            try:
-                with open(ota_boot.ota(name)) as f:
-                    job, flag = json.loads(f.read(_MAX_NOTE))
-                return job, flag, int(tries)
-            except (OSError, ValueError, TypeError):
-                return "check", False, int(tries)  # damaged: what it was will be found out
-    return None
-
-
-def clear_note():
-    for name in _notes():
-        os.remove(ota_boot.ota(name))
-
-
-def _notes():
-    folder = ota_boot.ROOT + "/.ota"
-    return [name for name in os.listdir(folder) if name.startswith("job.")] if ota_boot.exists(folder) else []

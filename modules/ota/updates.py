@@ -1,7 +1,9 @@
 """An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
     look           ask the server: is there something for this board?                      check
-    obtain         fetch what is needed of the bundle into the stage, checked              obtain, bundle, install.stage
+    fill           head: the list of the files, and its signature                          bundle.head, bundle.listing
+                   compare it with the tree: what is needed?                               install.prepare
+                   fetch and unpack only that, into the stage                              bundle.reader, install.stage
     commit         read the stage back, write the journal, rename it into force            install.journal
                    restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
 
@@ -10,9 +12,13 @@ They raise OtaError. A transport error leaves what has been staged, for the next
 
 import gc
 
+import ota_boot
+from micropython import const
+
 from . import phases
 from .errors import OtaError, from_system
 
+_MAX_CHANNEL = const(4096)
 OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
@@ -46,7 +52,7 @@ def update(ota, force, waits):
     offer = yield from look(ota, force)
     if offer is None:
         if not ota.store.get("ready"):
-            yield from ota.discard()
+            yield from ota.clear_stage()
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
@@ -59,18 +65,47 @@ def update(ota, force, waits):
 
 
 def look(ota, force):
-    """The server's answer, an offer or None; and for the trial of an update: whether there was one at all."""
+    """The server's answer, an offer (see check) or None; and for the trial of an update: whether there was one at all.
+
+    The channel file decides. Where there is none, a board without a pinned key that never installed a bundle speaks the `latest`
+    protocol.
+    """
     try:
-        offer = yield from ota.phase("check", "look", ota, force)
-        if offer == "legacy":
-            offer = yield from ota.phase("legacy.latest", "look", ota, force)
+        status, raw, etag = yield from _ask(ota, force)
+        if status in (404, 410):
+            line = yield from ota.phase("legacy.requests_http", "ask", ota)
+            offer = phases.call("legacy.latest", "decide", ota, line, force)
+        else:
+            offer = phases.call("check", "decide", ota, raw, etag, force) if raw else None
     except OtaError as error:
         if error.kind == "transport":
             ota.store.set("checked", False)
         raise
     ota.store.set("checked", True)
-    ota.store.save()
     return offer
+
+
+def _ask(ota, force):
+    """``(status, bytes, etag)`` of the channel file; the bytes are None when there is none, or when it has not changed.
+
+    `If-None-Match` goes out only if the last answer led to nothing to do, and never when forced.
+    """
+    known = ota.store.get("etag")
+    etag = known[1] if known and known[0] == ota.channel and not force else None
+    try:
+        response = yield from ota.http().get(ota.url(ota.channel + ".json"), etag, max_body=_MAX_CHANNEL)
+        status, raw = response.status, None
+        try:
+            if status == 200:
+                raw = yield from response.read_all(_MAX_CHANNEL)
+            elif not (status == 304 and etag) and (status not in (404, 410) or ota.keys or ota.store.get("bundled")):
+                raise response.error("the channel file")
+        finally:
+            response.close()
+        return status, raw, response.etag
+    finally:
+        response = None
+        ota.park()
 
 
 def bring(ota, offer, force, waits):
@@ -104,9 +139,11 @@ def install_ready(ota, _quiet):
 def install_file(ota, force):
     """Verify, stage and install a bundle that came some other way (an upload, a USB stick) and lies in ``ota.archive``."""
     ota.enter("installing")
-    yield from _refusing(ota, ota.phase("obtain", "from_file", ota, force))
+    if not ota_boot.exists(ota.archive):
+        raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
+    yield from _refusing(ota, _fill(ota, None, force))
     yield from _commit(ota, False)
-    ota.remove_archive()
+    ota.discard()
 
 
 def roll_back(ota):
@@ -125,9 +162,30 @@ def _obtain(ota, offer, force):
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.enter("downloading")
     if "head" in offer:
-        yield from _refusing(ota, ota.phase("obtain", "from_server", ota, offer, force))
+        yield from _refusing(ota, _fill(ota, offer, force))
     else:
-        yield from _refusing(ota, ota.phase("legacy.latest", "obtain", ota, offer))
+        yield from _refusing(ota, _fill_from_archive(ota, offer))
+
+
+def _fill(ota, offer, force):
+    """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
+    head = yield from ota.phase("bundle.head", "fetch", ota, offer)
+    expect = (offer["version"], offer["sequence"]) if offer else None
+    header = yield from ota.phase("bundle.listing", "check", ota, head, force, expect)
+    ota.module.notes = header["notes"]
+    ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
+    wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
+    yield from ota.phase("bundle.reader", "read", ota, offer, head[2], wanted, total)
+
+
+def _fill_from_archive(ota, offer):
+    """Stage an archive of the `latest` protocol."""
+    yield from ota.clear_stage()
+    try:
+        yield from ota.phase("legacy.requests_http", "receive", ota, offer)
+        yield from ota.phase("legacy.latest", "unpack", ota, offer)
+    finally:
+        ota.discard()
 
 
 def _commit(ota, later):
@@ -136,8 +194,8 @@ def _commit(ota, later):
     :param later: True when it has been ready for some time.
     """
     ota.enter("installing")
-    yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
-    _restart(ota, "installing the staged version")
+    version = yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
+    _restart(ota, "installing %s" % version)
 
 
 def _refusing(ota, job):
@@ -147,8 +205,10 @@ def _refusing(ota, job):
     except (OSError, MemoryError, OtaError) as error:
         if not isinstance(error, OtaError):
             error = from_system(error)
-        if error.kind != "transport" and error.reason != "no_memory":
-            yield from ota.discard()
+        if error.reason != "no_memory" and (error.kind != "transport" or ota.name == "install"):
+            if ota.name == "install":
+                ota.discard()
+            yield from ota.clear_stage()
             yield from ota.phase("install.cleanup", "clean_up", ota)
         raise error
 

@@ -160,7 +160,8 @@ class Module(Base):
         self._failures = 0
         self._enter("connected")
         self.platform.log("wifi: connected to", self._ssid(), "as", self._station.ifconfig()[0])
-        self._close_access_point()
+        if self._access_point and self._access_point.active():
+            self._access_point.active(False)
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
         if ota:
@@ -220,10 +221,6 @@ class Module(Base):
             ap.config(ssid=self._host_name())
         self.platform.log("wifi: access point", self._host_name(), "is open at", ap.ifconfig()[0])
 
-    def _close_access_point(self):
-        if self._access_point and self._access_point.active():
-            self._access_point.active(False)
-
     # -- what is configured
 
     def _section(self):
@@ -260,5 +257,5 @@ def _version():
     try:
         with open("/version") as f:
             return f.read(64).strip()
-    except OSError:
+    except (OSError, ValueError):  # none, or damaged
         return "unknown!"

@@ -66,9 +66,6 @@ class Board:
         """Feed the watchdog, as the loader allows it."""
         ota_boot.feed()
 
-    def start_watchdog(self, ms):
-        ota_boot.start_watchdog(ms)
-
     def time_known(self):
         """True once the clock has been set: it starts in 2000 or 1970, or 2021 on rp2."""
         return time.localtime()[0] >= 2024

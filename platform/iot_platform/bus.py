@@ -46,10 +46,6 @@ class Bus:
         """All values: (key, value)."""
         return self._values.items()
 
-    def changed(self):
-        """What has changed since the last loop, without taking it."""
-        return self._changes
-
     def take_changes(self):
         """What has changed since the last call."""
         changes = self._changes

@@ -10,9 +10,11 @@ def forget(package, stays):
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
     for name in list(sys.modules):
-        part = name[len(package) + 1 :]
-        if name.startswith(package + ".") and not any(stay == part or stay.startswith(part + ".") for stay in stays):
-            _drop(name)
+        if name.startswith(package + "."):
+            part = name[len(package) + 1 :]
+            folder = part + "."
+            if not any(stay == part or stay.startswith(folder) for stay in stays):
+                _drop(name)
     gc.collect()
 
 

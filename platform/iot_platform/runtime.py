@@ -19,6 +19,7 @@ from .parts import forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
+UPDATE_BOOT_MS = 3_600_000  # an update boot lasts no longer, whatever OTA does in it
 _LOOP_MS = const(10)
 _HURRY_MS = const(1)  # of sleep between two rounds
 _TELEMETRY_MS = const(1_000)
@@ -105,6 +106,8 @@ class Platform:
                 self._collect()
                 if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
                     ota_boot.note_success()
+                if self.update_boot and (not self.module("ota") or time.ticks_diff(now, began) > UPDATE_BOOT_MS):
+                    self.request_reset("the update boot has come to no end")
             self.in_a_hurry = False
             self._loop()
             await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)

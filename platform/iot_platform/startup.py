@@ -43,7 +43,7 @@ def start(platform):
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
     if platform.profile.get("watchdog_s"):
-        platform.board.start_watchdog(platform.profile["watchdog_s"] * 1000)
+        ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
 
 
 def _measured(platform, name, where, step):

@@ -12,7 +12,7 @@ _CHUNK = const(1024)
 
 
 def run():
-    (_load if os.getenv("SIM_TOOL_ACTION") == "load" else _dump)()
+    (_load if os.getenv("SIMULATOR_TOOL_ACTION") == "load" else _dump)()
 
 
 def _dump():

@@ -5,6 +5,7 @@ Imported before the board's file system is mounted, so it takes the place of the
 
 import os
 import struct
+import time
 
 import ffi
 from micropython import const
@@ -16,15 +17,16 @@ DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
 
 _CAUSES = {"power": PWRON_RESET, "hard": HARD_RESET, "watchdog": WDT_RESET, "deepsleep": DEEPSLEEP_RESET, "soft": SOFT_RESET}
-TCP_PORTS = {80: int(os.getenv("SIM_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
+TCP_PORTS = {80: int(os.getenv("SIMULATOR_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
 _RESET = const(3)  # the process's exit codes; the host starts it again
 _DEEPSLEEP = const(5)
+_AT_REPL = const(4)  # boot.py or main.py ended, and no watchdog will ever bite
 _libc = ffi.open(None)
-_exit = _libc.func("v", "_exit", "i")
+end = _libc.func("v", "_exit", "i")
 _setitimer = _libc.func("i", "setitimer", "iPP")
-_cause = _CAUSES.get(os.getenv("SIM_RESET_CAUSE") or "power", PWRON_RESET)
-_id = (os.getenv("SIM_DEVICE_ID") or "sim-0001").encode()
-_before_exit = []  # functions that the simulator wants called: they save its counters
+_cause = _CAUSES.get(os.getenv("SIMULATOR_RESET_CAUSE") or "power", PWRON_RESET)
+_id = (os.getenv("SIMULATOR_DEVICE_ID") or "sim-0001").encode()
+before_end = []  # functions that the simulator wants called: they save its counters
 
 
 def reset():
@@ -38,8 +40,6 @@ def soft_reset():
 
 def deepsleep(ms=0):
     """Sleep, then start from the beginning; all of memory is lost."""
-    import time
-
     time.sleep_ms(min(ms, 1000))
     _leave(_DEEPSLEEP)
 
@@ -60,25 +60,32 @@ def idle():
     pass
 
 
-def _wait_for_watchdog():
+def stay_at_repl():
     """A board at the REPL stays there, unless a watchdog was started: nobody feeds it any more."""
-    import time
-
     while WDT.started:
         time.sleep_ms(50)
+    end(_AT_REPL)
+
+
+def end_with_parent():
+    """When the thread that has started this process ends, whatever ends it, so does the board (Linux: PR_SET_PDEATHSIG)."""
+    try:
+        _libc.func("i", "prctl", "iLLLL")(1, 9, 0, 0, 0)
+    except OSError:
+        pass
 
 
 class WDT:
     """SIGALRM ends the process when nobody feeds: a loop that hangs inside C or Python is bitten alike.
 
-    SIM_WATCHDOG_MS makes it bite sooner, for tests that are about what comes after the bite.
+    SIMULATOR_WATCHDOG_MS makes it bite sooner, for tests that are about what comes after the bite.
     """
 
     started = False
 
     def __init__(self, id=0, timeout=5000):
         WDT.started = True
-        timeout = min(timeout, int(os.getenv("SIM_WATCHDOG_MS") or timeout))
+        timeout = min(timeout, int(os.getenv("SIMULATOR_WATCHDOG_MS") or timeout))
         self._timer = struct.pack("llll", 0, 0, timeout // 1000, timeout % 1000 * 1000)
         self.feed()
 
@@ -87,7 +94,7 @@ class WDT:
 
 
 class RTC:
-    """The host's clock; boards without a battery set it by NTP, and so does a simulated one with SIM_CLOCK=unset."""
+    """The host's clock; boards without a battery set it by NTP, and so does a simulated one with SIMULATOR_CLOCK=unset."""
 
     def datetime(self, value=None):
         import time
@@ -100,6 +107,6 @@ class RTC:
 
 
 def _leave(code):
-    for function in _before_exit:
+    for function in before_end:
         function()
-    _exit(code)
+    end(code)

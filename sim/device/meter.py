@@ -1,4 +1,4 @@
-"""Counts the bytes that a life of the board inflates and hashes: with SIM_METER=1 these take the place of what is built in.
+"""Counts the bytes that a life of the board inflates and hashes: with SIMULATOR_METER=1 these take the place of what is built in.
 
 Nothing on the board knows of it. It costs heap and time, so neither is measured in a life that is metered.
 """

@@ -1,7 +1,7 @@
 """MicroPython's `network` for the simulated board: a WLAN whose access point is a small file on the host.
 
-The file (SIM_WIFI) holds one word: `ok`, `off` (no such network), `wrong_password`, `slow` (two seconds to join). It is read
-at most four times a second, so a test can change the weather while the board runs. Sockets are the host's and do not care;
+The file (SIMULATOR_WIFI) holds one word: `ok`, `off` (no such network), `wrong_password`, `slow` (two seconds to join). It is
+read at most four times a second, so a test can change the weather while the board runs. Sockets are the host's and do not care;
 `isconnected()` does, as on a board.
 """
 
@@ -21,13 +21,7 @@ _POLL_MS = const(250)
 _hostname = "sim-board"
 _weather = "ok"
 _read_at = None
-_file = None
-
-
-def attach(f):
-    """The open control file; it keeps working when the host's file system is no longer mounted."""
-    global _file
-    _file = f
+file = None  # the open control file; it keeps working when the host's file system is no longer mounted
 
 
 def hostname(name=None):
@@ -44,10 +38,10 @@ def country(_code=None):
 def _look():
     global _weather, _read_at
     now = time.ticks_ms()
-    if _file and (_read_at is None or time.ticks_diff(now, _read_at) >= _POLL_MS):
+    if file and (_read_at is None or time.ticks_diff(now, _read_at) >= _POLL_MS):
         _read_at = now
-        _file.seek(0)
-        _weather = _file.read(32).strip() or "ok"
+        file.seek(0)
+        _weather = file.read(32).strip() or "ok"
     return _weather
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import server
+from tests.support.scripted_server import ScriptedServer
 from tests.support.world import World
 
-__all__ = ["server"]  # a fixture
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server that says exactly what a test wants."""
+    with ScriptedServer() as opened:
+        yield opened
 
 
 @pytest.fixture

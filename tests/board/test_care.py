@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.board import Board
-from tests.support.world import PATIENCE_S, Changes, World
+from tests.support.world import NEVER, PATIENCE_S, Changes, World
 
 MODULES = ("serial_log", "wifi", "ota", "lamp")
 _LAMP = """from iot_platform.module import Module as Base
@@ -78,11 +78,11 @@ def test_boots_that_keep_failing_go_back_to_the_kept_version(world: World) -> No
 
 
 def test_the_loop_goes_on_through_check_download_and_verification(world: World) -> None:
-    old = world.release("1.0.0", lamp(tick=_WATCH_GAPS), modules=MODULES, auto_install=False)
+    old = world.release("1.0.0", lamp(tick=_WATCH_GAPS), modules=MODULES, window=NEVER)
     new = world.release("1.1.0", {**lamp(tick=_WATCH_GAPS), "www/a.txt": b"a" * 50_000}, modules=MODULES)
     world.flash(old)
     world.offer(new)
-    world.boot("is ready to install")
+    world.boot("version 1.1.0 waits: window")
     since = world.type("gap")
     gap = int(world.board.expect(r"lamp: longest gap (\d+) ms", PATIENCE_S, since)[1])
     print(f"longest gap between two ticks of another module: {gap} ms")

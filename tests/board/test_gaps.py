@@ -6,11 +6,8 @@ is counted: what a board computes and writes without a pause. What it waits for 
 
 from __future__ import annotations
 
-from typing import Any
-
-from iotctl import bundle
 from tests.support import figures, forge
-from tests.support.world import PATIENCE_S, SHORT_NAME, World, assert_tree, owner
+from tests.support.world import PATIENCE_S, World, assert_tree, owner
 
 MODULES = ("serial_log", "wifi", "ota", "pulse")
 # ota.tick() works for 10 ms, and what it has begun then ends: a signature, a flash operation, a collection of the heap. The
@@ -55,48 +52,50 @@ class Module(Base):
         self.platform.log("pulse:", self.ticks, "ticks, longest", self.longest, "us in", self.where, "waited", self.waited, "ms")
 """
 CODE = {"modules/pulse/__init__.py": _PULSE.encode()}
-_FILES = {"a.py": b"1\n", "kept/b.bin": bytes(4_000_000), "version": b"1.1.0\n"}  # kept/ is excluded on the board
-
-
-def listing(files: dict[str, bytes], **header: Any) -> bytes:
-    return forge.listing(files, name=SHORT_NAME, **header)
-
-
-def signed(listed: bytes, *members: tuple[str, bytes]) -> bytes:
-    """A tar with a list that the owner has signed, whatever it is, and these members."""
-    return forge.tar([*forge.head(listed, owner()), *members])
+_FILES = {"a.py": b"1\n", "version": b"1.1.0\n"}
 
 
 def bombs() -> dict[str, tuple[bytes, str]]:
     """Archives of some KB that unpack to megabytes, or have a list as long as there can be; and why each is refused."""
-    zeros, many = bytes(8_000_000), {f"www/{n:04}.txt": b"x" for n in range(4_500)}
-    members = [(path, _FILES[path]) for path in sorted(_FILES)]
-    true = listing(_FILES)
+    zeros = bytes(8_000_000)
+    true = forge.Forgery(_FILES)
+    many = forge.Forgery({f"www/{n:04}.txt": b"x" for n in range(4_500)})
+    large = forge.Forgery({"a.py": zeros, "version": b"1.1.0\n"})
+    longer = forge.Forgery(_FILES)
+    longer.groups[0].packed = [forge.gzip(forge.tar_member("a.py", b"1\n") + zeros)]
+    endless = forge.Forgery(_FILES)
+    endless.groups[0].packed = [forge.START + b"\0\0\0\xff\xff" * 3_000]
+    for forged in (longer, endless):
+        forged.place()
     return {
-        "a list of zeros": (forge.tar([(".release", bytes(1 << 20)), *forge.head(true, owner())[1:]]), "bad_signature"),
-        "a list of empty objects": (signed(b"{}\n" * 340_000), "bad_bundle"),
-        "a list that is too long": (forge.tar([(".release", zeros)]), "too_large"),
-        "a list of 4,500 files": (signed(listing(many)), "bad_member"),
-        "a header full of brackets": (signed(b"[" * 4095 + b"\n"), "no_memory"),
-        "a header with a long text": (signed(b'{"a":"%s"}\n' % (b"x" * 4000)), "bad_bundle"),
-        "a signature": (forge.tar([(".release", true), (".release.sig", zeros)]), "bad_signature"),
-        "a file": (signed(true, ("a.py", zeros)), "bad_size"),
-        "a file that is announced": (signed(listing({"a.py": zeros}), ("a.py", zeros)), "no_space"),
-        "an excluded file": (signed(true, *members[:2], ("version", b"1.1.1\n")), "bad_digest"),
-        "what follows the end": (signed(true, *members) + zeros, "bad_bundle"),
+        "a list of zeros": (headed(bytes(1 << 20), true), "bad_signature"),
+        "a list of empty objects": (headed(b"{}\n" * 340_000), "bad_bundle"),
+        "a list that is too long": (headed(zeros), "too_large"),
+        "a list of 4,500 files": (headed(many.listing), "no_space"),
+        "a header full of brackets": (headed(b"[" * 4095 + b"\n"), "no_memory"),
+        "a header with a long text": (headed(b'{"a":"%s"}\n' % (b"x" * 4000)), "bad_bundle"),
+        "a signature": (forge.pack_members([(".release", true.listing), (".release.sig", zeros)], _FILES), "bad_signature"),
+        "a file that is announced": (large.pack(owner()), "no_space"),
+        "what is behind a file": (longer.pack(owner()), "bad_bundle"),
+        "blocks without a byte": (endless.pack(owner()), "bad_bundle"),
     }
 
 
+def headed(listed: bytes, signed: forge.Forgery | None = None) -> bytes:
+    """A bundle whose list is this, signed by the owner; or with the signature of another one's."""
+    other = forge.head(signed.listing, owner())[1:] if signed else forge.head(listed, owner())[1:]
+    return forge.pack_members([(".release", listed), *other], _FILES)
+
+
 def test_the_loop_goes_on_through_bombs_and_huge_lists(world: World) -> None:
-    old = world.release("1.0.0", CODE, modules=MODULES, excluded_files=["kept"])
+    old = world.release("1.0.0", CODE, modules=MODULES)
     world.flash(old)
     world.offer(old)
     world.boot()
     longest = 0.0
-    for what, (data, reason) in bombs().items():
-        packed = bundle.gzip(data)
-        assert len(packed) < 20_000, what
-        world.offer_raw({"version": "1.1.0", "sequence": 1_001_000, "size": len(data)}, packed)
+    for what, (packed, reason) in bombs().items():
+        assert len(packed) < 300_000, what
+        world.offer_raw({"version": "1.1.0", "sequence": 1_001_000, "size": len(packed)}, packed)
         world.type("pulse")
         world.refused(reason)
         longest = max(longest, gap(world, world.type("pulse")))

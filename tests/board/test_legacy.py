@@ -27,53 +27,60 @@ from tests.unit.test_http import certificates, secure
 
 __all__ = ["certificates"]  # a fixture
 
-# What modules/ota's jobs see of their module, with the real store and the real stage behind it.
+# What the code of an update sees of its job, with the real store and the real stage behind it.
 _JOB = """
 import os, ota_boot
-from modules.ota import files
+from iot_platform.slots import Slots
+from modules.ota import phases, updates
 from modules.ota.job import Job
-from modules.ota.offer import Offer
-from modules.ota.room import Room
-from modules.ota.store import Store
 
 class Board(Job):
     def __init__(self):
         self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
-        self.archive, self.view, self.store = "/ota.tmp", files.buffer(), Store()
-        self.name_on_server, self.bytes, self.room = "Old-Board", 0, Room()
+        self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
+        self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
+        self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
+    def local_version(self):
+        return "1.0.0"
     def log(self, *parts):
         print(*parts)
-    def count(self, response):
-        self.bytes += response.wire_in
+    def warn(self, *parts):
+        print(*parts)
+    def spent(self, n):
+        self.bytes += n
     def progress(self, done, total):
         self.done = done
+    def journal_header(self):
+        return {"attempts": 3, "timeout_s": 60, "ran": [], "checked": True}
 
 job = Board()
 """
-_LATEST = _JOB + "from modules.ota import latest\nreturn finish(latest.latest(job))"
-_DOWNLOAD = (
-    _JOB
-    + """
-from modules.ota import legacy
-finish(legacy.download(job, Offer(*VALUES["offer"], legacy=True)))
-late = longest
-if VALUES.get("change"):
-    with open(job.archive, "r+b") as f:
-        f.seek(-40, 2)
-        f.write(b"changed")
-job.forget()
-from modules.ota import legacy, stage
-target = stage.Stage(job.excluded, job.view, job.log)
-finish(legacy.unpack(job, job.store.get("part"), target))
-job.forget()
-from modules.ota import journal
-finish(journal.commit(target, "1.0.0", {"attempts": 3, "timeout_s": 60, "ran": [], "checked": True}))
-os.remove(job.archive)
-return [target.header["version"], target.header["delete"], late]
+_LATEST = _JOB + """
+line = finish(job.phase("legacy.requests_http", "ask", job))
+found = phases.call("legacy.latest", "decide", job, line, False)
+return [found[key] for key in ("version", "file", "size", "sha256")]
 """
-)
+_DOWNLOAD = _JOB + """
+def changed(steps):
+    while True:
+        try:
+            yield next(steps)
+        except StopIteration as stop:
+            return stop.value
+        if ota_boot.exists("/.ota/list") and VALUES.pop("change", False):
+            with open(job.archive, "r+b") as f:
+                f.seek(-40, 2)
+                f.write(b"changed")
+
+offer = dict(zip(("version", "file", "size", "sha256"), VALUES["offer"]))
+late = 0
+for step in updates._fill_from_archive(job, offer), job.phase("install.journal", "commit", job, False):
+    version = finish(changed(step))
+    late = max(late, longest)
+return [version, late]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +130,7 @@ NEW = {
 
 
 def download(board: Board, data: bytes, *, offer: list[Any] | None = None, reply: bytes | None = None, **values: Any) -> Any:
-    offer = offer or ["1.1.0", None, "new.tar.gz", len(data), hashlib.sha256(data).hexdigest()]
+    offer = offer or ["1.1.0", "new.tar.gz", len(data), hashlib.sha256(data).hexdigest()]
     with ScriptedServer([reply or answer(data)]) as server:
         result = run(board, _DOWNLOAD, url=server.url, offer=offer, **values)
         assert server.requests[0].raw.startswith(b"GET /old-board/new.tar.gz ")
@@ -131,8 +138,8 @@ def download(board: Board, data: bytes, *, offer: list[Any] | None = None, reply
 
 
 def test_installs_an_archive_without_a_list(board: Board) -> None:
-    version, delete, late = download(board, archive(NEW))
-    assert (version, delete) == ("1.1.0", ["gone", "old.py"])
+    version, late = download(board, archive(NEW))
+    assert version == "1.1.0"
     assert late < 200
     board.boot_once(only_boot=True)
     tree = board.read()
@@ -147,7 +154,7 @@ def test_installs_an_archive_without_a_list(board: Board) -> None:
 def test_a_server_that_says_neither_size_nor_digest_is_enough(board: Board) -> None:
     data = archive(NEW)
     assert (
-        download(board, data, offer=["1.1.0", None, "new.tar.gz", None, None], reply=b"HTTP/1.0 200 OK\r\n\r\n" + data)[0]
+        download(board, data, offer=["1.1.0", "new.tar.gz", None, None], reply=b"HTTP/1.0 200 OK\r\n\r\n" + data)[0]
         == "1.1.0"
     )
 
@@ -215,7 +222,7 @@ def test_refuses_a_link(board: Board) -> None:
 def test_a_download_that_is_not_right_leaves_nothing(board: Board, offer: list[Any], reply: bytes, reason: str) -> None:
     before = tree(board)
     with ScriptedServer([reply]) as server:
-        result = run(board, _DOWNLOAD, url=server.url, offer=["1.1.0", None, "new.tar.gz", *offer])
+        result = run(board, _DOWNLOAD, url=server.url, offer=["1.1.0", "new.tar.gz", *offer])
     assert result["error"] == reason
     assert tree(board) == before
     assert not {"ota.tmp", ".ota/members", ".ota/journal"} & set(board.read().files)
@@ -225,11 +232,11 @@ SMALL = {"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20}
 _SWEEP = (
     _JOB
     + """
-from modules.ota import legacy
 found = []
+offer = {"version": "1.1.0", "file": "new.tar.gz", "size": None, "sha256": None}
 for n in range(VALUES["archives"]):
     try:
-        finish(legacy.download(job, Offer("1.1.0", None, "new.tar.gz", None, None, legacy=True)))
+        finish(updates._fill_from_archive(job, offer))
         with open("/.ota/list") as f:
             found.append([json.loads(line)["sha256"] for line in f.read().split("\\n")[1:] if line])
     except OtaError as error:
@@ -278,8 +285,8 @@ def test_an_archive_that_changes_on_flash_before_it_is_staged_is_refused(board: 
 @pytest.mark.parametrize(
     ("reply", "result"),
     [
-        (answer(b"1.1.0;new.tar.gz;20;43210;;\n"), ["1.1.0", "new.tar.gz", 20, 43210, None]),
-        (answer(b"1.1.0;new.tar.gz;"), ["1.1.0", "new.tar.gz", None, None, None]),
+        (answer(b"1.1.0;new.tar.gz;20;43210;;\n"), ["1.1.0", "new.tar.gz", 43210, None]),
+        (answer(b"1.1.0;new.tar.gz;"), ["1.1.0", "new.tar.gz", None, None]),
         (answer(b"<html>", status="404 Not Found"), "http_status"),
         (answer(b"<html>"), "bad_channel"),
         (answer(b"\xff\xfe;x;"), "bad_channel"),
@@ -358,10 +365,10 @@ def test_a_bad_server_of_its_archive_too(site: Site, server: ScriptedServer, wha
 
 
 _TIMED = _JOB + """
-from modules.ota import latest
 began = time.ticks_ms()
 try:
-    found = finish(latest.latest(job))[0]
+    line = finish(job.phase("legacy.requests_http", "ask", job))
+    found = phases.call("legacy.latest", "decide", job, line, False)["version"]
 except OtaError as error:
     found = error.reason
 return [found, time.ticks_diff(time.ticks_ms(), began)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import time
 from typing import Any
 
 import pytest
 
-from tests.support.world import ARCHIVE, PATIENCE_S, Handler, Release, World
+from tests.support.world import ARCHIVE, PATIENCE_S, Release, Slowly, World, noise
 
 MODULES = ("serial_log", "wifi", "ota", "caller")
 CALLER = b'''
@@ -100,7 +99,7 @@ def test_the_blocking_methods_check_download_and_install(caller: World) -> None:
 
 def test_check_for_updates_without_a_version_check_takes_the_same_version_again(caller: World) -> None:
     assert call(caller, "ota.check_for_updates(version_check=False)") is True
-    assert [request.status for request in caller.requested("1.0.0.tar.gz")] == [200]
+    assert [request.status for request in caller.requested("1.0.0.tar.gz")] == [206], "the list: nothing is needed"
 
 
 def test_force_update_returns_a_text(caller: World) -> None:
@@ -125,26 +124,23 @@ def test_a_bundle_that_came_some_other_way_is_installed(caller: World) -> None:
 
 
 def test_a_cancelled_download_is_resumed(caller: World) -> None:
-    new = release(caller, "1.1.0")
+    new = release(caller, "1.1.0", **{"www/a": noise(1, 30_000), "www/b": noise(2, 150_000)})
     caller.offer(new)
-
-    def slow(request: Handler) -> bool:
-        if not request.path.endswith("1.1.0.tar.gz"):
-            return False
-        request.send_half(new.archive, len(new.archive) // 2)
-        request.close_connection = False
-        time.sleep(3)
-        return True
-
-    caller.server.trick = slow
-    since = caller.type("ota check")
-    caller.board.expect(r"downloading [1-5]\d%", PATIENCE_S, since)
+    caller.server.trick = Slowly(6)
+    since = caller.type("ota update")
+    caller.board.expect(r"downloading [5-7]\d%", PATIENCE_S, since)
     assert call(caller, "ota.request_check()") is False, "one job at a time"
     assert call(caller, "ota.cancel()") is True
     caller.board.expect("ota: cancelled", PATIENCE_S, since)
     caller.server.trick = None
+    before = len(caller.requested("1.1.0.tar.gz"))
+    since = caller.now()
     assert call(caller, "ota.check_for_updates()") is True
-    assert caller.requested("1.1.0.tar.gz")[-1].status == 206
+    assert "staged www/a" not in caller.lines_since(since)
+    assert sum(request.sent for request in caller.requested("1.1.0.tar.gz")[before:]) < 110_000
+    assert call(caller, "ota.install_new_firmware()") is True
+    caller.wait_confirmed(new, since)
+    caller.assert_runs(new, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
 
 
 def test_a_restart_waits_for_a_busy_module_and_says_for_whom(caller: World) -> None:

@@ -17,7 +17,7 @@ from sim.board import Board
 from tests.support.driver import device_files, run
 
 _ENSURE = """
-from modules.ota import packages
+from modules.ota.legacy import packages
 lines = []
 found = packages.ensure(VALUES["name"], VALUES["cfg"], lambda *parts: lines.append(" ".join(str(p) for p in parts)))
 return [found.__file__, lines]

@@ -102,7 +102,7 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     lamp: Changes = {"modules/lamp/__init__.py": LAMP, "www/a": b"old"}
     wrong: dict[str, Any] = {"url": "http://127.0.0.1:9"} if reason == "no_network" else {}
     if name != "hangs in a tick":  # that one meets the watchdog as it is
-        world.board.env["SIM_WATCHDOG_MS"] = WATCHDOG_MS
+        world.board.env["SIMULATOR_WATCHDOG_MS"] = WATCHDOG_MS
     old = world.release("1.0.0", lamp, modules=MODULES, max_boot_attempts=boots, confirm_timeout_s=10)
     bad = world.release("1.1.0", {**lamp, "www/a": b"bad", "www/b/c": b"bad", **changes}, modules=MODULES, **wrong)
     world.flash(old, {"prefs.json": b'{"mine": 1}'})
@@ -130,7 +130,7 @@ def test_a_release_that_is_bad_ends_in_the_old_version(
     assert tree.files[".ota/release"] == old.bundle.listing
     last = state_of(tree)["last"]
     assert last["result"] == "rolled_back" and last["reason"] == found.group(2)
-    assert len(world.requested("1.1.0.tar.gz")) == 1
+    assert world.downloads("1.1.0.tar.gz") == 1
 
 
 def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> None:
@@ -191,7 +191,7 @@ def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> N
     since = world.now()
     world.wait_rolled_back(bad, "no_network", since)
     world.board.expect("1.1.0 failed here before .* before 64 more checks", PATIENCE_S, since)
-    assert len(world.requested("1.1.0.tar.gz")) == 3
+    assert world.downloads("1.1.0.tar.gz") == 3
     tree = world.stop()
     assert_tree(tree, old.tree)
     assert state_of(tree)["failed"]["1001000"][3] == 3

@@ -139,6 +139,23 @@ def test_an_update_boot_that_fails_is_counted_all_the_same(board: Board) -> None
     assert "update boot" not in board.boot_once().output
 
 
+@pytest.mark.parametrize(
+    "ota",
+    [
+        {"before": "raise ValueError('no OTA today')"},
+        {"before": "from iot_platform import runtime\nruntime.UPDATE_BOOT_MS = 500", "start": "pass"},
+    ],
+    ids=["without OTA", "with an OTA that does nothing"],
+)
+def test_an_update_boot_that_leads_nowhere_ends_by_itself(board: Board, ota: dict[str, str]) -> None:
+    board.write({**_files(**ota), ".ota/job.0": b"{}"})
+    for n in (1, 2, 3):
+        output = board.boot_once().output
+        assert f"update boot {n} of 3" in output and "restarting: the update boot has come to no end" in output
+    board.write({"modules/lamp/__init__.py": _ota().encode()})
+    assert _boot(board)[0] == 0 and _notes(board) == ["job.3"]
+
+
 def test_what_an_update_boot_has_free_is_known_in_every_boot(board: Board) -> None:
     """To within what the two boots do not have in common: one log line more or less, a key on the bus."""
     now, expected = _free(board)

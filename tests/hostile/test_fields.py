@@ -2,7 +2,7 @@
 
 All of it correctly signed, and read as a board reads it, so that only the field can be the reason. Each table is read twice: on
 CPython, as iotctl does, and by MicroPython on a simulated board, whose JSON reader takes much that CPython's refuses. The pure
-versions are in tests/unit/test_release.py and test_channel.py.
+versions are in tests/unit/test_manifest.py and test_channel.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from iotctl import keys
-from modules.ota import channel
 from modules.ota.errors import OtaError
+from modules.ota.release import channel
 from tests.support import forge
 from tests.support.driver import new_board, run
 
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 ANY = "refused for whatever reason"
 TWICE = (b'%s,"%s":%s}', b'%s,"%s",%s}', b'%s "%s" %s}', b'%s}\0,"%s":%s}')  # one more name and value in an object
 FILES = {"a.py": b"1\n", "version": b"1.1.0\n"}
-ENTRIES = [forge.entry(path, data) for path, data in sorted(FILES.items())]
+ENTRIES = forge.Forgery(FILES).entries
 LISTED = forge.listing(FILES)
 FIRST = LISTED.split(b"\n")[0]
 HEADER = json.loads(FIRST)
@@ -43,7 +43,6 @@ WRONG: list[Any] = [
 ]  # fmt: skip
 GOOD: dict[str, list[Any]] = {  # of the above, what is a right value there, though another one
     "version": ["1"],
-    "base": [None],
     "expires": [None, 1 << 30],
     "notes": ["", "1", "\0", "../x", "1.1.0\n", "ä"],
     "delete": [[]],
@@ -86,17 +85,17 @@ def header_fields_that_stand_twice() -> Iterator[Case]:
 
 def wrong_entry_fields() -> Iterator[Case]:
     good, last = ENTRIES
-    for field in ("path", "size", "sha256"):
+    for field in good:
         for value in [*WRONG, 3, 1, "b.py", "0" * 64, "A" * 64, "0" * 63]:
             changed = without_missing({**good, field: value})
             yield Case(f"{field} = {value!r:.30}", forge.listing_of([changed, last]), ANY)
-    for more in ("excluded", "mode"):
+    for more in ("excluded", "mode", "base"):
         yield Case(f"with {more}", forge.listing_of([{**good, more: 1}, last]), "bad_bundle")
 
 
 def entry_fields_that_stand_twice() -> Iterator[Case]:
     line = LISTED.split(b"\n")[1]
-    for field in ("path", "size", "sha256"):
+    for field in ENTRIES[0]:
         for second in (ENTRIES[0][field], 0, "../x"):
             for form in TWICE:
                 twice = form % (line[:-1], field.encode(), json.dumps(second).encode())
@@ -112,7 +111,7 @@ def lists_that_are_none() -> Iterator[Case]:
         ("CR LF: JSON's own white space", LISTED.replace(b"\n", b"\r\n"), ""),
         ("an empty first line", b"\n" + LISTED, "bad_bundle"),
         ("empty lines", LISTED.replace(b"\n", b"\n\n"), "bad_bundle"),
-        ("an entry behind an empty line", LISTED + b'\n{"path":"../x","size":0,"sha256":""}\n', "bad_bundle"),
+        ("an entry behind an empty line", LISTED + b'\n{"path":"../x","size":0,"sha256":"","at":0}\n', "bad_bundle"),
         ("no UTF-8", LISTED.replace(notes, b'"notes":"\xff"'), "bad_bundle"),
         ("3,000 brackets", LISTED.replace(notes, b'"notes":' + b"[" * 3000 + b"]" * 3000), "bad_bundle"),
         ("700 brackets", LISTED.replace(notes, b'"notes":' + b"[" * 700 + b"]" * 700), "bad_bundle"),
@@ -133,11 +132,11 @@ def lists_that_are_almost_json() -> Iterator[Case]:
         ("a NUL at the end", FIRST + b"\0"),
         ("no brace at the end", FIRST[:-1]),
         ("a comma at the end", FIRST[:-1] + b",}"),
-        ("a comma for a colon", FIRST.replace(b'"base":', b'"base",')),
-        ("a space for a comma", FIRST.replace(b',"base"', b' "base"')),
+        ("a comma for a colon", FIRST.replace(b'"files":', b'"files",')),
+        ("a space for a comma", FIRST.replace(b',"files"', b' "files"')),
         ("a name that is null", FIRST[:-1] + b",null:1}"),
         ("a name that is a number", FIRST[:-1] + b",1:2}"),
-        ("a zero in front", FIRST.replace(b'"format":1', b'"format":01')),
+        ("a zero in front", FIRST.replace(b'"format":2', b'"format":02')),
         ("an escape that there is not", FIRST.replace(b'"notes":""', b'"notes":"\\x"')),
         ("a tab in a text", FIRST.replace(b'"notes":""', b'"notes":"\t"')),
         ("quotes of another kind", FIRST.replace(b'"notes"', b"'notes'")),
@@ -167,24 +166,24 @@ LISTS = {
 # -- channel files: their first line
 
 CHANNEL: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "name": forge.NAME,
     "channel": "stable",
     "version": "1.1.0",
     "sequence": 1_001_000,
     "published": 1_700_000_000,
     "expires": None,
-    "bundle": {"file": "1.1.0.tar.gz", "size": 1000, "sha256": "0" * 64, "unpacked": 2000},
-    "deltas": {},
+    "notes": "New.",
+    "bundle": {"file": "1.1.0.tar.gz", "size": 1000, "head": 500, "sha256": "0" * 64},
     "rollout": {"percent": 100},
 }
 GOOD_CHANNEL: dict[str, list[Any]] = {
     "version": ["1"],
     "expires": [forge.MISSING, None],
-    "deltas": [forge.MISSING, {}],
+    "notes": ["", "1", "\0", "../x", "1.1.0\n", "ä"],
     "rollout": [forge.MISSING],
 }
-GOOD_BUNDLE: dict[str, list[Any]] = {"file": ["1"], "unpacked": [forge.MISSING]}
+GOOD_BUNDLE: dict[str, list[Any]] = {"file": ["1"]}
 
 
 def dumped(value: dict[str, Any]) -> bytes:
@@ -204,14 +203,12 @@ def wrong_channel_fields() -> Iterator[Case]:
 
 def wrong_fields_of_the_announced_bundle() -> Iterator[Case]:
     for field in CHANNEL["bundle"]:
-        for value in [*WRONG, "/etc/passwd", "..", "a/b", "http://x/"]:
+        for value in [*WRONG, "/etc/passwd", "..", "a/b", "http://x/", *((0, 1000, 1001) if field == "head" else (0, 499, 500))]:
             if is_one_of(value, GOOD_BUNDLE.get(field, [])):
                 continue
             wrong = without_missing({**CHANNEL["bundle"], field: value})
-            too_large = value == "x" * 5000
-            for place in ({"bundle": wrong}, {"deltas": {"1.0.0": wrong}}):
-                what = f"{place} with {field} = {value!r:.30}"
-                yield Case(what, dumped({**CHANNEL, **place}), "too_large" if too_large else "bad_channel")
+            what = f"{field} = {value!r:.30}"
+            yield Case(what, dumped({**CHANNEL, "bundle": wrong}), "too_large" if value == "x" * 5000 else "bad_channel")
 
 
 def channel_fields_that_stand_twice() -> Iterator[Case]:
@@ -290,21 +287,47 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 # -- on MicroPython
 
 _READ = """
-import gc, io
-from modules.ota import bundle, channel, inflate, rules
+import gc, hashlib, io
+from modules.ota.bundle import reader
+from modules.ota.install import files
+from modules.ota.release import channel, policy
 
-accepted = rules.Rules("sim-board", VALUES["keys"])
+accepted = policy.Rules("sim-board", VALUES["keys"])
 view = memoryview(bytearray(1024))
 
-def opened(data):
-    yield
-    return inflate.Gzip(io.BytesIO(data))
+class Memory:
+    head = None
+    def __init__(self, data):
+        self.data, self.size = data, len(data)
+    def go(self, begin, end):
+        self.at = begin
+        yield
+    def read_into(self, view):
+        part = self.data[self.at : self.at + len(view)]
+        view[: len(part)] = part
+        self.at += len(part)
+        yield
+        return len(part)
+
+class All:
+    def begin(self, header, digest, signature):
+        yield
+    def start(self, n, entry):
+        return entry["at"]
+    def open(self, n, entry):
+        yield
+        return io.BytesIO(), hashlib.sha256(), 0
+    def wrote(self, size):
+        pass
+    def written(self, entry, digest):
+        if files.hexdigest(digest) != entry["sha256"]:
+            raise OtaError("bad_digest", "")
 
 def read(data):
     if VALUES["what"] == "channels":
         channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
     else:
-        finish(bundle.read(lambda: opened(data), accepted, view, None, gc.collect))
+        finish(reader.read(Memory(data), accepted, view, All()))
 
 reasons = []
 with open("/cases", "rb") as f:

@@ -27,21 +27,21 @@ SWEEP = """
 import gc, hashlib, os
 import ota_boot
 from iot_platform.runtime import Platform
-from modules.ota import calls, files, job, store
+from modules.ota import phases
 from modules.ota.module import Module
 
 class Quiet(Module):
     def warn(self, *parts): pass
-    def forget(self): pass      # importing everything anew for each position would take minutes
-
-job.Job.log = lambda _job, *parts: None
-job.Job.forget = lambda _job: None
 
 platform = Platform()
+platform.log = lambda *parts: None
 ota = Quiet(platform)
 platform.modules["ota"] = ota
-assert ota.load_ota_cfg()
-ota.store = store.Store()
+ota.start()
+while ota.job:
+    ota.tick()
+phases.forget = lambda: None      # importing everything anew for each position would take minutes
+from modules.ota.install import files
 with open("/true.gz", "rb") as f:
     true = f.read()
 
@@ -70,7 +70,7 @@ def attempt(data):
     with open(ota.archive, "wb") as f:
         f.write(data)
     ota.state = "idle"
-    calls.complete(ota, "install", False)
+    ota._complete("install", False)
     if ota.state == "rebooting":
         found = staged()
         for name in left():
@@ -111,7 +111,7 @@ return {"reasons": reasons, "harmless": harmless, "wrong": wrong}
 
 @pytest.fixture(scope="module")
 def true() -> bytes:
-    return forge.pack(forge.listing(FILES), FILES, forge.key(0))
+    return forge.Forgery(FILES).pack(forge.key(0))
 
 
 def sweep(folder: Path, true: bytes, title: str, kind: str, mask: int = 0, step: int = 1) -> list[int]:

@@ -70,7 +70,7 @@ def time_server(begins: float) -> Iterator[TimeServer]:
 def clockless(folder: Path, server: TimeServer, **ota: object) -> World:
     """A board whose clock nobody has set."""
     world = World(folder, ota=dict(ota), sections={"ntp": f"127.0.0.1:{server.port}"})
-    world.board.env["SIM_CLOCK"] = "unset"
+    world.board.env["SIMULATOR_CLOCK"] = "unset"
     return world
 
 

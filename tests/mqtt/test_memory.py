@@ -19,7 +19,7 @@ AT_REST = 16 * 1024
 
 def test_all_modules_leave_room_in_128_kilobytes(tmp_path: Path, broker: Broker, seen: Observer) -> None:
     with mqtt_world(tmp_path / "world", broker.port, ALL, heap="128k", noisy_s=1) as world:
-        world.board.env["SIM_WEB_PORT"] = str(free_port())
+        world.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
         release = world.release("1.0.0")
         world.flash(release)
         world.offer(release)

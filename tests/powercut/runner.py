@@ -437,7 +437,7 @@ class _board:
     def __init__(self, lives: Lives) -> None:
         self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
         image = Path(self._folder.name) / "board.img"
-        env = {"SIM_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
+        env = {"SIMULATOR_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
         self._made = Board(image, fs=lives.fs, size=lives.scenario.blocks * BLOCK, heap=_HEAP, env=env)
 
     def __enter__(self) -> Board:
@@ -454,7 +454,7 @@ def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
         "TORTURE_PREFS": "1" if scenario.prefs else "",
         "TORTURE_SHORT": "1" if scenario.update_boot else "",
         "TORTURE_BROKEN": "1" if lives.broken else "",
-        "SIM_WATCHDOG_MS": "500" if lives.broken else "",
+        "SIMULATOR_WATCHDOG_MS": "500" if lives.broken else "",
     }
 
 

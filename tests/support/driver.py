@@ -51,7 +51,7 @@ def device_files() -> dict[str, bytes]:
     """The loader, the runtime, the OTA module and the libraries, as they are on a board."""
     files = {name: (_ROOT / "platform" / name).read_bytes() for name in ("boot.py", "ota_boot.py")}
     for folder in ("platform/iot_platform", "modules/ota", "lib"):
-        for source in sorted((_ROOT / folder).glob("*.py")):
+        for source in sorted((_ROOT / folder).rglob("*.py")):
             path = source.relative_to(_ROOT / "platform" if folder.startswith("platform") else _ROOT)
             files[str(path.with_suffix(".mpy"))] = _compiled(source)
     return files

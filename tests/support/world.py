@@ -14,8 +14,10 @@ import base64
 import hashlib
 import io
 import json
+import random
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,11 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import ROOT, bundle, keys, mpy, publish, serve, tree
 from iotctl import archive as archives
 from iotctl.profile import Profile
 from iotctl.tree import Files
-from modules.ota.release import paths
 from sim.board import Board, Tree
 
 MODULES = ("serial_log", "wifi", "ota")
@@ -37,7 +38,8 @@ ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
-_STATE = (".ota/state.0", ".ota/state.1", ".ota/release", ".ota/changes")
+NEVER = "00:00-00:00"  # a window for installs that is never open: what is found is staged, and waits
+_STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
 
 Changes = Mapping[str, bytes | None]  # None: the file is not in this release
@@ -83,6 +85,20 @@ class Release:
         return tree_of(changed(self.files, more))
 
 
+def noise(seed: int, size: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(seed).randbytes(size)
+
+
+def patched(path: str, *changes: tuple[str, str]) -> Changes:
+    """A file of this checkout's device code with some of its text replaced, such as a deadline: what a release has then."""
+    text = (ROOT / ("platform" if path.startswith("iot_platform/") else "") / path).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, f"{path} has {old} {text.count(old)} times"
+        text = text.replace(old, new)
+    return {path.removesuffix(".py") + ".mpy": mpy.compile_source(text.encode(), path)}
+
+
 def tree_of(files: Mapping[str, bytes]) -> Tree:
     folders = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
     return Tree(dict(files), folders)
@@ -123,14 +139,29 @@ class Handler(serve.Handler):
         if not owner.trick or not owner.trick(self):
             super().do_GET()
 
-    def send_half(self, data: bytes, length: int) -> None:
-        """Announce all of `data`, send `length` bytes of it, and hang up."""
-        self._remember(HTTPStatus.OK, length)
-        self.send_response(200)
+    def setup(self) -> None:
+        super().setup()
+        owner = self.server.owner
+        assert isinstance(owner, Server)
+        owner.connections += 1
+
+    def begin(self, data: bytes, most: int | None = None) -> bytes:
+        """Announce `data`, or the part of it that was asked for; returns the body that is to follow, at most `most` bytes."""
+        span = self._span(serve.etag_of(data), len(data)) or serve.Span(0, len(data))
+        body = data[span.start : span.end]
+        part = len(body) < len(data)
+        self._remember(HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK, len(body[:most]))
+        self.send_response(206 if part else 200)
         self.send_header("ETag", serve.etag_of(data))
-        self.send_header("Content-Length", str(len(data)))
+        if part:
+            self.send_header("Content-Range", f"bytes {span.start}-{span.end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(data[:length])
+        return body[:most]
+
+    def send_half(self, data: bytes, length: int) -> None:
+        """Announce all that was asked for of `data`, send `length` bytes of it, and hang up."""
+        self.wfile.write(self.begin(data, length))
         self.close_connection = True
 
     def send_raw(self, data: bytes) -> None:
@@ -142,6 +173,7 @@ class Handler(serve.Handler):
 
 class Server(serve.Server):
     handler_class = Handler
+    connections = 0  # that were made so far
     trick: Callable[[Handler], bool] | None = None  # True when it has answered
 
 
@@ -155,12 +187,10 @@ class Slowly:
         data = handler._find()
         if data is None or not handler.path.endswith(".tar.gz"):
             return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        size = len(data) // 12 + 1
-        for at in range(0, len(data), size):
-            handler.wfile.write(data[at : at + size])
+        body = handler.begin(data)
+        size = len(body) // 12 + 1
+        for at in range(0, len(body), size):
+            handler.wfile.write(body[at : at + size])
             handler.wfile.flush()
             time.sleep(self.seconds / 12)
         return True
@@ -256,7 +286,8 @@ class World:
         """The content of a channel file, with some changes; its counter goes on."""
         self._published += 1
         options = publish.Options()
-        raw = publish.channel_bytes({"name": SHORT_NAME, **header}, archive, options, self._published, None)
+        about = {"name": SHORT_NAME, "notes": "", **header}
+        raw = publish.channel_bytes(about, archive, options, self._published, None, first_member(archive))
         return {**json.loads(raw), **changes}
 
     def put_channel(self, value: Mapping[str, Any], key: keys.PrivateKey | None | str = "owner") -> None:
@@ -302,6 +333,10 @@ class World:
         """The requests for a file of the board's folder, so far."""
         return [request for request in self.server.requests if request.path == f"/{SHORT_NAME}/{path}"]
 
+    def downloads(self, path: str) -> int:
+        """How often a bundle was fetched, or what a board needs of it: each time its head comes first."""
+        return sum(request.headers.get("range", "bytes=0-").startswith("bytes=0-") for request in self.requested(path))
+
     def refused(self, reason: str, command: str = "ota check") -> str:
         """Have the board check; it must fail with `reason`. Returns the line that says so."""
         since = self.type(command)
@@ -339,7 +374,7 @@ class World:
         """Power off. The flash must hold exactly `release` (and `more`), and nothing that an update left behind."""
         found = self.stop()
         assert_tree(found, release.with_files(more or {}), previous)
-        assert kept_list(found) == release.bundle.listing
+        assert found.files[".ota/release"] == release.bundle.listing
         return found
 
 
@@ -357,16 +392,14 @@ def assert_tree(found: Tree, wanted: Tree, previous: bool = False) -> None:
     assert {path for path in below if not (previous and path.startswith(".ota/previous"))} == set()
 
 
-def kept_list(found: Tree) -> bytes:
-    """The list of what runs, as a full bundle would have brought it: deltas keep what they changed beside it."""
-    listing, changes = found.files[".ota/release"], found.files.get(".ota/changes")
-    if changes is None:
-        return listing
-    entries = {json.loads(line)["path"]: line for line in listing.splitlines(True)[1:]}
-    header, *lines = changes.splitlines(True)
-    entries.update({json.loads(line)["path"]: line for line in lines})
-    wanted = [entries[path] for path in sorted(entries, key=paths.key) if b'"size":null' not in entries[path]]
-    return b"".join([header, *wanted])
+def first_member(data: bytes) -> int:
+    """Bytes of the first gzip member, whatever is in it; something plausible where there is none."""
+    unpacker = zlib.decompressobj(31)
+    try:
+        unpacker.decompress(data)
+    except zlib.error:
+        return min(1000, len(data))
+    return len(data) - len(unpacker.unused_data)
 
 
 def state_of(found: Tree) -> dict[str, Any]:

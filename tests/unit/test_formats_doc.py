@@ -12,6 +12,7 @@ import pytest
 from iot_platform import slots
 
 from iotctl import archive
+from modules.ota.bundle import reader
 from modules.ota.legacy import latest
 from modules.ota.release import channel, manifest
 
@@ -46,7 +47,7 @@ def test_the_release_list() -> None:
 def test_the_limits_and_the_gzip_header_that_the_page_names() -> None:
     text = " ".join(DOC.read_text().split())
     assert "`iotctl` takes them together up to 8 KiB of tar" in text and archive.GROUP == 8 * 1024
-    assert "A file above 32 KiB" in text and manifest.PIECE == 32 * 1024
+    assert "A file above 32 KiB" in text and manifest.PIECE == reader.PIECE == 32 * 1024
     assert "`size` is at most 8 MiB" in text and manifest.MAX_FILE == 8 * 1024 * 1024
     assert f"at most {manifest.MAX_HEADER} bytes:" in text and f"at most {manifest.MAX_LINE} bytes, strictly" in text
     assert f"at most {channel.MAX_NOTES} characters" in text and f"at most {manifest.MAX_NOTES} characters" in text

@@ -1,4 +1,4 @@
-"""modules/ota/http.py against servers over real sockets: right, wrong, slow, endless and hostile ones."""
+"""modules/ota/transport/http.py against servers over real sockets: right, wrong, slow, endless and hostile ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules.ota import urls
 from modules.ota.errors import OtaError
-from modules.ota.http import Http
-from tests.support.scripted_server import ScriptedServer, answer
+from modules.ota.transport import urls
+from modules.ota.transport.http import Http
+from tests.support.scripted_server import KEEP, ScriptedServer, answer
 
 
 def finish(job: Any) -> Any:
@@ -44,11 +44,12 @@ def read(response: Any, size: int = 100) -> bytes:
 def fetch(url: str, *, headers: dict[str, str] | None = None, **options: Any) -> tuple[Any, bytes]:
     options.setdefault("idle_ms", 400)
     options.setdefault("total_ms", 3000)
-    response = finish(Http(url, headers).get("", **options))
+    http = Http(url, headers)
     try:
+        response = finish(http.get("", **options))
         return response, read(response)
     finally:
-        response.close()
+        http.close()
 
 
 def refusal(*script: bytes | float, **options: Any) -> OtaError:
@@ -64,13 +65,12 @@ def test_reads_an_answer_and_its_headers() -> None:
     with ScriptedServer([reply]) as server:
         response, body = fetch(server.url + "/board/stable.json?x=1")
     assert (response.status, body, response.etag, response.content_length) == (200, b"hello", '"abc"', 5)
-    assert (response.retry_after, response.length_known, response.content_range) == (5, True, None)
-    assert (response.wire_in, response.wire_out) == (len(reply), len(server.requests[0].raw))
+    assert (response.retry_after, response.content_range) == (5, None)
     head = server.requests[0].raw.decode().split("\r\n")
     assert head[0] == "GET /board/stable.json?x=1 HTTP/1.1"
     assert f"Host: 127.0.0.1:{server.port}" in head
     assert "User-Agent: iot-platform-ota" in head
-    assert "Connection: close" in head
+    assert "Connection: close" not in head
 
 
 @pytest.mark.parametrize("size", [1, 3, 1024, 5000])
@@ -79,7 +79,6 @@ def test_an_answer_in_single_bytes_is_the_same(size: int) -> None:
     with ScriptedServer([bytes([byte]) for byte in chunked]) as server:
         response, body = fetch(server.url)
     assert body == b"hello world"
-    assert response.length_known
     assert response.content_length is None
 
 
@@ -101,7 +100,7 @@ def test_chunks_of_any_size_give_the_body(body: bytes, sizes: list[int], view: i
 def test_a_body_that_only_the_connection_ends() -> None:
     with ScriptedServer([b"HTTP/1.0 200 OK\r\n\r\nhello"]) as server:
         response, body = fetch(server.url)
-    assert (body, response.length_known, response.content_length) == (b"hello", False, None)
+    assert (body, response.content_length) == (b"hello", None)
 
 
 def test_informational_answers_are_skipped() -> None:
@@ -136,22 +135,21 @@ def test_retry_after_is_bounded(value: str, seconds: int | None) -> None:
 # -- Range
 
 
-def test_resumes_where_it_was_asked_to() -> None:
-    with ScriptedServer([answer(b"56789", "Content-Range: bytes 5-9/10", status="206 Partial Content")]) as server:
-        response, body = fetch(server.url, offset=5, if_range='"a"')
-    assert (response.status, response.content_range, body) == (206, (5, 9, 10), b"56789")
-    assert b'\r\nRange: bytes=5-\r\nIf-Range: "a"\r\n' in server.requests[0].raw
+def part(body: bytes, which: str) -> bytes:
+    return answer(body, f"Content-Range: {which}", status="206 Partial Content")
 
 
-def test_a_weak_etag_is_no_if_range() -> None:
-    with ScriptedServer([answer(b"5", "Content-Range: bytes 5-5/*", status="206 Partial Content")]) as server:
-        assert fetch(server.url, offset=5, if_range='W/"a"')[0].content_range == (5, 5, None)
-    assert b"If-Range" not in server.requests[0].raw
+@pytest.mark.parametrize(("total", "known"), [("10", 10), ("*", None)])
+def test_asks_for_a_part(total: str, known: int | None) -> None:
+    with ScriptedServer([part(b"567", f"bytes 5-7/{total}")]) as server:
+        response, body = fetch(server.url, begin=5, end=8)
+    assert (response.status, response.content_range, body) == (206, (5, 7, known), b"567")
+    assert b"\r\nRange: bytes=5-7\r\n" in server.requests[0].raw
 
 
 def test_a_server_that_ignores_the_range_says_200() -> None:
     with ScriptedServer([answer(b"0123456789")]) as server:
-        assert fetch(server.url, offset=5)[0].status == 200
+        assert fetch(server.url, begin=5, end=10)[0].status == 200
 
 
 @pytest.mark.parametrize(
@@ -162,13 +160,105 @@ def test_a_server_that_ignores_the_range_says_200() -> None:
     ],
 )  # fmt: skip
 def test_refuses_another_part_than_it_asked_for(value: str) -> None:
-    script = answer(b"56789", "Content-Range: " + value, status="206 Partial Content")
-    assert refusal(script, offset=5).reason == "bad_response"
+    assert refusal(part(b"56789", value), begin=5, end=10).reason == "bad_response"
+
+
+@pytest.mark.parametrize("length", [4, 6, None])
+def test_refuses_a_part_of_another_length_than_its_place_says(length: int | None) -> None:
+    """Without a length it is as long as its place says: a longer one is the beginning of the next answer, a shorter one lost."""
+    head = answer(b"", "Content-Range: bytes 5-9/10", status="206 Partial Content", length=length)
+    if length:
+        assert refusal(head + b"5" * length, begin=5, end=10).reason == "bad_response"
+    else:
+        assert refusal(head + b"5678", begin=5, end=10).reason == "connection_lost"
+
+
+def test_refuses_several_parts_at_once() -> None:
+    body = b"--x\r\nContent-Range: bytes 5-9/10\r\n\r\n56789\r\n--x--\r\n"
+    script = answer(body, "Content-Type: multipart/byteranges; boundary=x", status="206 Partial Content")
+    assert refusal(script, begin=5, end=10).reason == "bad_response"
 
 
 def test_refuses_a_part_that_it_did_not_ask_for() -> None:
-    assert refusal(answer(b"0", "Content-Range: bytes 0-0/1", status="206 Partial Content")).reason == "bad_response"
-    assert refusal(answer(b"0", status="206 Partial Content"), offset=3).reason == "bad_response"
+    assert refusal(part(b"0", "bytes 0-0/1")).reason == "bad_response"
+    assert refusal(answer(b"0", status="206 Partial Content"), begin=3, end=4).reason == "bad_response"
+
+
+# -- one connection for several requests
+
+
+def test_a_connection_is_kept_when_the_body_was_read_to_its_end() -> None:
+    bodies = [b"one", b"", b"three" * 1000]
+    scripts = [[answer(bodies[0]), KEEP], [answer(bodies[1], status="404 Not Found"), KEEP], [answer(bodies[2]), KEEP]]
+    with ScriptedServer(*scripts) as server:
+        http = Http(server.url)
+        for body in bodies:
+            response = finish(http.get("x"))
+            assert read(response) == body
+            response.close()
+        assert http.connection.wire_out == sum(len(request.raw) for request in server.requests)
+        assert http.connection.wire_in == sum(len(script[0]) for script in scripts if isinstance(script[0], bytes))
+        http.close()
+    assert server.connections == 1
+
+
+def test_a_chunked_answer_keeps_its_connection_too() -> None:
+    chunked = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=None)
+    assert [(b"hello", b"x"), 1] == two_requests([chunked, KEEP], [answer(b"x"), KEEP])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [answer(b"hello", "Connection: close")],
+        [answer(b"hello", "Connection: Close"), KEEP],
+        [b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", KEEP],
+        [b"HTTP/1.0 200 OK\r\n\r\nhello"],
+        [answer(b"hello")],  # kept, but the server has closed it when the next request comes
+    ],
+)
+def test_a_connection_that_is_over_is_opened_again_once(first: list[bytes | float]) -> None:
+    assert [(b"hello", b"x"), 2] == two_requests(first, [answer(b"x"), KEEP])
+
+
+def test_a_server_that_closes_a_kept_connection_twice_is_a_lost_connection() -> None:
+    with pytest.raises(OtaError) as caught:
+        two_requests([answer(b"hello")], [b""])
+    assert caught.value.reason == "connection_lost"
+
+
+def test_an_answer_that_was_not_read_to_its_end_gives_the_connection_up() -> None:
+    with ScriptedServer([answer(b"x" * 5000), KEEP]) as server:
+        http = Http(server.url)
+        for _request in range(2):
+            response = finish(http.get("x"))
+            finish(response.read_into(memoryview(bytearray(10))))
+            response.close()
+        http.close()
+    assert server.connections == 2
+
+
+def test_bytes_behind_an_answer_are_no_answer_to_the_next_request() -> None:
+    """A server that says more than it was asked for: what it says first would be taken for the next answer."""
+    with pytest.raises(OtaError) as caught:
+        two_requests([answer(b"hello") + b"and more", KEEP], [answer(b"x"), KEEP])
+    assert caught.value.reason == "bad_response"
+
+
+def two_requests(*scripts: list[bytes | float]) -> list[Any]:
+    """The bodies of two requests, one after the other, and how many connections they took."""
+    with ScriptedServer(*scripts) as server:
+        http = Http(server.url)
+        try:
+            bodies = []
+            for _request in range(2):
+                response = finish(http.get("x", idle_ms=400, total_ms=3000))
+                bodies.append(read(response))
+                response.close()
+                time.sleep(0.05)  # a server that closes has done so by then
+        finally:
+            http.close()
+        return [tuple(bodies), server.connections]
 
 
 # -- what a broken or hostile server says
@@ -362,7 +452,6 @@ def test_redirects_are_followed(status: str, location: str, target: str) -> None
         response, body = fetch(server.url + "/a/b?old")
     assert body == b"there"
     assert server.requests[1].raw.startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
-    assert response.wire_out == sum(len(request.raw) for request in server.requests)
 
 
 def test_a_redirect_loop_ends() -> None:
@@ -412,7 +501,7 @@ def test_refuses_to_send_what_could_end_a_header(headers: dict[str, Any]) -> Non
         Http("http://host/", headers)
 
 
-@pytest.mark.parametrize("options", [{"etag": 'a"\r\nX: y'}, {"offset": 1, "if_range": '"a\n'}])
+@pytest.mark.parametrize("options", [{"etag": 'a"\r\nX: y'}, {"etag": '"a\n'}])
 def test_refuses_to_send_an_etag_that_could_end_a_header(options: dict[str, Any]) -> None:
     with pytest.raises(OtaError):
         finish(Http("http://127.0.0.1:1/").get("/", **options))

@@ -19,7 +19,7 @@ chances = st.floats(0, 1, exclude_max=True)
 
 @given(intervals, chances)
 def test_checks_lie_an_interval_apart_or_up_to_an_eighth_less(interval: int, chance: float) -> None:
-    pause = schedule.after_check(interval, chance)
+    pause = schedule.pause_after_check(interval, chance)
     assert min(interval * 7 / 8, 5 * DAY) <= pause <= interval
 
 
@@ -27,14 +27,14 @@ def test_checks_lie_an_interval_apart_or_up_to_an_eighth_less(interval: int, cha
 def test_a_failure_never_asks_before_retry_after_nor_more_often_than_every_30_s(
     interval: int, failures: int, retry: int | None, chance: float
 ) -> None:
-    pause = schedule.after_failure(interval, failures, retry, chance)
+    pause = schedule.pause_after_failure(interval, failures, retry, chance)
     assert pause >= (retry or 0)
     assert pause >= min(30, interval)
     assert pause <= max(interval, retry or 0) * 9 / 8
 
 
 def test_the_pause_grows_with_each_failure_up_to_the_interval() -> None:
-    pauses = [schedule.after_failure(DAY, failures, None, 0) for failures in range(1, 16)]
+    pauses = [schedule.pause_after_failure(DAY, failures, None, 0) for failures in range(1, 16)]
     assert pauses[:4] == [30, 60, 120, 240] and pauses[-1] == DAY
     assert pauses == sorted(pauses)
 
@@ -52,7 +52,7 @@ def test_the_pause_grows_with_each_failure_up_to_the_interval() -> None:
     ],
 )
 def test_a_restart_keeps_to_the_plan(due: int | None, now: int | None, earliest: float, latest: float) -> None:
-    pauses = [schedule.at_start(due, now, DAY, chance / 100) for chance in range(100)]
+    pauses = [schedule.pause_at_start(due, now, DAY, chance / 100) for chance in range(100)]
     assert min(pauses) >= earliest and max(pauses) <= latest
 
 
@@ -63,10 +63,10 @@ def test_a_board_that_restarts_every_ten_minutes_asks_once_an_interval(clock: bo
     asked, now = [0.0], 0.0
     due: int | None = NOW + DAY if clock else 0
     while now < 300 * DAY:
-        pause = schedule.at_start(due, NOW + int(now) if clock else None, DAY, rng.random())
+        pause = schedule.pause_at_start(due, NOW + int(now) if clock else None, DAY, rng.random())
         if pause < 600:  # before the next restart
             asked.append(now + pause)
-            due = NOW + int(asked[-1] + schedule.after_check(DAY, rng.random())) if clock else 0
+            due = NOW + int(asked[-1] + schedule.pause_after_check(DAY, rng.random())) if clock else 0
         now += 600
     gaps = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)]
     assert 0.85 * DAY < mean(gaps) < 1.2 * DAY
@@ -80,12 +80,12 @@ def test_a_fleet_that_gets_its_power_back_at_once_spreads_out(due: int) -> None:
     rng = random.Random(7)
     minutes: dict[int, int] = {}
     for _board in range(10_000):
-        minute = int(schedule.at_start(due, NOW if due else None, DAY, rng.random()) // 60)
+        minute = int(schedule.pause_at_start(due, NOW if due else None, DAY, rng.random()) // 60)
         minutes[minute] = minutes.get(minute, 0) + 1
     assert max(minutes.values()) < 500
     assert len(minutes) > 55
 
 
 def test_a_sleeper_without_a_clock_asks_at_one_wake_in_sixteen() -> None:
-    pauses = [schedule.at_start(0, None, DAY, chance / 1600, deep=True) for chance in range(1600)]
+    pauses = [schedule.pause_at_start(0, None, DAY, chance / 1600, deep=True) for chance in range(1600)]
     assert sum(pause == schedule.SOON_S for pause in pauses) == 100

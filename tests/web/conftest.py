@@ -208,7 +208,7 @@ class WebWorld(World):
         self.wifi: dict[str, Any] | None = {"ssid": "sim-network", "password": "simulated"}
         super().__init__(folder, key or worlds.owner(), ota, MODULES)
         self.port = free_port()
-        self.board.env["SIM_WEB_PORT"] = str(self.port)
+        self.board.env["SIMULATOR_WEB_PORT"] = str(self.port)
         self.board.heap = heap
 
     def profile(self, modules: tuple[str, ...] | None = None, **ota: Any) -> Profile:

@@ -2,11 +2,13 @@
 
 MicroPython's decompressor cannot go on after a read that would have blocked. So a step begins only when more bytes lie in the
 buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes for the head of a block. It reads them
-from micropython import const
 from a BytesIO, in C.
 """
 
 import io
+import sys
+
+from micropython import const
 
 from ..errors import OtaError
 
@@ -15,6 +17,7 @@ try:
 except ImportError:  # a firmware without it
     DeflateIO = None
 
+BLOCK = 512  # of a tar archive
 _ROOM = const(1536)  # bytes of the buffer
 _ENOUGH = const(1280)  # for a step of _STEP bytes
 _STEP = const(512)
@@ -25,14 +28,14 @@ _TAIL = const(8)
 
 def check_firmware():
     """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None:
+    if DeflateIO is None and sys.implementation.name == "micropython":
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
 
 
 class Unpacker:
     """The unpacked bytes of a bundle's members.
 
-    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see ranges.FromServer and reader.FromFile.
+    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see transport.ranges.
     """
 
     def __init__(self, source):
@@ -93,6 +96,34 @@ class Unpacker:
         """The member must end here. Generator."""
         if (yield from self.take(memoryview(bytearray(1)), True)):
             raise OtaError("bad_bundle", "a part of the bundle is longer than announced")
+
+    def copy(self, size, view, digest=None, out=None):
+        """Unpack `size` bytes into the digest and the file `out`, if there are such. Generator."""
+        while size:
+            part = view if size >= len(view) else view[:size]
+            yield from self.take(part)
+            if digest:
+                digest.update(part)
+                out.write(part)
+            size -= len(part)
+
+    def tar_head(self, view):
+        """``(path, size)`` of the regular file whose ustar header comes next; None where the member ends instead. Generator."""
+        block = view[:BLOCK]
+        if not (yield from self.take(block, True)):
+            return None
+        raw = bytes(block)
+        name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
+        try:
+            good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
+            found = name.decode(), int(size, 8)
+        except ValueError:  # no number, or no text
+            good = False
+        if not good:
+            raise OtaError("bad_bundle", "the bundle is no ustar archive")
+        if raw[156] not in b"0\0" or any(raw[157:257]) or any(raw[345:500]):
+            raise OtaError("bad_member", "%s is no regular file" % found[0])
+        return found
 
     def _leave(self):
         """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""

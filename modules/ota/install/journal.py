@@ -14,19 +14,19 @@ from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, read_header
 from ..errors import OtaError
 from ..release import paths
 from ..release.manifest import entry_line
-from . import cleanup, files, stage
+from . import cleanup, files, prepare
 
 
 def commit(ota, later):
-    """Check the filled stage once more, write its journal, and commit it. Generator.
+    """Check the filled stage once more, write its journal, and commit it. Generator; returns the version.
 
     :param later: True when the stage has been ready for some time.
     """
     yield from cleanup.clean_up(ota)
     header = read_header(LIST)
-    if not header or not stage.exists():
+    if not header or not prepare.exists():
         raise OtaError("no_update", "what was staged is not there any more")
-    yield from stage.check(ota, later)
+    yield from prepare.check(ota, later)
     deletes = header["delete"] if header["sequence"] else phases.part("legacy.latest").deletes()
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
@@ -37,6 +37,7 @@ def commit(ota, later):
         raise OtaError("no_update", "the board already has exactly these files")
     yield from _stage_list(header["files"], ota.excluded)
     yield from _seal()
+    return header["version"]
 
 
 def commit_previous(ota):

@@ -38,8 +38,40 @@ def runs(entries, start, size):
         yield begin, size if end is None else end, last
 
 
+def source(ota, offer):
+    """What the bundle of an offer is read from, or, without one, the file ``ota.archive`` that was brought by hand."""
+    if offer:
+        return FromServer(ota.http(), ota.url(offer["file"]), offer["head"], offer["size"], ota.log)
+    return FromFile(ota.archive)
+
+
+class FromFile:
+    """A bundle that lies on flash: an upload, or from a USB stick."""
+
+    head = None  # nobody has announced how long it is
+
+    def __init__(self, path):
+        self._f = open(path, "rb")
+        self.size = self._f.seek(0, 2)
+        self._left = 0
+
+    def go(self, begin, end):
+        self._f.seek(begin)
+        self._left = end - begin
+        yield
+
+    def read_into(self, view):
+        n = self._f.readinto(view if len(view) <= self._left else view[: self._left])
+        self._left -= n
+        yield
+        return n
+
+    def close(self):
+        self._f.close()
+
+
 class FromServer:
-    """A bundle on a server, a part at a time: what bundle.reader takes for its source.
+    """A bundle on a server, a part at a time: what a bundle is read from.
 
     :param http: http.Http, whose connection is kept from one part to the next.
     :param head: bytes of the bundle's first member, `size` of all of it.

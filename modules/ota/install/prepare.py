@@ -1,0 +1,141 @@
+"""Before the stage is filled: which files must be written, and is there space? And before it is committed: is it right?
+
+What an interrupted staging has left is used again, once its digest has been checked; another release clears it.
+"""
+
+import binascii
+import json
+import os
+
+import ota_boot
+from micropython import const
+
+from ..bundle.lists import LIST, entries, target
+from ..errors import OtaError
+from ..release import signature
+from ..release.paths import excluded, skips
+from . import files
+
+_METADATA = const(16)  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
+_MAX_PROFILE = const(16 * 1024)
+_ID = const(32)
+
+
+def plan(ota, header, digest, sig):
+    """Clear another release's stage, mark the entries that must be written, and see whether there is space. Generator.
+
+    Returns a bit for each entry, and how many bytes must be written.
+    """
+    stage = ota_boot.ota("stage")
+    if _read_id() != (digest, sig):
+        ota.store.set("part", None)
+        yield from files.remove_tree(stage)
+        yield from files.remove_tree(ota_boot.ota("loader"))
+        ota_boot.make_parents(stage + "/id")
+        with open(stage + "/id", "wb") as f:
+            f.write(digest + (sig or b""))
+    wanted = bytearray(header["files"] // 8 + 1)
+    part = ota.store.get("part")
+    need, total, folder = _METADATA, 0, -1
+    for n, entry in entries():
+        if not skips(entry["path"], ota.excluded):
+            if not (yield from _have(ota, n, entry)):
+                wanted[n // 8] |= 1 << n % 8
+                rest = entry["size"] - (part[1] if part and part[0] == n else 0)
+                total += rest
+                need += files.blocks(rest)
+                need += 4 if n // 16 != folder else 0  # folders of the stage and the backup
+                folder = n // 16
+        yield
+    yield from _check_space(ota, need * files.block_size())
+    ota.log("staging", total, "bytes")
+    return wanted, total
+
+
+def _have(ota, n, entry):
+    """True when the file is on disk, or lies in the stage already. Generator."""
+    view, staged = ota.view, target(n, entry)
+    if (yield from files.same(ota_boot.live(entry["path"]), entry["size"], entry["sha256"], view)):
+        if ota_boot.exists(staged):
+            os.remove(staged)  # from a staging that was interrupted before the file on disk became right
+        return True
+    return (yield from files.same(staged, entry["size"], entry["sha256"], view))
+
+
+def _check_space(ota, need):
+    free = files.free_bytes()
+    if need > free:
+        yield from ota.give_up_previous()
+        free = files.free_bytes()
+    ota.log("stage needs", need, "bytes, free disk", free)
+    if need > free:
+        raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
+
+
+def exists():
+    """True when a stage has been begun."""
+    return ota_boot.exists(ota_boot.ota("stage/id"))
+
+
+def check(ota, compare):
+    """Just before the commit: what is committed is the stage, so it is read back once. Generator.
+
+    :param compare: True when some time has passed since it was filled: the tree is compared once more as well.
+
+    1. The list on flash is the one that was checked, signed by a pinned key, and every staged file has its digest.
+    2. Where keys are pinned, the new profile pins one that verifies this very release: no lock-out, no take-over.
+    """
+    digest, sig = _read_id()
+    if (yield from files.digest(ota_boot.ota(LIST), ota.view)) != binascii.hexlify(digest).decode():
+        raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
+    if ota.keys:
+        signature.check(digest, sig, ota.keys)
+        yield
+    profile = None
+    for n, entry in entries():
+        staged = target(n, entry)
+        if ota_boot.exists(staged):
+            if not (yield from files.same(staged, entry["size"], entry["sha256"], ota.view)):
+                raise OtaError("flash_error", "%s changed on flash after it had been staged" % entry["path"])
+        elif not skips(entry["path"], ota.excluded):
+            staged = ota_boot.live(entry["path"])
+            if compare and not (yield from files.same(staged, entry["size"], entry["sha256"], ota.view)):
+                raise OtaError("no_update", "%s is not what it was when the update was staged" % entry["path"])
+        if entry["path"] == "profile.json":
+            profile = staged, entry["size"]
+        yield
+    if ota.keys and not excluded("profile.json", ota.excluded):
+        _check_profile(profile, digest, sig)
+
+
+def _read_id():
+    """``(digest, signature or None)`` of what the stage belongs to; ``(None, None)`` when there is none."""
+    try:
+        with open(ota_boot.ota("stage/id"), "rb") as f:
+            found = f.read(_ID + signature.KEY_BYTES + 1)
+    except OSError:
+        return None, None
+    return found[:_ID], found[_ID:] or None
+
+
+def _check_profile(profile, digest, sig):
+    if not profile:
+        raise OtaError("bad_key", "the release has no profile.json, so it pins no key")
+    keys = _load_profile(*profile).get("ota", {}).get("public_keys") or []
+    if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
+        raise OtaError("bad_key", "the new profile pins no key")
+    if not signature.verify_any(digest, sig, keys):
+        raise OtaError("bad_key", "the new profile's keys do not verify this release")
+
+
+def _load_profile(path, size):
+    if size > _MAX_PROFILE:
+        raise OtaError("bad_key", "the new profile is larger than %d bytes" % _MAX_PROFILE)
+    with open(path) as f:
+        try:
+            profile = json.load(f)
+        except ValueError:
+            profile = None
+    if not isinstance(profile, dict) or not isinstance(profile.get("ota", {}), dict):
+        raise OtaError("bad_key", "the new profile is not a profile, so it pins no key")
+    return profile

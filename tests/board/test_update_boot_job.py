@@ -1,0 +1,353 @@
+"""A job that does not fit beside the modules: noted, done in an update boot, and told, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from iotctl import bundle
+from sim.board import Cut
+from tests.support.world import PATIENCE_S, Changes, Handler, Release, World, assert_tree, patched, state_of
+
+MODULES = ("serial_log", "wifi", "ota", "hog")
+WITH_MQTT = ("serial_log", "wifi", "ota", "mqtt")  # which starts in an update boot too
+TOO_LITTLE = 44_000  # bytes of heap: enough for a check and a trial, too little for an update
+STILL_LESS = 34_000
+ONLY = r"update boot {} of 3: only serial_log, wifi, ota start"
+RESTARTS = "restarting for the update's sake: {} goes on with only the modules that it needs"
+_HOG = '''from iot_platform.module import Module as Base
+import gc
+
+class Module(Base):
+    """Takes all memory but so many bytes; `work` keeps it busy."""
+
+    name = "hog"
+    doing = None
+
+    def start(self):
+        self.kept = []
+        gc.collect()
+        while gc.mem_free() > {free}:
+            self.kept.append(bytearray(500))
+        self.platform.log("hog: {text}")
+
+    def on_command(self, command):
+        if command.path == "work":
+            self.doing = command.payload or None
+        elif command.path == "blocking":
+            self.platform.log("result", self.platform.module("ota").force_update())
+
+    def busy(self):
+        return self.doing
+'''
+
+
+def hog(text: str = "is here", free: int = TOO_LITTLE) -> Changes:
+    return {"modules/hog/__init__.py": _HOG.format(free=free, text=text).encode()}
+
+
+def release(world: World, version: str, changes: Changes | None = None) -> Release:
+    files: Changes = {**hog(f"of {version}"), "www/a.txt": version.encode() * 2_000, **(changes or {})}
+    return world.release(version, files, modules=MODULES)
+
+
+def two(world: World, changes: Changes | None = None) -> tuple[Release, Release]:
+    """A board that runs 1.0.0 beside a hog, and has nothing to do; 1.1.0 is offered."""
+    old, new = release(world, "1.0.0", changes), release(world, "1.1.0", changes)
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer(new)
+    return old, new
+
+
+def when(world: World, text: str, *happens: object) -> None:
+    """Do this once, as soon as a line with `text` comes."""
+    left = list(happens)
+
+    def on_line(line: str) -> None:
+        if text in line and left:
+            action = left.pop(0)
+            assert callable(action)
+            action()
+
+    world.board.on_line = on_line
+
+
+def nothing_is_noted(world: World) -> None:
+    found = world.peek()
+    assert not [path for path in found.files if path.startswith(".ota/job")]
+    assert state_of(found).get("result") is None
+
+
+@pytest.mark.parametrize("command", ["ota update", "ota force", "ota check", "blocking"])
+def test_a_job_that_does_not_fit_is_done_in_an_update_boot(world: World, command: str) -> None:
+    _old, new = two(world)
+    since = world.type(command)
+    world.wait_confirmed(new, since)
+    job = command.removeprefix("ota ").replace("force", "update").replace("blocking", "update")
+    story = world.lines_since(since)
+    steps = (
+        "ota: short of memory: ",
+        RESTARTS.format(job),
+        "restarting: an update boot",
+        ONLY.format(1),
+        "staged www/a.txt",
+        r"committed: installing 1\.1\.0",
+        r"ota_boot: trial of 1\.1\.0 boot 1",
+        r"hog: of 1\.1\.0",
+        r"running: .*hog.* free memory",
+        r"confirmed: version 1\.1\.0 stays",
+    )
+    at = 0
+    for step in steps:
+        found = re.compile(step).search(story, at)
+        assert found, f"{step} is missing, or comes too early:\n{story}"
+        at = found.end()
+    assert not re.search("failed|Traceback", story)
+    assert story.count("update boot 1 of 3") == 1
+    nothing_is_noted(world)
+    world.assert_runs(new)
+
+
+def test_a_check_that_nobody_asked_for_gets_one_as_well(world: World) -> None:
+    old, new = release(world, "1.0.0"), release(world, "1.1.0")
+    world.flash(old)
+    world.offer(new)
+    since = world.now()
+    world.board.start()
+    world.wait_confirmed(new, since)
+    world.board.expect(RESTARTS.format("check"), 1, since)
+    world.board.expect(ONLY.format(1), 1, since)
+    world.assert_runs(new)
+
+
+def test_an_archive_that_was_brought_by_hand_is_installed_in_an_update_boot_without_a_network(world: World) -> None:
+    _old, new = two(world, hog(free=STILL_LESS))
+    world.board.stop()
+    world.board.write({"new_firmware.tar.gz": new.archive})
+    world.channel_file().unlink()
+    world.boot("next check in|failed")
+    world.board.wifi = "off"
+    since = world.type("ota install")
+    world.board.expect(ONLY.format(1), PATIENCE_S, since)
+    world.board.expect("committed: installing 1.1.0", PATIENCE_S, since)
+    assert world.requested("1.1.0.tar.gz") == []
+    world.board.wifi = "ok"
+    world.offer(new)  # which the trial asks for
+    world.wait_confirmed(new, since)
+    world.assert_runs(new)
+
+
+def test_what_ran_before_the_update_boot_must_run_after_it(world: World) -> None:
+    """The hog did not run when the update was committed; without it the new version goes back all the same."""
+    old = release(world, "1.0.0")
+    bad = release(world, "1.1.0", {"modules/hog/__init__.py": b"raise ValueError('bad hog')\n"})
+    world.flash(old)
+    world.offer(bad)
+    since = world.now()
+    world.board.start()
+    world.board.expect(ONLY.format(1), PATIENCE_S, since)
+    assert "bad hog" in world.wait_rolled_back(bad, "module_failed", since)
+    nothing_is_noted(world)
+    assert_tree(world.stop(), old.tree)
+
+
+def test_a_busy_module_delays_the_restart_and_a_power_cut_meanwhile_loses_nothing(world: World) -> None:
+    _old, new = two(world)
+    world.type("work the door is moving")
+    since = world.type("ota update")
+    world.board.expect(RESTARTS.format("update"), PATIENCE_S, since)
+    world.board.expect(r"restart/waiting_for = hog: the door is moving", PATIENCE_S, world.type("values"))
+    world.board.expect(r"ota/status = rebooting", PATIENCE_S, since)
+    assert "update boot 1" not in world.lines_since(since)
+    world.board.power_cycle()
+    world.wait_confirmed(new, since)
+    world.board.expect(ONLY.format(1), 1, since)
+    world.assert_runs(new)
+
+
+def test_a_busy_module_lets_the_restart_go_when_it_is_done(world: World) -> None:
+    _old, new = two(world)
+    world.type("work the door is moving")
+    since = world.type("ota update")
+    world.board.expect(RESTARTS.format("update"), PATIENCE_S, since)
+    world.type("work")
+    world.wait_confirmed(new, since)
+    world.assert_runs(new)
+
+
+# -- what goes wrong in the update boot
+
+
+def comes_back(world: World, reason: str, since: int, job: str = "update") -> None:
+    """The job fails in the update boot, with a reason that is still told after the restart, where everything runs again."""
+    world.board.expect(rf"ota: {job} failed: .* \({reason}\)$", PATIENCE_S, since)
+    over = world.board.expect("restarting: the update boot is over", PATIENCE_S, since).string
+    since = world.board.lines.index(over, since)
+    world.board.expect(r"running: .*(hog|mqtt)", PATIENCE_S, since)
+    world.board.expect("ota: next check in about", PATIENCE_S, since)
+    status = world.board.expect("'state': .*", PATIENCE_S, world.type("ota status")).string
+    assert "'state': 'failed'" in status and f"'error': '{reason}'" in status, status
+    world.board.expect(rf"ota/error = {reason}$", PATIENCE_S, world.type("values"))
+    nothing_is_noted(world)
+
+
+def away(request: Handler) -> bool:
+    request.reply(HTTPStatus.SERVICE_UNAVAILABLE, {}, b"")
+    return True
+
+
+def test_without_a_server_everything_comes_back_and_the_reason_is_told(world: World) -> None:
+    old, new = two(world)
+    when(world, "restarting: an update boot", lambda: setattr(world.server, "trick", away))
+    since = world.type("ota update")
+    comes_back(world, "http_status", since)
+    assert_tree(world.peek(), old.tree)
+    world.server.trick = None
+    world.update_to(new)
+    world.assert_runs(new)
+
+
+def test_without_a_network_everything_comes_back_within_a_bound(world: World) -> None:
+    patience = patched("modules/ota/module.py", ("_NETWORK_MS = 90_000", "_NETWORK_MS = 4_000"))
+    old, new = two(world, patience)
+    when(world, "restarting: an update boot", lambda: setattr(world.board, "wifi", "off"))
+    when_over = "restarting: the update boot is over"
+    since = world.type("ota update")
+    world.board.expect(when_over, PATIENCE_S, since)
+    world.board.wifi = "ok"
+    comes_back(world, "no_network", since)
+    assert_tree(world.peek(), old.tree)
+    world.update_to(new)
+    world.assert_runs(new)
+
+
+def test_a_cancelled_job_brings_everything_back(world: World) -> None:
+    old, _new = two(world)
+    when(world, "restarting: an update boot", lambda: setattr(world.board, "wifi", "off"))
+    since = world.type("ota update")
+    world.board.expect(r"update boot 1 of 3", PATIENCE_S, since)
+    world.board.expect(r"wifi: could not join", PATIENCE_S, since)
+    since = world.type("ota cancel")
+    world.board.expect("ota: cancelled", PATIENCE_S, since)
+    world.board.wifi = "ok"
+    world.board.expect("running: .*hog", PATIENCE_S, since)
+    world.board.expect("ota: next check in", PATIENCE_S, since)
+    assert "update boot" not in world.lines_since(since).split("restarting: the update boot is over")[1]
+    nothing_is_noted(world)
+    assert_tree(world.stop(), old.tree)
+
+
+def test_what_is_refused_in_an_update_boot_is_told_and_not_fetched_again(world: World) -> None:
+    old = release(world, "1.0.0")
+    new, other = (release(world, "1.1.0", {"www/a.txt": text * 5_000}) for text in (b"a", b"b"))
+    made = new.bundle
+    spoiled = bundle.pack(bundle.Bundle(made.listing, made.signature, made.files, other.bundle.packed))
+    world.flash(old)
+    world.offer(old)
+    world.boot()
+    world.offer_raw(made.header, spoiled)
+    since = world.type("ota update")
+    comes_back(world, "bad_digest", since)
+    assert_tree(world.peek(), old.tree)
+    asked = len(world.requested("1.1.0.tar.gz"))
+    assert "was refused before" in world.refused("bad_digest")
+    assert len(world.requested("1.1.0.tar.gz")) == asked
+    assert_tree(world.stop(), old.tree)
+
+
+def test_what_does_not_even_fit_into_an_update_boot_is_given_up_after_three(world: World) -> None:
+    """Something that starts in every boot takes the memory."""
+    code = hog(free=STILL_LESS)["modules/hog/__init__.py"]
+    greedy: Changes = {"modules/mqtt/__init__.mpy": None, "modules/mqtt/__init__.py": code}
+    old, new = (world.release(version, greedy, modules=WITH_MQTT) for version in ("1.0.0", "1.1.0"))
+    world.flash(old)
+    world.offer(new)
+    since = world.now()
+    world.board.start()
+    for boot in (1, 2, 3):
+        world.board.expect(rf"update boot {boot} of 3: only .*mqtt start", PATIENCE_S, since)
+    comes_back(world, "no_memory", since, "check")
+    assert world.lines_since(since).count("update boot ") == 3 + world.lines_since(since).count("the update boot is over")
+    at = world.now()
+    assert "failed here before (no_memory)" in world.refused("failed_before")
+    assert "update boot" not in world.lines_since(at)
+    assert_tree(world.stop(), old.tree)
+
+
+# -- power cuts
+
+
+def test_the_power_fails_in_the_update_boot_and_the_next_one_goes_on(world: World) -> None:
+    _old, new = two(world)
+    when(world, "ota: staging", world.board.power_cycle)
+    since = world.type("ota update")
+    world.wait_confirmed(new, since)
+    story = world.lines_since(since)
+    assert story.index("update boot 1 of 3") < story.index("update boot 2 of 3")
+    assert "failed" not in story
+    nothing_is_noted(world)
+    world.assert_runs(new)
+
+
+def test_the_power_fails_in_every_update_boot_and_the_job_is_given_up(world: World) -> None:
+    old, new = two(world)
+    when(world, "ota: staging", *[world.board.power_cycle] * 3)
+    since = world.type("ota update")
+    world.board.expect(r"ota: update failed: it was not done in 3 update boots \(no_memory\)", PATIENCE_S, since)
+    found = world.board.expect(r"ota: next try in about (\d+) s", PATIENCE_S, since)
+    assert 30 <= int(found[1]) <= 34
+    world.board.expect("wifi: connected", PATIENCE_S, world.board.lines.index(found.string))
+    nothing_is_noted(world)
+    assert_tree(world.peek().without(".ota/stage", ".ota/list"), old.tree)
+    world.update_to(new)
+    world.assert_runs(new)
+
+
+@pytest.fixture
+def noted(world: World) -> tuple[World, Release, Release, Path]:
+    """A board that has noted a job and not yet restarted; its flash at that moment."""
+    old, new = two(world)
+    world.type("work the door is moving")
+    world.board.expect(RESTARTS.format("update"), PATIENCE_S, world.type("ota update"))
+    world.board.stop()
+    image = world.folder / "noted.img"
+    world.board.snapshot(image)
+    return world, old, new, image
+
+
+def test_a_power_cut_at_the_end_of_the_update_boot_leaves_the_job_or_its_result(
+    noted: tuple[World, Release, Release, Path],
+) -> None:
+    """Before the commit the note is still there; after it the new version is: the job is neither lost nor done twice."""
+    world, old, new, image = noted
+    whole = world.board.boot_once(cause="hard")
+    assert whole.cause == "hard" and "committed" in whole.output
+    last = whole.counters.operations
+    kept = committed = 0
+    for at in range(last - 12, last):
+        world.board.restore(image)
+        cut = world.board.boot_once(cause="hard", cut=Cut(at, "before"))
+        if cut.cause != "power":
+            continue  # a few operations depend on the time: this life had fewer
+        found = world.board.read()
+        notes = [path for path in found.files if path.startswith(".ota/job.")]
+        after = world.board.boot_once(only_boot=True, dump=True)
+        assert after.tree
+        if "applying 1.1.0" in after.output:
+            assert_tree(after.tree.without(".ota"), new.tree)
+            committed += 1
+        else:
+            assert_tree(after.tree.without(".ota"), old.tree)
+            assert notes == [".ota/job.1"]
+            kept += 1
+    assert kept and committed
+    world.board.restore(image)
+    since = world.now()
+    world.board.start()
+    world.wait_confirmed(new, since)
+    world.assert_runs(new)
