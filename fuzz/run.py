@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 ATHERIS = "atheris==3.0.0"
-NAMES = ("bundle", "listing", "delta", "patch", "archive", "journal", "profile", "channel", "latest")
+NAMES = ("bundle", "listing", "archive", "journal", "profile", "channel", "latest")
 
 
 def main() -> int:

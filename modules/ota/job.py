@@ -31,7 +31,7 @@ class Job:
         self.eager = name != "check" or flag  # somebody waits for it: without memory here it goes on in an update boot at once
         self.asked = False  # True when a trial has asked the server
         self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
-        self._http = self._kept = None
+        self.offer = self._http = self._kept = None
         self._steps = 0
         phases.in_job = True
         self._job = updates.start(self, name, flag)
@@ -131,7 +131,7 @@ class Job:
         return {
             "attempts": self.cfg.get("max_boot_attempts", 3) + self.cfg.get("confirm_wakes", 1) - 1,
             "timeout_s": self.cfg.get("confirm_timeout_s", 300),
-            "ran": self.module.ran(),
+            "ran": self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules),
             "checked": bool(self.store.get("checked")),
         }
 
@@ -141,6 +141,7 @@ class Job:
         self.platform.log("ota:", *parts)
 
     def available(self, offer):
+        self.offer = offer
         self.module.offered, self.module.notes = offer["version"], offer["notes"]
         self.eager = True
         self.store.set("next", None)  # an update that is interrupted goes on soon
@@ -148,6 +149,7 @@ class Job:
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/available", offer["version"])
+        self.platform.bus.publish("ota/total", offer["size"])
 
     def progress(self, done, total):
         """Publish the progress in percent; log every tenth."""

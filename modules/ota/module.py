@@ -20,11 +20,8 @@ from iot_platform.slots import Slots
 from micropython import const
 
 from . import phases
-from .errors import OtaError, from_system
+from .errors import OtaError
 
-TRIES = const(3)  # update boots that a job gets
-_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
-_NETWORK_MS = 90_000  # that an update boot waits for a network
 _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
 _LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
@@ -51,9 +48,9 @@ class Module(Base):
         self.online = False  # wifi has said that there is a network
         self.check_soon = False
         self.next_check = None  # ticks_ms, or None while nothing is planned
-        self._look_at = 0  # ticks_ms of the next look whether what waits still has to
+        self.look_at = time.ticks_ms()  # of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
-        self._noted = None  # (name, flag) of a job for an update boot: to be noted, or in one to be done
+        self.noted = None  # (name, flag) of a job for an update boot: to be noted, or in one to be done
         self._version = UNKNOWN
 
     # -- configuration
@@ -69,7 +66,7 @@ class Module(Base):
     @property
     def job(self):
         """The name of the job that runs now or begins soon, or None."""
-        return self._job.name if self._job else self._noted and self._noted[0]
+        return self._job.name if self._job else self.noted and self.noted[0]
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -93,7 +90,7 @@ class Module(Base):
         """The same whatever the current version, then install. Returns a status text."""
         if self._complete("update", True):
             return "restarting to install version %s" % self.offered
-        if self._noted:
+        if self.noted:
             return "restarting to update with only the modules that it needs"
         return "not updated: %s" % (self.error or "nothing to install")
 
@@ -183,7 +180,8 @@ class Module(Base):
         self.enter("idle")
         self.platform.log("ota: cancelled")
         phases.call("schedule", "later", self)
-        self._end_update_boot()
+        if self.platform.update_boot:
+            phases.call("state", "ended", self)
         return True
 
     def begin_upload(self):
@@ -248,10 +246,10 @@ class Module(Base):
     def tick(self):
         if self._job:
             self._job.advance()
-        elif self._noted:
+        elif self.noted:
             self._begin_noted()
-        elif self.waiting and time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
-            self._look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
+        elif self.waiting and time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
+            self.look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
             if self.cfg.get("window") and self.cfg.get("auto_install", True) and not phases.call("schedule", "waits_for", self):
                 self._request("stage")  # what waited for its window
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
@@ -273,24 +271,24 @@ class Module(Base):
         """A job is over; `error` is what it failed with, or None."""
         self._job = None
         phases.forget()
-        if error and error.reason == "no_memory" and self._moves(job, error):
+        if error and error.reason == "no_memory" and phases.call("state", "moves", self, job, error):
             return
         if error:
             self.failed(job.name, error)
             self.report_space()
         elif job.name not in _AT_START:
-            self._tell(None)
+            self.tell(None)
         phases.call("schedule", "after_job", job, error)
-        if job.name not in _AT_START:
-            self._end_update_boot()
-        self.store.save()
+        if self.platform.update_boot and job.name not in _AT_START:
+            phases.call("state", "ended", self)
+        self.save()
 
     def failed(self, name, error):
         """A job has failed, or cannot even begin: remember why, and tell it."""
         self.error = error
         self.enter("failed")
         self.warn("%s failed: %s (%s)" % (name, error.message, error.reason))
-        self._tell(error)
+        self.tell(error)
 
     def enter(self, state):
         """Change the state, and tell the bus."""
@@ -307,10 +305,6 @@ class Module(Base):
         if what:
             self.platform.log("ota: version %s waits: %s" % (self.offered, what))
 
-    def ran(self):
-        """The modules that run, or that ran before this update boot: those a new version must bring back."""
-        return self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules)
-
     def report_space(self):
         """Log and publish free disk and free memory, both in bytes; returns the disk's."""
         gc.collect()
@@ -325,17 +319,6 @@ class Module(Base):
 
     def trace(self, error):
         SerialLog.exception(error, "ota:")
-
-    def noted(self, note):
-        """The start has found the job ``(name, flag, boots)`` that an update boot is for, or was for."""
-        if self.platform.update_boot:
-            self._noted = note[:2]
-            self._look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
-            return
-        phases.call("state", "clear_note")
-        if note[2] >= TRIES:  # and not even the last one came to its end
-            self.failed(note[0], OtaError("no_memory", "it was not done in %d update boots" % note[2]))
-            phases.call("schedule", "after_check", self, self.error)
 
     # -- inside
 
@@ -359,6 +342,16 @@ class Module(Base):
                 phases.forget()
         return self._job
 
+    def _begin_noted(self):
+        """A job for an update boot: in one, begin it once there is a network; elsewhere leave the note for it, and restart."""
+        name, flag = self.noted
+        if not self.platform.update_boot:
+            self.noted = None
+            phases.call("state", "note", self, name, flag)
+        elif self.online or time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
+            self.noted = None
+            self._new_job(name, flag)
+
     def _request(self, name, flag=False):
         """Begin a job, or, where there is too little memory, have an update boot for it. False when OTA is off or busy."""
         try:
@@ -366,7 +359,7 @@ class Module(Base):
         except MemoryError:
             if name in _AT_START:
                 raise
-            self._noted = (name, flag)
+            self.noted = (name, flag)
             return True
 
     def _complete(self, name, flag):
@@ -381,66 +374,20 @@ class Module(Base):
             time.sleep_ms(1 if self.state in ("downloading", "checking") else 0)
         return None if self.error else job.result
 
-    def _moves(self, job, error):
-        """True when a job that ran out of memory goes on in an update boot."""
-        if self.platform.update_boot:
-            if self.platform.update_boot == TRIES:
-                return False
-            self.enter("rebooting")
-            self.platform.request_reset("another try for the job: " + error.message)
-            return True
-        if job.name in _AT_START or job.name in ("upload", "plan"):
-            return False
-        if not job.eager and self.store.get("failures", 0) + 1 < _PATIENCE:
-            return False
-        self._noted = (job.name, job.flag)
-        self.platform.log("ota: short of memory:", error.message)
-        return True
-
-    def _begin_noted(self):
-        """In an update boot: do what it is for. Elsewhere: leave the note for it, and restart."""
-        name, flag = self._noted
-        if not self.platform.update_boot:
-            self._noted = None
-            try:
-                self.store.set("ran", self.ran())
-                self.store.save()
-                phases.call("state", "write_note", name, flag)
-            except OSError as error:
-                self.failed(name, from_system(error))
-                phases.call("schedule", "after_check", self, self.error)
-                return
-            self.enter("rebooting")
-            self.platform.log("ota: restarting for the update's sake: %s goes on with only the modules that it needs" % name)
-            self.platform.request_reset("an update boot")
-        elif self.online or not self._needs_network(name) or time.ticks_diff(time.ticks_ms(), self._look_at) >= 0:
-            self._noted = None
-            self._new_job(name, flag)
-
-    def _needs_network(self, name):
-        return name not in ("install", "stage") and self.platform.module("wifi") is not None
-
-    def _end_update_boot(self):
-        """What an update boot was for is done, one way or the other: remember how it ended, and bring everything back."""
-        if not self.platform.update_boot:
-            return
-        committed = self.state == "rebooting"  # then the trial tells
-        if not committed:
-            error = self.error
-            told = [self.state, self.offered, self.notes, error and error.reason, error and error.message]
-            self.store.set("result", told)
+    def save(self):
+        """What a full disk does not take is forgotten: it must keep no job from its end, and no board in an update boot."""
+        try:
             self.store.save()
-        phases.call("state", "clear_note")
-        if not committed:
-            self.enter("rebooting")
-            self.platform.request_reset("the update boot is over")
+        except OSError as error:
+            self.warn("what became of the job cannot be remembered:", error)
 
-    def _tell(self, error):
+    def tell(self, error):
+        """Tell the bus what went wrong, None for nothing."""
         self.platform.bus.publish("ota/error", error.reason if error else "")
         self.platform.bus.publish("ota/message", error.message if error else "")
 
     def _stop_job(self):
-        self._noted = None
+        self.noted = None
         if self._job:
             self._job.close()
             self._job = None

@@ -4,6 +4,8 @@ A board with 128 KiB has no memory for all code of an update at once. So a job r
 its work, and is forgotten before the next one begins. What stays between two jobs, and while a job runs, is named here.
 """
 
+import gc
+
 from iot_platform.parts import forget as _forget
 
 _STAYS = ("module", "errors", "phases")
@@ -22,7 +24,9 @@ def call(name, function, *args):
 
 def part(name):
     """The file `name` of this package, such as ``install.trial``."""
-    return __import__("modules.ota." + name, None, None, ("x",))
+    found = __import__("modules.ota." + name, None, None, ("x",))
+    gc.collect()  # what importing has left lies between what stays
+    return found
 
 
 def forget():

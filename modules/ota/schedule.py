@@ -17,8 +17,6 @@ import time
 
 from micropython import const
 
-from .release.policy import in_window
-
 SOON_S = 2
 _DAY = const(86_400)
 _FIRST_RETRY_S = const(30)
@@ -56,6 +54,18 @@ def pause_at_start(due, now, interval, chance, deep=False):
 def pause_overdue(interval, chance):
     """The pause before what should have been asked already."""
     return max(interval * chance / 24, SOON_S)
+
+
+def in_window(now, window):
+    """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
+    begin, _, end = window.partition("-")
+    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
+    return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+
+def _minute(text):
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
 
 
 # -- what knows the clock and the board

@@ -1,7 +1,7 @@
 """Bundles as an attacker makes them: every part can be wrong while all the others are right, its signature among them.
 
-A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; places, sizes, digests and the signature are made
-anew to fit whatever it has become, unless the test gives them too.
+A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; the places and the signature are made anew to fit
+whatever it has become, unless the test gives them too.
 
 >>> forged = Forgery({"a.py": b"1", "version": b"1.1.0"})
 >>> forged.groups[0].packed = [gzip(b"anything")]
@@ -230,6 +230,16 @@ def pack_group(members: Members) -> list[bytes]:
 PIECE = archive.PIECE
 
 
+def head_size(data: bytes) -> int:
+    """Bytes of the first gzip member, 100 where there is none: it has to say something."""
+    first = zlib.decompressobj(31)
+    try:
+        first.decompress(data)
+    except zlib.error:
+        return 100
+    return len(data) - len(first.unused_data)
+
+
 # -- a board's code on this computer
 
 
@@ -289,7 +299,7 @@ def install(
 
 # What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each. The state remembers
 # how much there is of a large file.
-STAGED = re.compile(r"\.ota/|\.ota/list|\.ota/state\.[01]|\.ota/loader|\.ota/stage/|\.ota/stage/id|\.ota/stage/\d{1,3}/(\d|1[0-5])?")
+STAGED = re.compile(r"\.ota/(list|state\.[01]|loader|stage/(id|\d{1,3}/(\d|1[0-5])?)?)?")
 
 
 def below(root: Path) -> dict[str, bytes]:

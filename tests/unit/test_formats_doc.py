@@ -12,6 +12,7 @@ import pytest
 from iot_platform import slots
 
 from iotctl import archive
+from modules.ota.bundle import reader
 from modules.ota.legacy import latest
 from modules.ota.release import channel, manifest
 

@@ -151,7 +151,7 @@ class Unpacker:
 
     def _open(self):
         head = self._bytes.read(_HEAD)
-        if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= head[16] <= _WINDOW:
+        if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
         self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
 

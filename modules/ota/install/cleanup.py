@@ -4,7 +4,7 @@ import os
 
 import ota_boot
 
-from .. import state
+from .. import phases, state
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, read_header
 from ..errors import OtaError
 from ..release import paths
@@ -19,18 +19,18 @@ def after_start(ota):
     if ota_boot.state == "confirmed":
         yield from _after_confirm(ota)
         module.enter("confirmed")
-        _tell(ota, "", "")
+        module.tell(None)
         ota.log("confirmed: version %s stays" % ota.local_version())
     elif ota_boot.state == "undone":
         yield from _after_undo(ota)
         module.enter("rolled_back")
         last = ota.store.get("last")
-        _tell(ota, last["reason"], last["message"])
+        module.tell(OtaError(last["reason"], last["message"]))
         text = "rolled back from %s to %s:" % (last["version"], ota.local_version())
         ota.warn(text, last["message"], "(%s)" % last["reason"])
     else:
         yield from clean_up(ota)
-        _tell_result(ota)
+        phases.call("state", "told", module)
     module.previous = _kept(ota.local_version())
 
 
@@ -106,28 +106,6 @@ def _after_undo(ota):
     store.set("last", last)
     store.save()
     ota_boot.finish()
-
-
-def _tell_result(ota):
-    """What an update boot was for: to be done in it, or told after it."""
-    module, result = ota.module, ota.store.get("result")
-    note = state.read_note()
-    if note:
-        module.noted(note)
-    elif result:
-        ota.store.set("result", None)
-        found, module.offered, module.notes, reason, message = result
-        if reason:
-            module.error = OtaError(reason, message)
-            _tell(ota, reason, message)
-        module.enter(found)
-        if module.offered:
-            ota.platform.bus.publish("ota/available", module.offered)
-
-
-def _tell(ota, reason, message):
-    ota.platform.bus.publish("ota/error", reason)
-    ota.platform.bus.publish("ota/message", message)
 
 
 def _clear(names):

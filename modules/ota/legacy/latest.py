@@ -26,7 +26,6 @@ from iot_platform.words import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle import listing
 from ..bundle.lists import LIST, entries
 from ..errors import OtaError
 from ..install import files, prepare
@@ -92,7 +91,7 @@ def unpack(ota, offer):
         names, offsets, total = yield from _scan(ota, offer["version"], notes)
         order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
         yield from _write_list(ota, offer["version"], notes, order, offsets, total)
-        header = yield from listing.check_lines(None)  # duplicates, twins, a file that is also a folder
+        header = yield from prepare.check_lines(None)  # duplicates, twins, a file that is also a folder
         yield from _stage(ota, notes, header, order)
     finally:
         if ota_boot.exists(notes):
