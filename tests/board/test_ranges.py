@@ -354,8 +354,8 @@ ANSWERS: dict[str, tuple[Says, str]] = {
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_that_is_not_right_changes_nothing(running: World, what: str, number: int) -> None:
     world, (answer, reason) = running, ANSWERS[what]
-    new = world.release("1.1.0", {**FAR, **SHORT})
-    world.offer(new)
+    # Each case has a release of its own, so that nothing of it is staged yet.
+    world.offer(world.release("1.1.0", {**FAR, **SHORT, "a.txt": f"{what} {number}".encode()}))
     asked = len(parts(world))
     wrong: list[str] = []
 
