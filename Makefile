@@ -42,7 +42,8 @@ fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle"
 torture: setup ## Power cuts at every flash operation (options in ARGS="...")
 	@$(VENV)/python -m tests.powercut $(ARGS)
 
-bench: setup ## What an update costs; rewrites docs/performance.md (ARGS=--quick: some minutes, and only prints)
+bench: setup ## What an update costs; rewrites docs/performance.md (ARGS="fits tree": these pieces alone, only printed; ARGS=--help)
+	@$(VENV)/python tools/get_services.py
 	@$(VENV)/python -m bench $(ARGS)
 
 lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)

@@ -33,7 +33,8 @@ def main() -> int:
 
 def _bench() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("pieces", nargs="*", metavar="PIECE", help=f"what to measure, of {' '.join(measure.PIECES)}; default: all")
+    pieces = " ".join(measure.PIECES)
+    parser.add_argument("pieces", nargs="*", metavar="PIECE", help=f"what to measure, of {pieces}; default: all")
     parser.add_argument("--quick", action="store_true", help="one run of everything, no large releases; nothing is written")
     parser.add_argument("--write", action="store_true", help="write results, plots and tables even of a part or a quick run")
     parser.add_argument("--draw", action="store_true", help="measure nothing: plots and tables from bench/results.json")
@@ -43,12 +44,16 @@ def _bench() -> int:
     args = parser.parse_args()
     unknown = set(args.pieces) - set(measure.PIECES)
     if unknown:
-        parser.error(f"there is no {' '.join(sorted(unknown))}; there are {' '.join(measure.PIECES)}")
+        parser.error(f"there is no {' '.join(sorted(unknown))}; there are {pieces}")
     began = time.monotonic()
     plan = replace(measure.QUICK if args.quick else measure.FULL, heap_k=args.heap, verbose=args.verbose)
     if args.updates:
         plan = replace(plan, updates=args.updates, cooperative=args.updates)
-    results = {} if args.draw else measure.measure(plan, lambda line: _say(f"{time.monotonic() - began:5.0f} s  {line}"), args.pieces)
+
+    def log(line: str) -> None:
+        _say(f"{time.monotonic() - began:5.0f} s  {line}")
+
+    results = {} if args.draw else measure.measure(plan, log, args.pieces)
     if args.draw or (args.pieces and args.write):
         results = report.merged(report.read(), results)
     if args.quick:

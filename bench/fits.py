@@ -32,6 +32,7 @@ PICO_FLASH = 848 * 1024
 _BASE = f"{NAME}/bench-0001"
 _SENSOR = "modules/sensor/__init__.py"
 _OFFSET = b"_OFFSET = 0 "
+_GIVEN_UP = 3  # updates in a row of which none was confirmed
 _LAG_S = 1.0  # what ends with a restart may be seen to end a little before the console says so
 _BACK = r"web: listening on port"
 Log = Callable[[str], None]
@@ -107,7 +108,7 @@ class House:
         done.browsers_back = _eventually(lambda: all(visitor.linked.is_set() for visitor in self.visitors))
         done.mqtt_back = _eventually(self.mqtt_there)
         done.free = self.free()
-        done.no_memory = [line for line in self.lab.board.lines[since:] if "(no_memory)" in line or "MemoryError" in line]
+        done.no_memory = _no_memory(self.lab.board.lines[since:])
         return done
 
     def free(self) -> int | None:
@@ -170,6 +171,10 @@ class House:
                 gone = None
 
 
+def _no_memory(lines: list[str]) -> list[str]:
+    return [line for line in lines if "(no_memory)" in line or "MemoryError" in line]
+
+
 def updates(plan: Plan, log: Log) -> dict[str, Any]:
     """Update a board again and again. What is in it: see `summary`."""
     with _house(plan, log) as house:
@@ -179,6 +184,9 @@ def updates(plan: Plan, log: Log) -> dict[str, Any]:
             house.lab.link.weather = Weather(bytes_per_s=plan.bytes_per_s)
             rounds.append(house.run(plan, number, release))
             log(str(rounds[-1]))
+            if not any(done.confirmed for done in rounds[-_GIVEN_UP:]) and len(rounds) >= _GIVEN_UP:
+                log(f"given up after {_GIVEN_UP} in a row")
+                break
         return summary(plan, rounds, house)
 
 
@@ -188,10 +196,10 @@ def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
     return {
         "heap_k": plan.heap_k,
         "browsers": plan.browsers,
-        "asked": len(rounds),
+        "asked": plan.updates,
         "updates": sum(done.confirmed for done in rounds),
-        "no_memory": sum(len(done.no_memory) for done in rounds),
-        "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0,
+        "no_memory": len(_no_memory(house.lab.board.lines)),
+        "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0.0,
         "update_boots": sum(max(0, done.boots - 1) for done in rounds),
         "offline": sum(done.offline for done in rounds),
         "mqtt_back": sum(done.mqtt_back for done in rounds),
@@ -250,7 +258,9 @@ def _house(plan: Plan, log: Log) -> Iterator[House]:
         first = lab.release("1.0.0", _files(lab, plan, 0))
         lab.flash(first)
         lab.offer(first)
-        lab.power_on()
+        lab.board.start()
+        with contextlib.suppress(BoardError):  # it is asked again, and what it says of its memory counts
+            lab.board.expect(r"ota: up to date", 60)
         tally = Tally()
         port = int(lab.board.env["SIMULATOR_WEB_PORT"])
         visitors = [stack.enter_context(Visitor(port, tally)) for _n in range(plan.browsers)]

@@ -10,12 +10,12 @@ _INTERVALS = (("an hour", 3600), ("six hours", 6 * 3600), ("a day", _DAY))
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
-    """Polling for some intervals; then what one release costs, by full and by delta bundle."""
+    """Polling for some intervals; then what one release costs, where every file changes and where one line does."""
     poll = results["poll"]["wire_in"] + results["poll"]["wire_out"]
     out = [_poll_row(name, interval, poll) for name, interval in _INTERVALS]
-    for way in ("full", "delta"):
+    for way, what in (("full", "every file changes"), ("small", "one line changes")):
         if way in results:
-            out += _release_rows(way, results[way])
+            out += _release_rows(what, results[way])
     return out
 
 
@@ -26,15 +26,15 @@ def _poll_row(name: str, interval: int, size: int) -> tuple[str, ...]:
     return f"polling, every board once in {name}", total, f"{a_second:,.0f}", volume, _rate(a_second * size)
 
 
-def _release_rows(way: str, figures: Results) -> list[tuple[str, ...]]:
+def _release_rows(changes: str, figures: Results) -> list[tuple[str, ...]]:
     """The download and the trial's check, spread over a day's interval, for all boards and for a tenth of them."""
     size = figures["wire_in"] + figures["wire_out"] + figures["trial_in"]
-    requests = figures["requests"] + 1
+    requests = figures["requests"] + 1  # the trial's
     out: list[tuple[str, ...]] = []
     for share in (100, 10):
         boards = BOARDS * share // 100
         a_second = boards * requests / _DAY
-        what = f"a release by {way} bundle to {share} % of the boards, over a day"
+        what = f"a release in which {changes}, to {share} % of the boards, over a day"
         total = f"{boards * requests / 1e6:,.1f} million"
         out.append((what, total, f"{a_second:,.0f}", f"{boards * size / 1e9:,.1f} GB", _rate(boards * size / _DAY)))
     return out

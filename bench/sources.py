@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,12 @@ def code() -> dict[str, Any]:
     folder = ROOT / "modules" / "ota"
     paths = sorted(folder.rglob("*.py"))
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
-    found = circles({name: _imports(name, path) & names.keys() for name, path in names.items()})
+    found = circles({name: _imports(name, path, names) for name, path in names.items()})
     return {"files": len(paths), "lines": sum(len(path.read_text().splitlines()) for path in paths), "circles": found}
 
 
-def _imports(name: str, path: Path) -> set[str]:
-    """What a file imports when it is imported: modules, and those of whose packages they are a part are not counted."""
+def _imports(name: str, path: Path, names: Container[str]) -> set[str]:
+    """Which of `names` a file imports when it is imported. A package is not among them where only modules of it are meant."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
     for node in _top(ast.parse(path.read_text())):
@@ -89,8 +90,8 @@ def _imports(name: str, path: Path) -> set[str]:
         else:
             base = ".".join(package.split(".")[: len(package.split(".")) + 1 - node.level]) if node.level else ""
             origin = ".".join(part for part in (base, node.module) if part)
-            found |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
-    return found - {name}
+            found |= {inner if (inner := f"{origin}.{alias.name}") in names else origin for alias in node.names}
+    return {other for other in found if other in names and other != name}
 
 
 def _top(tree_: ast.AST) -> list[ast.Import | ast.ImportFrom]:

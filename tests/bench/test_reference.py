@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import hashlib
 
 from bench import reference
-from iotctl import bundle
+from bench.lab import usual_archive
 
 OWN = 3000
 TREE = reference.tree(OWN)
@@ -23,7 +22,7 @@ def test_it_is_code_that_compiles_and_packs_like_code() -> None:
     for path, data in sources.items():
         ast.parse(data, path)
     assert len(sources) > len(TREE) / 2
-    packed = len(gzip.compress(bundle.tar(sorted(TREE.items())), 9))
+    packed = len(usual_archive(TREE))
     assert 3.3 < sum(map(len, TREE.values())) / packed < 4.2  # the peers' tree: 228 KB in 62 KB
 
 
@@ -50,3 +49,17 @@ def test_it_is_always_the_same() -> None:
 def test_larger_trees_have_the_files_and_bytes_that_were_asked_for() -> None:
     tree = reference.scaled(100, 500_000)
     assert len(tree) == 100 and sum(map(len, tree.values())) == 500_000
+
+
+def test_rewritten_every_file_is_another_of_the_same_size() -> None:
+    new = reference.rewritten(TREE)
+    assert [len(new[path]) for path in TREE] == [len(data) for data in TREE.values()]
+    assert not [path for path in TREE if new[path] == TREE[path]]
+    for path in (path for path in new if path.endswith(".py")):
+        ast.parse(new[path], path)
+
+
+def test_a_generated_module_compiles_and_grows_with_its_methods() -> None:
+    sources = [reference.module("ballast", methods) for methods in (4, 40)]
+    assert [ast.parse(source).body[-1].name for source in sources] == ["Module", "Module"]  # type: ignore[attr-defined]
+    assert len(sources[1]) > 5 * len(sources[0])
