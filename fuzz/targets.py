@@ -23,7 +23,8 @@ from typing import Any
 from iot_platform import profile as profiles
 
 from iotctl import board_code
-from modules.ota.bundle import lists, reader
+from modules.ota.bundle import listing as board_list
+from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
 from modules.ota.legacy import latest as board_latest
 from modules.ota.release import channel as board_channel
@@ -116,7 +117,7 @@ def _read_archive(root: Path, data: bytes) -> None:
         names, offsets, total = forge.finish(latest._scan(job, "1.1.0", notes))
         order = sorted(range(len(names)), key=lambda n: paths.key(names[n]))
         forge.finish(latest._write_list(job, "1.1.0", notes, order, offsets, total))
-        header = forge.finish(reader.check_list(None))
+        header = forge.finish(board_list.check_lines(None))
     except OtaError:
         return
     found = [entry["path"] for _n, entry in lists.entries()]

@@ -31,10 +31,14 @@ import ota_boot
 from iot_platform.slots import Slots
 
 from iotctl import archive, keys
+from modules.ota.bundle import head as board_head
+from modules.ota.bundle import listing as board_list
 from modules.ota.bundle import lists, reader
+from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
 from modules.ota.release import paths
 from modules.ota.release.policy import Rules
+from modules.ota.transport.ranges import FromFile
 
 NAME = "sim-board"
 MISSING = object()
@@ -285,16 +289,24 @@ def install(
     with board_at(root):
         (root / "download").write_bytes(data)
         before, job = below(root), Job()
-        source = reader.FromFile(str(root / "download"))
+        source = FromFile(str(root / "download"))
         try:
             with flat(memory):
-                finish(reader.read(source, accepted, job.view, Stage(job)))
+                finish(_fill(job, source, accepted))
             found = {listed["path"]: Path(lists.target(n, listed)) for n, listed in lists.entries()}
             return {path: file.read_bytes() for path, file in found.items() if file.exists()}
         finally:
             source.close()
             only_changed(root, before, STAGED)
             (root / "download").unlink()
+
+
+def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
+    """As updates does it, one phase after the other."""
+    digest, signature, base = yield from board_head.read(source, job.view)
+    header = yield from board_list.check_release(accepted, digest, signature)
+    wanted, total = yield from prepare.plan(job, header, digest, signature)
+    yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 
 
 # What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each. The state remembers
