@@ -1,7 +1,7 @@
 """Bundles as an attacker makes them: every part can be wrong while all the others are right, its signature among them.
 
-A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; the places and the signature are made anew to fit
-whatever it has become, unless the test gives them too.
+A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; the places and the signature are made anew to
+fit whatever it has become, unless the test gives them too.
 
 >>> forged = Forgery({"a.py": b"1", "version": b"1.1.0"})
 >>> forged.groups[0].packed = [gzip(b"anything")]
