@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from iotctl import ROOT
-from modules.ota.bundle import head, listing, reader
+from modules.ota.bundle import head, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
 
@@ -33,7 +33,7 @@ def read_bundle(source: Any, rules: Any, ota: Any) -> Generator[Any, None, dict[
     :param ota: has what install.prepare and install.stage use of a job: view, store, excluded, log, progress, give_up_previous.
     """
     digest, signature, base = yield from head.read(source, ota.view)
-    header: dict[str, Any] = yield from listing.check_release(rules, digest, signature)
+    header: dict[str, Any] = yield from prepare.check_release(rules, digest, signature)
     wanted, total = yield from prepare.plan(ota, header, digest, signature)
     yield from reader.read_files(source, base, ota.view, Stage(ota, wanted, total))
     return header

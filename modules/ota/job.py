@@ -149,6 +149,7 @@ class Job:
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/available", offer["version"])
+        self.platform.bus.publish("ota/total", offer["size"])
 
     def progress(self, done, total):
         """Publish the progress in percent; log every tenth."""

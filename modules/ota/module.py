@@ -179,9 +179,9 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
-        if self.platform.update_boot:
-            phases.call("update_boot", "ended", self)
         phases.call("schedule", "later", self)
+        if self.platform.update_boot:
+            phases.call("state", "ended", self)
         return True
 
     def begin_upload(self):
@@ -271,7 +271,7 @@ class Module(Base):
         """A job is over; `error` is what it failed with, or None."""
         self._job = None
         phases.forget()
-        if error and error.reason == "no_memory" and phases.call("update_boot", "moves", self, job, error):
+        if error and error.reason == "no_memory" and phases.call("state", "moves", self, job, error):
             return
         if error:
             self.failed(job.name, error)
@@ -280,8 +280,8 @@ class Module(Base):
             self.tell(None)
         phases.call("schedule", "after_job", job, error)
         if self.platform.update_boot and job.name not in _AT_START:
-            phases.call("update_boot", "ended", self)
-        self.store.save()
+            phases.call("state", "ended", self)
+        self.save()
 
     def failed(self, name, error):
         """A job has failed, or cannot even begin: remember why, and tell it."""
@@ -347,7 +347,7 @@ class Module(Base):
         name, flag = self.noted
         if not self.platform.update_boot:
             self.noted = None
-            phases.call("update_boot", "leave", self, name, flag)
+            phases.call("state", "note", self, name, flag)
         elif self.online or time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)
@@ -373,6 +373,13 @@ class Module(Base):
             self.platform.board.feed()
             time.sleep_ms(1 if self.state in ("downloading", "checking") else 0)
         return None if self.error else job.result
+
+    def save(self):
+        """What a full disk does not take is forgotten: it must keep no job from its end, and no board in an update boot."""
+        try:
+            self.store.save()
+        except OSError as error:
+            self.warn("what became of the job cannot be remembered:", error)
 
     def tell(self, error):
         """Tell the bus what went wrong, None for nothing."""

@@ -17,8 +17,6 @@ import time
 
 from micropython import const
 
-from .release.policy import in_window
-
 SOON_S = 2
 _DAY = const(86_400)
 _FIRST_RETRY_S = const(30)
@@ -58,6 +56,18 @@ def pause_overdue(interval, chance):
     return max(interval * chance / 24, SOON_S)
 
 
+def in_window(now, window):
+    """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
+    begin, _, end = window.partition("-")
+    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
+    return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+
+def _minute(text):
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
 # -- what knows the clock and the board
 
 
@@ -89,8 +99,11 @@ def at_start(module):
 
 
 def later(module):
-    """After a job that was cancelled: not before the interval is over."""
-    _check_in(module, pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()))
+    """After a job that was cancelled: not before the interval is over, whatever restarts."""
+    pause, now = pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()), module.platform.board.now()
+    module.store.set("next", now + int(pause) if now else 0)
+    module.store.save()
+    _check_in(module, pause)
 
 
 def after_check(module, error):

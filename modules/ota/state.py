@@ -1,4 +1,6 @@
-"""What OTA remembers across restarts, and how. ``/.ota/state.0`` and ``.1`` are the two slots of a Slots:
+"""What OTA remembers across restarts: of releases, and of a job that does not fit beside the modules.
+
+``/.ota/state.0`` and ``.1`` are the two slots of a Slots, with the keys
 
     floor        the highest sequence that was confirmed here; lower ones are refused for ever
     bundled      True once a bundle with a header has been confirmed: no way back to the `latest` protocol
@@ -16,10 +18,26 @@
     next         when the next check is due, seconds since 1970; 0: the time was not known; absent: as soon as possible
     failures     checks that failed running, for want of an answer or of memory
     wakes        good wakes of a trial on a board that sleeps deeply
+
+``/.ota/job.<n>`` is a job, [name, flag] as JSON, that is noted here, done in a boot with few modules and told after it. The
+runtime starts such an update boot (see iot_platform.startup), n of them so far. Once the job has ended, or when its boots are
+used up, the note is removed.
 """
 
+import json
+import os
+import time
+
+import ota_boot
 from micropython import const
 
+from . import phases
+from .errors import OtaError, from_system
+
+TRIES = 3  # update boots that a job gets
+_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
+_NETWORK_MS = 90_000  # that an update boot waits for a network
+_MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
 
 
@@ -43,3 +61,104 @@ def raise_floor(store, sequence):
     store.set("floor", max(sequence, store.get("floor", 0)))
     failed = {key: value for key, value in store.get("failed", {}).items() if int(key) > sequence}
     store.set("failed", failed or None)
+
+
+def moves(module, job, error):
+    """True when a job that ran out of memory goes on in an update boot, or in another one."""
+    platform = module.platform
+    if platform.update_boot:
+        if platform.update_boot == TRIES:
+            if job.offer:  # it is not found again with every check
+                add_failure(
+                    module.store, job.offer.get("sequence", 0), job.offer["version"], error.reason, error.message
+                )
+            return False
+        module.enter("rebooting")
+        platform.request_reset("another try for the job: " + error.message)
+        return True
+    if job.name in ("trial", "clean_up", "upload", "plan"):
+        return False
+    if not job.eager and module.store.get("failures", 0) + 1 < _PATIENCE:
+        return False
+    module.noted = (job.name, job.flag)
+    platform.log("ota: short of memory:", error.message)
+    return True
+
+
+def note(module, name, flag):
+    """Leave a note, and restart into an update boot."""
+    try:
+        module.store.set("ran", sorted(module.platform.modules))
+        module.store.save()
+        clear_note()
+        path = ota_boot.ota("job.new")
+        with open(path, "w") as f:
+            json.dump([name, flag], f)
+        os.rename(path, ota_boot.ota("job.0"))  # there once its name is there
+    except OSError as error:
+        module.failed(name, from_system(error))
+        phases.call("schedule", "after_check", module, module.error)
+        return
+    module.enter("rebooting")
+    module.platform.log("ota: restarting for the update's sake: %s goes on with only the modules that it needs" % name)
+    module.platform.request_reset("an update boot")
+
+
+def told(module):
+    """The start has cleared up: do what this update boot is for, or tell what came of an earlier one."""
+    noted, result = _read(), module.store.get("result")
+    if noted and module.platform.update_boot:
+        module.noted = noted[:2]
+        if noted[0] not in ("install", "stage") and module.platform.module("wifi"):
+            module.look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
+    elif noted:
+        clear_note()
+        if noted[2] >= TRIES:  # and not even the last one came to its end
+            module.failed(noted[0], OtaError("no_memory", "it was not done in %d update boots" % noted[2]))
+            phases.call("schedule", "after_check", module, module.error)
+    elif result:
+        module.store.set("result", None)
+        found, module.offered, module.notes, reason, message = result
+        module.error = OtaError(reason, message) if reason else None
+        module.enter(found)
+        module.tell(module.error)
+        if module.offered:
+            module.platform.bus.publish("ota/available", module.offered)
+
+
+def ended(module):
+    """What an update boot was for is done, one way or the other: remember how it ended, and bring everything back."""
+    committed = module.state == "rebooting"  # then the trial tells
+    if not committed:
+        error = module.error
+        told = [module.state, module.offered, module.notes, error and error.reason, error and error.message]
+        module.store.set("result", told)
+        module.save()
+    clear_note()
+    if not committed:
+        module.enter("rebooting")
+        module.platform.request_reset("the update boot is over")
+
+
+def clear_note():
+    """Remove the note."""
+    for name in _notes():
+        os.remove(ota_boot.ota(name))
+
+
+def _read():
+    """``(name, flag, boots that it has had)``, or None."""
+    for name in _notes():
+        tries = name[4:]
+        if tries.isdigit():
+            try:
+                with open(ota_boot.ota(name)) as f:
+                    job, flag = json.loads(f.read(_MAX_NOTE))
+                return job, flag, int(tries)
+            except (OSError, ValueError, TypeError):
+                return "check", False, int(tries)  # damaged: what it was will be found out
+    return None
+
+
+def _notes():
+    return [name for name in os.listdir(ota_boot.ROOT + "/.ota") if name.startswith("job.")]

@@ -1,7 +1,7 @@
 """An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
     look           ask the server: is there something for this board?                      check
-    fill           head: the list of the files, and its signature                          bundle.head, bundle.listing
+    fill           head: the list of the files, and its signature                          bundle.head, install.prepare
                    compare it with the tree: what is needed?                               install.prepare
                    fetch and unpack only that, into the stage                              bundle.reader, install.stage
     commit         read the stage back, write the journal, rename it into force            install.journal
@@ -19,6 +19,7 @@ from . import phases
 from .errors import OtaError, from_system
 
 _MAX_CHANNEL = const(4096)
+_ROOM = const(16 * 1024)  # bytes of disk, the least that an update boot is asked for
 OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
@@ -73,7 +74,8 @@ def look(ota, force):
     try:
         status, raw, etag = yield from _ask(ota, force)
         if status in (404, 410):
-            offer = yield from ota.phase("legacy.latest", "look", ota, force)
+            line = yield from ota.phase("legacy.requests_http", "ask", ota)
+            offer = phases.call("legacy.latest", "decide", ota, line, force)
         else:
             offer = phases.call("check", "decide", ota, raw, etag, force) if raw else None
     except OtaError as error:
@@ -160,27 +162,45 @@ def roll_back(ota):
 
 
 def _obtain(ota, offer, force):
-    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
-    ota.module.report_space()
+    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle.
+
+    And to restart there must be room on the disk: a board that cannot remember how its update boot ended would try for ever.
+    """
+    free = ota.module.report_space()
     gc.collect()
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
+        if free < _ROOM:
+            yield from ota.give_up_previous()
+            free = ota.module.report_space()
+        if free < _ROOM:
+            raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.enter("downloading")
     if "head" in offer:
         yield from _refusing(ota, _fill(ota, offer, force))
     else:
-        yield from _refusing(ota, ota.phase("legacy.latest", "obtain", ota, offer))
+        yield from _refusing(ota, _fill_from_archive(ota, offer))
 
 
 def _fill(ota, offer, force):
     """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
     head = yield from ota.phase("bundle.head", "fetch", ota, offer)
     expect = (offer["version"], offer["sequence"]) if offer else None
-    header = yield from ota.phase("bundle.listing", "check", ota, head, force, expect)
+    header = yield from ota.phase("install.prepare", "check", ota, head, force, expect)
     ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
     wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
     yield from ota.phase("bundle.reader", "read", ota, offer, head[2], wanted, total)
+
+
+def _fill_from_archive(ota, offer):
+    """Stage an archive of the `latest` protocol."""
+    yield from ota.clear_stage()
+    try:
+        yield from ota.phase("legacy.requests_http", "receive", ota, offer)
+        yield from ota.phase("legacy.latest", "unpack", ota, offer)
+    finally:
+        ota.discard()
 
 
 def _commit(ota, later):

@@ -40,7 +40,7 @@ class Module(Base):
         self.cfg = {}
         self.handlers = {}  # of other modules: {"GET /path": handler}
         self.panels = []  # of other modules: (id, title, values, actions)
-        self.logins = None  # see sessions
+        self.logins = bytearray(576)  # a table, see sessions
         self.guesses = {}  # failed logins, see sessions
         self.stretching = False  # a password is being stretched, see sessions
         self.server = None  # server.Server while there are browsers
@@ -72,15 +72,19 @@ class Module(Base):
     # -- lifecycle
 
     def start(self):
-        from .config import check
-        from .sessions import set_up
+        section, prefs = self.platform.profile.get("web"), self.platform.prefs
+        if section is not None:
+            from .config import check
 
-        section = self.platform.profile.get("web")
-        errors = check(section)
-        if errors:
-            SerialLog.warning("web: profile.json: %s %s; expected: %s; the section is not used" % errors[0])
-        self.cfg = section if section and not errors else {}
-        set_up(self)
+            errors = check(section)
+            if errors:
+                SerialLog.warning("web: profile.json: %s %s; expected: %s; the section is not used" % errors[0])
+            else:
+                self.cfg = section
+        if prefs.get("web.sessions") or not (self.cfg.get("password") or prefs.get("web.password")):
+            from .sessions import set_up
+
+            set_up(self)
         for name, module in self.platform.modules.items():
             self._declare(name, module)
         self.forget()
@@ -118,19 +122,23 @@ class Module(Base):
             make_password(self)
 
     def stop(self):
-        if self.server:
-            self.server.close()
-            self.server = None
-            self.forget()
-        if self.logins and any(self.logins):
-            from .sessions import hand_over
+        """Before a restart. Sessions are handed over first: while the server is there, so is the code for that."""
+        gc.collect()
+        try:
+            if any(self.logins):
+                from .sessions import hand_over
 
-            hand_over(self)
-        if self.listener:
-            self.poll.unregister(self.listener)
-            self.listener.close()
-            self.listener = None
-            self._again = time.ticks_add(time.ticks_ms(), _NEVER_MS)
+                hand_over(self)
+        finally:
+            if self.server:
+                self.server.close()
+                self.server = None
+            self.forget()
+            if self.listener:
+                self.poll.unregister(self.listener)
+                self.listener.close()
+                self.listener = None
+                self._again = time.ticks_add(time.ticks_ms(), _NEVER_MS)
 
     # -- what the other parts use
 

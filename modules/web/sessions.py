@@ -27,7 +27,7 @@ from micropython import const
 from . import MAX_PASSWORD, password_ok
 from .http import Refused
 
-_MOST = const(24)
+_MOST = const(24)  # as many rows as web.logins has
 _SIZE = const(24)  # bytes of a row: 16 of the digest, and when it ends, idle or in any case, in seconds of the module's clock
 _ROW = const("<16sII")
 _PLACES = range(0, _MOST * _SIZE, _SIZE)  # where they begin
@@ -54,7 +54,6 @@ _LETTERS = const("abcdefghjkmnpqrstuvwxyz23456789")
 
 def set_up(web):
     """At the start: the sessions of before the restart, and a password if there is none."""
-    web.logins = bytearray(_MOST * _SIZE)
     _take_over(web)
     if "password" not in web.cfg and not web.platform.prefs.get(_PASSWORD):
         make_password(web)

@@ -34,7 +34,7 @@ class Board:
     def disk_free(self):
         """Free bytes of the disk."""
         status = os.statvfs("/")
-        return status[0] * status[3]
+        return max(status[0] * status[3], 0)  # littlefs counts what two files share twice
 
     def disk_total(self):
         status = os.statvfs("/")

@@ -33,7 +33,7 @@ def start(platform):
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
     platform.bus.publish("safe_mode", platform.safe_mode)
-    platform.update_boot = 0 if platform.safe_mode else _count_update_boot()
+    platform.update_boot = _count_update_boot()
     platform.bus.publish("update_boot", platform.update_boot)
     names = _names(platform)
     for name in names:

@@ -31,6 +31,7 @@ __all__ = ["certificates"]  # a fixture
 _JOB = """
 import os, ota_boot
 from iot_platform.slots import Slots
+from modules.ota import phases, updates
 from modules.ota.job import Job
 
 class Board(Job):
@@ -57,22 +58,28 @@ class Board(Job):
 job = Board()
 """
 _LATEST = _JOB + """
-found = finish(job.phase("legacy.latest", "look", job, False))
+line = finish(job.phase("legacy.requests_http", "ask", job))
+found = phases.call("legacy.latest", "decide", job, line, False)
 return [found[key] for key in ("version", "file", "size", "sha256")]
 """
 _DOWNLOAD = _JOB + """
 def changed(steps):
-    for step in steps:
-        yield step
+    while True:
+        try:
+            yield next(steps)
+        except StopIteration as stop:
+            return stop.value
         if ota_boot.exists("/.ota/list") and VALUES.pop("change", False):
             with open(job.archive, "r+b") as f:
                 f.seek(-40, 2)
                 f.write(b"changed")
 
 offer = dict(zip(("version", "file", "size", "sha256"), VALUES["offer"]))
-finish(changed(job.phase("legacy.latest", "obtain", job, offer)))
-late = longest
-return [finish(job.phase("install.journal", "commit", job, False)), late]
+late = 0
+for step in updates._fill_from_archive(job, offer), job.phase("install.journal", "commit", job, False):
+    version = finish(changed(step))
+    late = max(late, longest)
+return [version, late]
 """
 
 
@@ -229,7 +236,7 @@ found = []
 offer = {"version": "1.1.0", "file": "new.tar.gz", "size": None, "sha256": None}
 for n in range(VALUES["archives"]):
     try:
-        finish(job.phase("legacy.latest", "obtain", job, offer))
+        finish(updates._fill_from_archive(job, offer))
         with open("/.ota/list") as f:
             found.append([json.loads(line)["sha256"] for line in f.read().split("\\n")[1:] if line])
     except OtaError as error:
@@ -360,7 +367,8 @@ def test_a_bad_server_of_its_archive_too(site: Site, server: ScriptedServer, wha
 _TIMED = _JOB + """
 began = time.ticks_ms()
 try:
-    found = finish(job.phase("legacy.latest", "look", job, False))["version"]
+    line = finish(job.phase("legacy.requests_http", "ask", job))
+    found = phases.call("legacy.latest", "decide", job, line, False)["version"]
 except OtaError as error:
     found = error.reason
 return [found, time.ticks_diff(time.ticks_ms(), began)]

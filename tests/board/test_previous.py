@@ -18,8 +18,11 @@ def crowded(world: World, before: Changes, after: Changes, **ota: Any) -> tuple[
     old, new = world.release("1.0.0", before, **ota), world.release("1.1.0", after, **ota)
     world.flash(old)
     world.offer(new)
-    world.boot("waits: window|confirmed")
-    world.update_to(new, "ota update")
+    since = world.now()
+    world.board.start()
+    if "waits" in world.board.expect("waits: window|ota: confirmed", PATIENCE_S, since).string:
+        world.type("ota update")
+    world.wait_confirmed(new, since)
     free = int(world.board.expect(r" freedisk = (\d+)", PATIENCE_S, world.type("values"))[1])
     world.assert_runs(new, previous=True)
     ballast = {"ballast.bin": bytes(free - FREE)}

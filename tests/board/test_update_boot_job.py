@@ -126,7 +126,7 @@ def test_a_check_that_nobody_asked_for_gets_one_as_well(world: World) -> None:
 
 
 def test_an_archive_that_was_brought_by_hand_is_installed_in_an_update_boot_without_a_network(world: World) -> None:
-    _old, new = two(world)
+    _old, new = two(world, hog(free=STILL_LESS))
     world.board.stop()
     world.board.write({"new_firmware.tar.gz": new.archive})
     world.channel_file().unlink()
@@ -301,6 +301,7 @@ def test_the_power_fails_in_every_update_boot_and_the_job_is_given_up(world: Wor
     world.board.expect(r"ota: update failed: it was not done in 3 update boots \(no_memory\)", PATIENCE_S, since)
     found = world.board.expect(r"ota: next try in about (\d+) s", PATIENCE_S, since)
     assert 30 <= int(found[1]) <= 34
+    world.board.expect("wifi: connected", PATIENCE_S, world.board.lines.index(found.string))
     nothing_is_noted(world)
     assert_tree(world.peek().without(".ota/stage", ".ota/list"), old.tree)
     world.update_to(new)

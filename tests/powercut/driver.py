@@ -184,6 +184,8 @@ def main():
     ota.start()
     if NETWORK == "server away":
         ota.cfg["url"] = NOWHERE
+    if ota.platform.update_boot:
+        fill_disk("noted")
     run(ota)
     if ota_boot.state == "" and not ota.platform.update_boot:
         act(ota)

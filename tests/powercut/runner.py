@@ -334,7 +334,7 @@ def _noted(tree: Tree) -> bool:
 
 
 def _went_on(rested: Tree, boots: list[Boot]) -> bool:
-    """True when nothing was fetched again that OTA remembered as arrived. Once the list has moved into the stage, all begins anew."""
+    """True when nothing was fetched again that OTA remembered as arrived. Once its list has moved, a stage begins anew."""
     slots = [rested.files[path].split(b"\n") for path in (".ota/state.0", ".ota/state.1") if path in rested.files]
     whole = [slot for slot in slots if len(slot) > 1 and slot[1]]
     part = json.loads(max(whole, key=lambda slot: int(slot[1].split()[0]))[0]).get("part") if whole else None

@@ -22,7 +22,7 @@ class Scenario:
     bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous
-    fill: str = ""  # something fills the disk: "staged" or "trial"
+    fill: str = ""  # something fills the disk: "staged", "trial", or "noted": in the update boot, so that it must fail
     requests: int = 0  # for parts of the bundle, in the uncut run: the server counts
     ranges: bool = True  # the server knows them; one that does not sends the whole file each time
     update_boot: bool = False  # the board is short of memory unless it is in an update boot
@@ -43,7 +43,7 @@ class Scenario:
     def ends_as(self) -> str:
         """Which of the two trees is on the board when all is done."""
         there, back = ("old", "new") if self.action in ("rollback", "prefs") else ("new", "old")
-        return back if self.bad else there
+        return back if self.bad or self.fill == "noted" else there
 
 
 def _changed(**files: bytes) -> Files:
@@ -87,10 +87,11 @@ SCENARIOS = (
     Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True, requests=3),
     Scenario("over http, two ranges", _FAR, _FAR_NEW, action="update", requests=3),
     Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True, requests=3),
-    Scenario("over http, no ranges", _BASE, _MOVED, action="update", ranges=False, requests=1),
+    Scenario("over http, no ranges", _BASE, _MOVED, action="update", ranges=False, requests=2),
     Scenario("ready, then installed", _BASE, _MOVED, action="ready", requests=3),
     Scenario("update boot", _BASE, _MOVED, action="update", update_boot=True, requests=3),
     Scenario("update boot, bad", _SWAP_OLD, _SWAP_NEW, action="update", update_boot=True, bad=True, requests=3),
+    Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=1, blocks=72),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
     Scenario("disk full after staging", _SWAP_OLD, _SWAP_NEW, fill="staged", blocks=72),

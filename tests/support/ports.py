@@ -9,7 +9,7 @@ import itertools
 import os
 import socket
 
-_FIRST, _EACH = 10_000, 1_000  # below those that the system gives to whoever asks for any
+_FIRST, _EACH = 10_100, 1_000  # above 10080, which browsers refuse; below those that the system gives to whoever asks for any
 _given = itertools.count(os.getpid())
 
 

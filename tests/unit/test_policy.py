@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.ota import schedule
 from modules.ota.errors import OtaError
 from modules.ota.release import policy
 
@@ -31,7 +32,7 @@ def test_what_was_its_fault_is_not_tried_again(reason: str) -> None:
     ],
 )  # fmt: skip
 def test_a_window_is_a_time_of_day_and_may_pass_midnight(window: str, minute: int, inside: bool) -> None:
-    assert policy.in_window(1_700_006_400 // DAY * DAY + minute * 60, window) is inside
+    assert schedule.in_window(1_700_006_400 // DAY * DAY + minute * 60, window) is inside
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.booleans())

@@ -152,7 +152,7 @@ print("FOUND", json.dumps(found))
 def test_sessions_and_guesses_are_bounded_in_number_and_in_time(tmp_path: Path) -> None:
     """The rules themselves, with a clock that the test sets; under the board's MicroPython."""
     with WebWorld(tmp_path) as world:
-        world.board.heap = "1m"
+        world.board.heap = "1024k"
         world.flash(world.release("1.0.0"), {"main.py": _RULES.encode()})
         output = world.board.boot_once().output
     line = re.search("FOUND (.*)", output)

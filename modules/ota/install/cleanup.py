@@ -4,7 +4,7 @@ import os
 
 import ota_boot
 
-from .. import phases, state, update_boot
+from .. import phases, state
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, read_header
 from ..errors import OtaError
 from ..release import paths
@@ -30,7 +30,7 @@ def after_start(ota):
         ota.warn(text, last["message"], "(%s)" % last["reason"])
     else:
         yield from clean_up(ota)
-        phases.call("update_boot", "after_start", module)
+        phases.call("state", "told", module)
     module.previous = _kept(ota.local_version())
 
 
@@ -68,7 +68,7 @@ def _after_confirm(ota):
     remembered needs some, and a full disk must not keep the board from its next update.
     """
     yield from _clear(("reserve", "stage", LIST))
-    update_boot.clear()
+    state.clear_note()
     ota.discard()  # of an upload: the power can fail between the commit and its removal
     header, store = ota_boot.header, ota.store
     running = read_header(RUNNING)
@@ -95,7 +95,7 @@ def _after_undo(ota):
     if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
         yield from _clear(("stage",))
     yield from _clear(("backup", "loader", "reserve", LIST))
-    update_boot.clear()
+    state.clear_note()
     reason, text = ota_boot.reason()
     version = header.get("new", "?")
     if "sequence" in header:

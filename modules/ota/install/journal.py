@@ -26,7 +26,7 @@ def commit(ota, later):
     header = read_header(LIST)
     if not header or not prepare.exists():
         raise OtaError("no_update", "what was staged is not there any more")
-    yield from prepare.check(ota, later)
+    yield from prepare.recheck(ota, later)
     deletes = header["delete"] if header["sequence"] else phases.part("legacy.latest").deletes()
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:

@@ -26,41 +26,28 @@ from iot_platform.words import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle import listing
 from ..bundle.lists import LIST, entries
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
 from ..release import manifest, paths, versions
 from ..release.fields import FORMAT, is_digest, load_object
-from .requests_http import Response
 
 try:
     import deflate
 except ImportError:  # CPython: only the pure parts are used there
     deflate = None
 
-_MAX_LATEST = const(256)
-_TOTAL_MS = const(60_000)
-_SPARE = const(4 * 4096)
 _MAX_FILES = const(200)
 _MAX_TOTAL = const(16 * 1024 * 1024)
 _MAX_PROFILE = const(16 * 1024)
 _MAX_VERSION = const(64)
 
 
-def look(ota, force):
-    """Ask for the `latest` line. Generator; returns an offer (see check.look) without `head`, or None."""
-    ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
-    response = Response(ota, ota.url("latest"), _TOTAL_MS)
+def decide(ota, line, force):
+    """The offer (see check.decide), without `head`, that the bytes of `latest` make to this board; or None."""
     try:
-        if response.status != 200:
-            raise response.error("latest")
-        body = yield from response.read_all(_MAX_LATEST)
-    finally:
-        response.close()
-    try:
-        version, file, _size_kb, size, sha256 = parse_latest(body.decode())
+        version, file, _size_kb, size, sha256 = parse_latest(line.decode())
     except UnicodeError:
         raise _bad_line("it is not text")
     ota.log("latest is %s, running %s" % (version, ota.local_version()))
@@ -96,23 +83,17 @@ def parse_latest(text):
     return version, file, _number(size_kb), _number(size), sha256 or None
 
 
-def obtain(ota, offer):
-    """Bring the archive to ``ota.archive``, check it, make a list of it and stage it. Generator; a failure leaves nothing.
-
-    It is never resumed: the protocol may not even say which file it is.
-    """
+def unpack(ota, offer):
+    """Check the archive in ``ota.archive``, make a list of it and stage it. Generator."""
     notes = ota_boot.ota("members")
-    yield from ota.clear_stage()
     try:
-        yield from _receive(ota, offer)
         ota.log("verifying")
         names, offsets, total = yield from _scan(ota, offer["version"], notes)
         order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
         yield from _write_list(ota, offer["version"], notes, order, offsets, total)
-        header = yield from listing.check_lines(None)  # duplicates, twins, a file that is also a folder
-        yield from _unpack(ota, notes, header, order)
+        header = yield from prepare.check_lines(None)  # duplicates, twins, a file that is also a folder
+        yield from _stage(ota, notes, header, order)
     finally:
-        ota.discard()
         if ota_boot.exists(notes):
             os.remove(notes)
 
@@ -135,47 +116,6 @@ def deletes():
     names = [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
     manifest.check_delete(names)
     return names
-
-
-def _receive(ota, offer):
-    """The body to flash, hashed, within the announced size or else what fits on the disk. Generator."""
-    need, free = files.blocks(offer["size"] or 0) * files.block_size() + 2 * _SPARE, files.free_bytes()
-    if free < need:
-        yield from ota.give_up_previous()
-        free = files.free_bytes()
-    if free < need:
-        raise OtaError("no_space", "the download needs %d bytes, %d are free" % (need, free))
-    response = Response(ota, ota.url(offer["file"]))
-    try:
-        if response.status != 200:
-            raise response.error(offer["file"])
-        announced = offer["size"] or response.content_length
-        size, digest = yield from _write(ota, response, announced)
-        if size < (announced or 1):
-            raise OtaError("connection_lost", "the server sent only %d bytes" % size)
-        if offer["sha256"] and files.hexdigest(digest) != offer["sha256"]:
-            raise OtaError("bad_digest", "the download is not the file that was announced")
-    finally:
-        response.close()
-
-
-def _write(ota, response, announced):
-    most = announced or files.free_bytes() - _SPARE
-    digest = hashlib.sha256()
-    held = 0
-    ota_boot.make_parents(ota.archive)
-    with open(ota.archive, "wb") as f:
-        while True:
-            n = yield from response.read_into(ota.view)
-            if not n:
-                return held, digest
-            held += n
-            if held > most:
-                raise OtaError("too_large", "the server sends more than %d bytes" % most)
-            part = ota.view if n == len(ota.view) else ota.view[:n]
-            f.write(part)
-            digest.update(part)
-            ota.progress(held, announced)
 
 
 def _scan(ota, announced, notes):
@@ -217,7 +157,7 @@ def _write_list(ota, version, notes, order, offsets, total):
             yield
 
 
-def _unpack(ota, notes, header, order):
+def _stage(ota, notes, header, order):
     """Stage the archive, with what was found out before. Generator."""
     places = order[:]
     for n, i in enumerate(order):

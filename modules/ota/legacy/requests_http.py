@@ -8,18 +8,24 @@ follows redirects by its own rules, token and all, so it gets none of the profil
 """
 
 import errno
+import hashlib
 import io
 import socket
 import time
 
+import ota_boot
 from micropython import const
 
 from ..errors import OtaError
+from ..install import files
 from ..transport import http
 from . import packages
 
 _IDLE_MS = const(15_000)
 _TOTAL_MS = const(900_000)
+_LATEST_MS = const(60_000)
+_MAX_LATEST = const(256)
+_SPARE = const(4 * 4096)  # bytes of the disk that stay free
 _LATE = (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN)  # the last two: what connecting says on some ports
 _ANSWER_MS = const(5_000)  # less than the watchdog's 8 s
 _MAX_REDIRECTS = const(5)
@@ -27,6 +33,62 @@ _HEAD = const(4096)  # bytes
 _LINE = const(1024)
 _TLS_HEAD = const(16 * 1024)
 _CLOSE = const(4)  # what a stream's ioctl() is told then
+
+
+def ask(ota):
+    """What the server's `latest` says: bytes. Generator."""
+    ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
+    response = Response(ota, ota.url("latest"), _LATEST_MS)
+    try:
+        if response.status != 200:
+            raise response.error("latest")
+        return (yield from response.read_all(_MAX_LATEST))
+    finally:
+        response.close()
+
+
+def receive(ota, offer):
+    """An archive to ``ota.archive``, hashed, within the announced size or else what fits on the disk. Generator.
+
+    It is never resumed: the protocol may not even say which file it is.
+    """
+    need, free = files.blocks(offer["size"] or 0) * files.block_size() + 2 * _SPARE, files.free_bytes()
+    if free < need:
+        yield from ota.give_up_previous()
+        free = files.free_bytes()
+    if free < need:
+        raise OtaError("no_space", "the download needs %d bytes, %d are free" % (need, free))
+    response = Response(ota, ota.url(offer["file"]))
+    try:
+        if response.status != 200:
+            raise response.error(offer["file"])
+        announced = offer["size"] or response.content_length
+        size, digest = yield from _write(ota, response, announced)
+        if size < (announced or 1):
+            raise OtaError("connection_lost", "the server sent only %d bytes" % size)
+        if offer["sha256"] and files.hexdigest(digest) != offer["sha256"]:
+            raise OtaError("bad_digest", "the download is not the file that was announced")
+    finally:
+        response.close()
+
+
+def _write(ota, response, announced):
+    most = announced or files.free_bytes() - _SPARE
+    digest = hashlib.sha256()
+    held = 0
+    ota_boot.make_parents(ota.archive)
+    with open(ota.archive, "wb") as f:
+        while True:
+            n = yield from response.read_into(ota.view)
+            if not n:
+                return held, digest
+            held += n
+            if held > most:
+                raise OtaError("too_large", "the server sends more than %d bytes" % most)
+            part = ota.view if n == len(ota.view) else ota.view[:n]
+            f.write(part)
+            digest.update(part)
+            ota.progress(held, announced)
 
 
 class Response(http.Response):

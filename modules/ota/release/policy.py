@@ -72,18 +72,6 @@ def rollout_allows(channel, device_id):
     return in_rollout(channel["sequence"], device_id, percent)
 
 
-def in_window(now, window):
-    """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
-    begin, _, end = window.partition("-")
-    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
-    return begin <= minute < end if begin <= end else minute >= begin or minute < end
-
-
-def _minute(text):
-    hours, _, minutes = text.partition(":")
-    return int(hours) * 60 + int(minutes)
-
-
 def in_rollout(sequence, device_id, percent):
     """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
     digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
