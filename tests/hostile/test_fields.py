@@ -288,8 +288,8 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 
 _READ = """
 import gc, hashlib, io
-from modules.ota.bundle import head, listing, reader
-from modules.ota.install import files
+from modules.ota.bundle import head, reader
+from modules.ota.install import files, prepare
 from modules.ota.release import channel, policy
 
 accepted = policy.Rules("sim-board", VALUES["keys"])
@@ -327,7 +327,7 @@ def read(data):
     else:
         source = Memory(data)
         digest, signature, base = finish(head.read(source, view))
-        finish(listing.check_release(accepted, digest, signature))
+        finish(prepare.check_release(accepted, digest, signature))
         finish(reader.read_files(source, base, view, All()))
 
 reasons = []

@@ -644,17 +644,17 @@ def change():
     with open(path, "wb") as f:
         f.write(data)
 
-read_files, check = reader.read_files, prepare.check
+read_files, recheck = reader.read_files, prepare.recheck
 def change_then_read_files(*args):
     change()
     yield from read_files(*args)
-def change_then_check(*args):
+def change_then_recheck(*args):
     change()
-    yield from check(*args)
+    yield from recheck(*args)
 if VALUES.get("when") == "head read":
     reader.read_files = change_then_read_files
 elif VALUES.get("when") == "staged":
-    prepare.check = change_then_check
+    prepare.recheck = change_then_recheck
 
 ota._complete("install", False)
 return [ota.state, ota.error.reason if ota.error else "", os.listdir("/.ota"), files.file_size(ota.archive)]

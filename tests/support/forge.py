@@ -32,7 +32,6 @@ from iot_platform.slots import Slots
 
 from iotctl import archive, keys
 from modules.ota.bundle import head as board_head
-from modules.ota.bundle import listing as board_list
 from modules.ota.bundle import lists, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
@@ -304,7 +303,7 @@ def install(
 def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
     """As updates does it, one phase after the other."""
     digest, signature, base = yield from board_head.read(source, job.view)
-    header = yield from board_list.check_release(accepted, digest, signature)
+    header = yield from prepare.check_release(accepted, digest, signature)
     wanted, total = yield from prepare.plan(job, header, digest, signature)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 
