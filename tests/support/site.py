@@ -34,10 +34,10 @@ _DEADLINES = {
         ("_TOTAL_MS = const(120_000)", "_TOTAL_MS = const(6_000)"),
         ("_TOTAL_MS + 2 * (self.size if self._whole else end - begin)", "_TOTAL_MS"),
     ),
-    "legacy/latest.py": (("_TOTAL_MS = const(60_000)", "_TOTAL_MS = const(6_000)"),),
     "legacy/requests_http.py": (
         ("_IDLE_MS = const(15_000)", "_IDLE_MS = const(3_000)"),
         ("_TOTAL_MS = const(900_000)", "_TOTAL_MS = const(6_000)"),
+        ("_LATEST_MS = const(60_000)", "_LATEST_MS = const(6_000)"),
     ),
 }
 _BEAT = '''"""Notes the longest time between two of its ticks."""
