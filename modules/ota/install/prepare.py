@@ -6,6 +6,7 @@ What an interrupted staging has left is used again, once its digest has been che
 """
 
 import binascii
+import gc
 import json
 import os
 
@@ -201,7 +202,12 @@ def _load_profile(path, size):
     with open(path) as f:
         try:
             profile = json.load(f)
-        except ValueError:
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
+            profile = None
+        except MemoryError:
+            gc.collect()
+            if gc.mem_free() < _MAX_PROFILE:
+                raise  # memory was short before: it may be good
             profile = None
     if not isinstance(profile, dict) or not isinstance(profile.get("ota", {}), dict):
         raise OtaError("bad_key", "the new profile is not a profile, so it pins no key")
