@@ -337,7 +337,7 @@ def _give_up(kind):
 
 
 def _filled(folder):
-    """What tells whether slot `n` of a folder below ``/.ota`` is filled, as it was when its part of the folder was first looked at.
+    """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part of the folder was first looked at.
 
     Asked in the order of the entries it reads each part once: littlefs reads whole folders to find one name.
     """

@@ -76,7 +76,7 @@ def _status(path):
 
 
 def listed(folder):
-    """``{name: True for a folder}`` of what is in a folder; nothing where there is none. One look at the flash for all of them."""
+    """``{name: True for a folder}`` of what is in a folder; nothing where there is none. One look at the flash for all."""
     try:
         if hasattr(os, "ilistdir"):
             return {entry[0]: entry[1] & _FOLDER != 0 for entry in os.ilistdir(folder)}
