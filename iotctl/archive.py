@@ -22,6 +22,7 @@ Entry = dict[str, Any]
 WINDOW = 12  # bits: a board needs 16 KB of heap to unpack it
 GROUP = 8192  # bytes of tar in a group: see docs/decisions.md
 MAX_LIST = 1024 * 1024
+_LARGE = 4096  # bytes of a file that has a group of its own
 _ALONE = ("version",)  # changes with every release: what is in its group would be fetched with every update
 _GZIP = b"\x1f\x8b\x08\x04" + b"\0\0\0\0\x02\xff" + b"\x05\0WB\x01\0" + bytes((WINDOW,))
 _NO_MATTER = slice(4, 10)  # of these: a time, how hard the packer tried, and on which system
@@ -60,7 +61,7 @@ def groups(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
     used = 0
     for path, size in sizes:
         need = _BLOCK + size + -size % _BLOCK
-        alone = size > PIECE or path in _ALONE
+        alone = size > _LARGE or path in _ALONE
         if group and (alone or used + need > GROUP):
             yield group
             group, used = [], 0

@@ -42,7 +42,7 @@ class Profile:
 
     @property
     def keys(self) -> list[Jwk]:
-        return list(self._ota.get("public_keys", []))
+        return list(self._ota.get("public_keys") or [])
 
     @property
     def delete(self) -> list[str]:
@@ -51,7 +51,7 @@ class Profile:
     @property
     def _ota(self) -> dict[str, Any]:
         """OTA's section; empty on a board without OTA, where nobody checks it."""
-        return dict(self.value["ota"]) if "ota" in self.modules else {}
+        return dict(self.value.get("ota") or {}) if "ota" in self.modules else {}
 
 
 def read(path: Path) -> Profile:

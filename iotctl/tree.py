@@ -2,6 +2,7 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
+    modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
     modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
 
@@ -24,6 +25,7 @@ from modules.ota.release import versions
 Files = dict[str, bytes]
 STARTERS = ("boot.py", "ota_boot.py", "main.py")
 REQUIRES = "requires.txt"
+_LEGACY = "modules/ota/legacy/"
 _SKIPPED = ("__pycache__", "tests")
 
 
@@ -62,7 +64,9 @@ def sources(profile: Profile, source: Path = ROOT) -> dict[str, Path]:
     found = {name: source / "platform" / name for name in STARTERS}
     found.update(_below(source / "platform" / "iot_platform", "iot_platform"))
     for name in profile.modules:
-        found.update(_below(source / "modules" / name, f"modules/{name}"))
+        found.update(_module(source / "modules" / name, name))
+    if profile.keys:  # such a board never speaks the `latest` protocol
+        found = {path: place for path, place in found.items() if not path.startswith(_LEGACY)}
     for package in _requires(profile, source):
         found.update(_package(package, source))
     return found
@@ -90,6 +94,13 @@ def _below(folder: Path, board: str) -> dict[str, Path]:
     return {f"{board}/{path.relative_to(folder).as_posix()}": path for path in _walk(folder)}
 
 
+def _module(folder: Path, name: str) -> dict[str, Path]:
+    """A module's files; one that is a single file lies as such beside the folders: a folder takes two blocks of flash."""
+    found = _below(folder, f"modules/{name}")
+    only = f"modules/{name}/__init__.py"
+    return {f"modules/{name}.py": found[only]} if list(found) == [only] else found
+
+
 def _is_web(path: str) -> bool:
     parts = path.split("/")
     return parts[0] == "modules" and parts[2:3] == [webfiles.FOLDER]
@@ -106,8 +117,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _requires(profile: Profile, source: Path) -> list[str]:
-    """What goes to /lib: OTA's tar reader, and what the active modules name."""
-    needed = {"tarfile"} if "ota" in profile.modules else set()
+    """What goes to /lib: the tar reader of the `latest` protocol, and what the active modules name."""
+    needed = {"tarfile"} if "ota" in profile.modules and not profile.keys else set()
     for module in profile.modules:
         requires = source / "modules" / module / REQUIRES
         lines = requires.read_text().splitlines() if requires.is_file() else []

@@ -5,8 +5,8 @@ Only this file touches the live tree. It follows the name of one file, ``/.ota/`
     journal -> trial.0 -> trial.1 ... -> confirmed          put in place, tried, kept
                                      `-> undo -> undone     or taken back
 
-    /.ota/stage/<n//16>/<n%16>     new content of entry n      (the journal's header may name another folder)
-    /.ota/backup/<n//16>/<n%16>    what entry n replaced or deleted
+    /.ota/stage/<n//32>/<n%32>     new content of entry n      (the journal's header may name another folder)
+    /.ota/backup/<n//32>/<n%32>    what entry n replaced or deleted
     /.ota/reserve/a* and u*        empty folders: blocks kept free for the apply and for the undo
     /.ota/reason                   why an undo was asked for
     /.ota/fails.<n>                boots outside a trial that ended badly, one after the other
@@ -162,7 +162,7 @@ def entries(name):
 
 def slot(folder, n):
     """The path of entry `n` below a folder of ``/.ota``: few files a folder, for reading littlefs folders costs."""
-    return "%s/.ota/%s/%d/%d" % (ROOT, folder, n // 16, n % 16)
+    return "%s/.ota/%s/%d/%d" % (ROOT, folder, n // 32, n % 32)
 
 
 def live(path):
@@ -345,12 +345,12 @@ def _filled(folder):
 
     def filled(n):
         nonlocal part, names
-        if n // 16 != part:
-            part = n // 16
+        if n // 32 != part:
+            part = n // 32
             path = slot(folder, n)
             path = path[: path.rindex("/")]
             names = os.listdir(path) if exists(path) else ()
-        return str(n % 16) in names
+        return str(n % 32) in names
 
     return filled
 

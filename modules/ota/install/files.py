@@ -95,10 +95,10 @@ def filled(folder):
 
     def is_filled(n):
         nonlocal part, names
-        if n // 16 != part:
-            part, path = n // 16, ota_boot.slot(folder, n)
+        if n // 32 != part:
+            part, path = n // 32, ota_boot.slot(folder, n)
             names = listed(path[: path.rindex("/")])
-        return str(n % 16) in names
+        return str(n % 32) in names
 
     return is_filled
 

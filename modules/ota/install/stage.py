@@ -1,7 +1,7 @@
 """Filling the stage. It lies beside the tree, which runs on meanwhile and is not touched:
 
     /.ota/stage/id                 SHA-256 of the `.release` that the stage belongs to, then its signature if it has one
-    /.ota/stage/<n//16>/<n%16>     entry n of the list, if it differs from what is on disk; the list itself comes after the files
+    /.ota/stage/<n//32>/<n%32>     entry n of the list, if it differs from what is on disk; the list itself comes after the files
     /.ota/loader                   a new ota_boot.py: put in place after the confirmation
 """
 
@@ -26,6 +26,7 @@ class Stage:
         self._wanted = wanted
         self._total = total
         self._done = 0
+        self._folder = None  # the last one that was made
 
     def start(self, n, entry):
         """Where in the bundle the bytes begin that are wanted of a file; None when it lies in its place already."""
@@ -37,7 +38,10 @@ class Stage:
     def open(self, n, entry):
         """``(file, digest, done)``: where to write, and what it has already of a large file. Generator."""
         path = target(n, entry)
-        ota_boot.make_parents(path)
+        folder = path[: path.rindex("/")]
+        if folder != self._folder:
+            self._folder = folder
+            ota_boot.make_parents(path)
         part, digest = self._ota.store.get("part"), hashlib.sha256()
         if not part or part[0] != n:
             return open(path, "wb"), digest, 0
