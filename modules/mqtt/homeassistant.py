@@ -9,7 +9,7 @@ import json
 
 from micropython import const
 
-_FILE = const("/modules/mqtt/discovery.txt")  # first what all messages have in common, then a line for each: its place, its own keys
+_FILE = const("/modules/mqtt/discovery.txt")  # what all messages have in common, then a line for each: its place, its own keys
 _MAX_SUMMARY = const(255)  # Home Assistant takes no more
 
 

@@ -296,7 +296,7 @@ async def set_mqtt(web, request):
         raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
     before = {name: prefs.get("mqtt." + name) for name in value}
     _set(prefs, value)
-    error = module.wrong()
+    error = module.platform.settings("mqtt")[1]
     if error:
         _set(prefs, before)
         raise Refused(400, "bad_value", "%s %s; expected: %s" % error)

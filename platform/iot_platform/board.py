@@ -11,14 +11,6 @@ except ImportError:  # CPython: tests of what needs no hardware
 
 import ota_boot
 
-_CAUSES = (
-    ("PWRON_RESET", "power"),
-    ("WDT_RESET", "watchdog"),
-    ("DEEPSLEEP_RESET", "deepsleep"),
-    ("SOFT_RESET", "soft"),
-    ("HARD_RESET", "hard"),
-)
-
 
 class Board:
     """One object that modules get; tests hand in another one."""
@@ -48,11 +40,10 @@ class Board:
         return "".join("%02x" % byte for byte in raw)
 
     def reset_cause(self):
-        """power, watchdog, deepsleep, soft, hard, or unknown."""
-        cause = machine.reset_cause()
-        for constant, name in _CAUSES:
-            if getattr(machine, constant, -1) == cause:
-                return name
+        """pwron, wdt, deepsleep, soft, hard, or unknown: as machine's constants are called."""
+        for name in ("PWRON", "WDT", "DEEPSLEEP", "SOFT", "HARD"):
+            if getattr(machine, name + "_RESET", -1) == machine.reset_cause():
+                return name.lower()
         return "unknown"
 
     def tcp_port(self, port):
@@ -66,12 +57,8 @@ class Board:
         """Feed the watchdog, as the loader allows it."""
         ota_boot.feed()
 
-    def time_known(self):
-        """True once the clock has been set: it starts in 2000 or 1970, or 2021 on rp2."""
-        return time.localtime()[0] >= 2024
-
     def now(self):
-        """Seconds since 1970, or None while the board does not know the time."""
-        if not self.time_known():
+        """Seconds since 1970, or None while nobody has set the clock: it starts in 2000 or 1970, or 2021 on rp2."""
+        if time.localtime()[0] < 2024:
             return None
         return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)

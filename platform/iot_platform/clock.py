@@ -8,9 +8,9 @@ import os
 import socket
 import time
 
+import machine
 from micropython import const
 
-DEFAULT = "pool.ntp.org"
 _TIMEOUT_MS = const(5_000)
 _1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
 _2000 = const(3_155_673_600)
@@ -39,9 +39,16 @@ def sync(server):
             sock.close()
     if answer is None:
         return "the time server %s does not answer" % server
-    if not _good(answer, question[40:]):
+    # From a server that is in step with others, to this question, after this code was written
+    good = len(answer) >= 48 and answer[0] & 7 == 4 and answer[0] >> 6 != 3
+    good = good and 0 < answer[1] < 16 and answer[24:32] == question[40:]
+    seconds = int.from_bytes(answer[40:44], "big") if good else 0
+    if not seconds >> 31:
+        seconds += _ERA
+    if not good or seconds <= _1970 + 1_700_000_000:
         return "the answer of the time server %s makes no sense" % server
-    _set(answer)
+    now = time.gmtime(seconds - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
+    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))
     return None
 
 
@@ -56,22 +63,3 @@ def _answer(sock):
                 raise
         yield
     return None
-
-
-def _good(answer, number):
-    """From a server that is in step with others, to this question, after this code was written."""
-    if len(answer) < 48 or answer[0] & 7 != 4 or answer[0] >> 6 == 3 or not 0 < answer[1] < 16 or answer[24:32] != number:
-        return False
-    return _seconds(answer) > _1970 + 1_700_000_000
-
-
-def _seconds(answer):
-    seconds = int.from_bytes(answer[40:44], "big")
-    return seconds if seconds >> 31 else seconds + _ERA
-
-
-def _set(answer):
-    import machine
-
-    now = time.gmtime(_seconds(answer) - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
-    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))
