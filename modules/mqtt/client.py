@@ -183,7 +183,7 @@ class Client(robust.MQTTClient):
 
     # -- what umqtt does to its socket
 
-    def setblocking(self, _on):
+    def setblocking(self, _):
         """It never blocks."""
 
     def write(self, data, n=None):

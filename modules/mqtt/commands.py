@@ -23,7 +23,7 @@ def received(mqtt, topic, data):
                 delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
                 mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
                 mqtt.log("version %s was announced, checking in %d s" % (text, delay // 1000))
-        elif topic.startswith(mqtt.base + "/command/"):
+        elif topic.startswith("%s/command/" % mqtt.base):
             if mqtt.client.retained:
                 raise ValueError("a retained command, " + topic)
             _command(mqtt, topic[len(mqtt.base) + 9 :], text)

@@ -29,7 +29,7 @@ def check(section):
         return [("mqtt", "is wrong", "an object with host, port, user, password, tls ...")]
     errors = []
     for key, good, expected in _KEYS:
-        if section.get(key, "") is not None or key not in _NULL:
+        if section.get(key, "") is not None or key not in ("user", "password", "ca", "discovery", "release_url"):
             field(errors, section, key, good, expected, "mqtt.")
     if section.get("password") and not section.get("user"):
         errors.append(("mqtt.user", "is missing", "a user name: MQTT knows no password without one"))
@@ -61,12 +61,12 @@ def settings(platform):
     return merged, None
 
 
-def _is_text(value, most=128):
-    return isinstance(value, str) and len(value.encode()) <= most
+def _is_text(value, high=128):
+    return isinstance(value, str) and len(value.encode()) <= high
 
 
-def _is_number(value, least, most):
-    return type(value) is int and least <= value <= most
+def _between(value, low, high):
+    return type(value) is int and low <= value <= high
 
 
 def _is_host(value):
@@ -82,19 +82,18 @@ def _is_link(value):
     return web and len(value) > 8 and "@" not in value and all(33 <= ord(c) < 127 for c in value)
 
 
-# Each key, what its value must be, and that in words. None is good for what is in _NULL
-_NULL = ("user", "password", "ca", "discovery", "release_url")
+# Each key, what its value must be, and that in words
 _KEYS = (
     ("host", _is_host, "the broker's name or address, or nothing"),
-    ("port", lambda value: _is_number(value, 0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
+    ("port", lambda value: _between(value, 0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
     ("user", _is_text, "a user name of at most 128 bytes"),
     ("password", _is_text, "a password of at most 128 bytes"),
     ("tls", lambda value: isinstance(value, bool), "true or false"),
     ("ca", lambda value: value and _is_text(value, 100), "a file on the board with the broker's CA certificate"),
-    ("keepalive_s", lambda value: _is_number(value, 2, 3600), "seconds between signs of life, 2 to 3600"),
-    ("timeout_s", lambda value: _is_number(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
-    ("noisy_s", lambda value: _is_number(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
-    ("spread_s", lambda value: _is_number(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
+    ("keepalive_s", lambda value: _between(value, 2, 3600), "seconds between signs of life, 2 to 3600"),
+    ("timeout_s", lambda value: _between(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
+    ("noisy_s", lambda value: _between(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
+    ("spread_s", lambda value: _between(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
     ("discovery", _is_prefix, "Home Assistant's discovery prefix, such as homeassistant, or null for none"),
     ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
 )

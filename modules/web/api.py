@@ -5,10 +5,12 @@ it has answered by itself.
 """
 
 import binascii
+import gc
 import json
+import os
 
 from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 from micropython import const
 
 from .events import row
@@ -55,6 +57,7 @@ async def page(_web, request):
 
 async def status(web, _request):
     platform = web.platform
+    size = os.statvfs("/")
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
     return {
         "ota": ota.status() if ota else None,
@@ -63,9 +66,9 @@ async def status(web, _request):
         "id": board.unique_id(),
         "uptime_s": web.seconds(),
         "freeram": board.mem_free(),
-        "heap": board.mem_total(),
+        "heap": board.mem_free() + gc.mem_alloc(),
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
-        "disk": board.disk_total(),
+        "disk": size[0] * size[2],
         "safe_mode": platform.safe_mode,
         "wifi": wifi.status() if wifi else None,
         "modules": list(platform.modules),

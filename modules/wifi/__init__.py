@@ -76,7 +76,7 @@ class Module(Base):
             elif elapsed > _CONNECT_MS or self._refused():
                 self._failed()
         elif not connected:
-            self.platform.log("wifi: lost", self._known()[0])
+            self.platform.log("wifi: lost %s" % self._known()[0])
             self._failures = 0
             self._wait()
         elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
@@ -118,7 +118,7 @@ class Module(Base):
             name = ssid.decode()
             if name and (name not in found or rssi > found[name]["rssi"]):
                 found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
-        return sorted(found.values(), key=lambda item: -item["rssi"])
+        return sorted(found.values(), key=lambda value: -value["rssi"])
 
     def join(self, ssid, password):
         """Remember a network and join it. ValueError when it cannot be one."""
@@ -172,7 +172,7 @@ class Module(Base):
     def _connected(self):
         self._failures = 0
         self._enter("connected")
-        self.platform.log("wifi: connected to", self._known()[0], "as", self._station.ifconfig()[0])
+        self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self._access_point and self._access_point.active():
             self._access_point.active(False)
         self.platform.bus.publish_all(self.telemetry())
@@ -220,7 +220,7 @@ class Module(Base):
             ap.config(ssid=ssid, key=password, security=3)
         else:
             ap.config(ssid=ssid)
-        self.platform.log("wifi: access point", ssid, "is open at", ap.ifconfig()[0])
+        self.platform.log("wifi: access point %s is open at %s" % (ssid, ap.ifconfig()[0]))
 
     # -- what is configured
 

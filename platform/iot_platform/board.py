@@ -19,18 +19,10 @@ class Board:
         """Free bytes of the heap."""
         return gc.mem_free()
 
-    def mem_total(self):
-        """Bytes of the heap, free or not."""
-        return gc.mem_free() + gc.mem_alloc()
-
     def disk_free(self):
         """Free bytes of the disk."""
         status = os.statvfs("/")
         return max(status[0] * status[3], 0)  # littlefs counts what two files share twice
-
-    def disk_total(self):
-        status = os.statvfs("/")
-        return status[0] * status[2]
 
     def unique_id(self):
         """The chip's id: letters and digits only."""
@@ -40,11 +32,11 @@ class Board:
         return "".join("%02x" % byte for byte in raw)
 
     def reset_cause(self):
-        """pwron, wdt, deepsleep, soft, hard, or unknown: as machine's constants are called."""
+        """pwron, wdt, deepsleep, soft or hard, as machine's constants are called; None for anything else."""
         for name in ("PWRON", "WDT", "DEEPSLEEP", "SOFT", "HARD"):
             if getattr(machine, name + "_RESET", -1) == machine.reset_cause():
                 return name.lower()
-        return "unknown"
+        return None
 
     def tcp_port(self, port):
         """The port to listen on for `port`: the simulated board, which shares its computer's ports, has another one."""

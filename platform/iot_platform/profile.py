@@ -9,7 +9,7 @@ Each module checks its own section; this file checks what the platform itself ne
 import json
 import os
 
-from .words import in_name, name_ok
+from .module import name_ok
 
 MAX_BYTES = 16 * 1024
 
@@ -94,5 +94,4 @@ def _is_server(value):
     if value is None:
         return True
     host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
-    good_port = not colon or (port.isdigit() and 0 < int(port) < 65536)
-    return bool(host) and len(host) <= 100 and all(in_name(c) for c in host) and good_port
+    return name_ok(host, 100) and (not colon or (port.isdigit() and 0 < int(port) < 65536))
