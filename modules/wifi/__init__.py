@@ -1,14 +1,19 @@
 """Wifi: joins the user's network, joins it again after every loss, and opens an access point when there is none to join.
 
+Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day.
+
 Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. Nothing here waits: tick() looks at
 the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
 """
 
+import errno
+import os
 import random
+import socket
 import time
 
+import machine
 import network
-from iot_platform.clock import sync
 from iot_platform.module import Module as Base
 from micropython import const
 
@@ -20,6 +25,10 @@ _CHECK_MS = const(500)
 _DISK_MS = const(600_000)
 _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
 _CLOCK_RETRY_MS = const(15_000)
+_ANSWER_MS = const(5_000)
+_1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
+_2000 = const(3_155_673_600)
+_ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
 _REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
 
 
@@ -29,7 +38,6 @@ class Module(Base):
     def __init__(self, platform):
         super().__init__(platform)
         self.state = "off"  # off, connecting, connected, waiting
-        self._failures = 0
         self._since = time.ticks_ms()
         self._pause = 0
         self._look_at = self._since  # ticks_ms of the next look at the interface
@@ -40,6 +48,8 @@ class Module(Base):
         self._clock_at = self._since  # ticks_ms of the next question
 
     def start(self):
+        """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
+        self._failures = 0
         self._station = network.WLAN(getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0)))
         if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
@@ -83,7 +93,7 @@ class Module(Base):
             self._clock_at = time.ticks_add(now, _CLOCK_MS)
             server = self.platform.profile.get("ntp", "pool.ntp.org")
             if server:
-                self._clock = sync(server)
+                self._clock = _set_clock(server)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
@@ -119,25 +129,6 @@ class Module(Base):
             if name and (name not in found or rssi > found[name]["rssi"]):
                 found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
         return sorted(found.values(), key=lambda value: -value["rssi"])
-
-    def join(self, ssid, password):
-        """Remember a network and join it. ValueError when it cannot be one."""
-        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
-            raise ValueError("a network's name has 1 to 32 bytes")
-        if password and not 8 <= len(password) <= 63:
-            raise ValueError("a wifi password has 8 to 63 characters")
-        self.platform.prefs.set("wifi.ssid", ssid)
-        self.platform.prefs.set("wifi.password", password or "")
-        self.platform.prefs.save()
-        self._failures = 0
-        self._connect()
-
-    def forget(self):
-        """Forget the user's network; the profile's counts again."""
-        self.platform.prefs.remove("wifi.ssid")
-        self.platform.prefs.remove("wifi.password")
-        self.platform.prefs.save()
-        self.start()
 
     def addresses(self):
         """All that this board may be called in a URL, in lower case: its addresses and names."""
@@ -237,3 +228,53 @@ class Module(Base):
 
     def _host_name(self):
         return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
+
+
+def _set_clock(server):
+    """One SNTP question (RFC 4330). Generator; returns None, or in one sentence why the clock could not be set.
+
+    An answer counts only if it repeats the random number of the question: whoever cannot see the question cannot set the clock.
+
+    :param server: a host, or ``host:port``.
+    """
+    host, _colon, port = server.partition(":")
+    sock = None
+    try:
+        address = socket.getaddrinfo(host, int(port or 123), 0, socket.SOCK_DGRAM)[0]
+        sock = socket.socket(address[0], address[1])
+        sock.setblocking(False)
+        sock.connect(address[-1])
+        question = b"\x23" + bytes(39) + os.urandom(8)  # version 4, from a client; the last 8 bytes come back
+        sock.send(question)
+        answer = yield from _answer(sock)
+    except OSError as error:
+        return "the time server %s cannot be asked: %s" % (server, error)
+    finally:
+        if sock:
+            sock.close()
+    if answer is None:
+        return "the time server %s does not answer" % server
+    # From a server that is in step with others, to this question, after this code was written
+    good = len(answer) >= 48 and answer[0] & 7 == 4 and answer[0] >> 6 != 3
+    good = good and 0 < answer[1] < 16 and answer[24:32] == question[40:]
+    seconds = int.from_bytes(answer[40:44], "big") if good else 0
+    if not seconds >> 31:
+        seconds += _ERA
+    if not good or seconds <= _1970 + 1_700_000_000:
+        return "the answer of the time server %s makes no sense" % server
+    now = time.gmtime(seconds - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
+    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))
+    return None
+
+
+def _answer(sock):
+    """What comes in time, or None. Generator."""
+    began = time.ticks_ms()
+    while time.ticks_diff(time.ticks_ms(), began) < _ANSWER_MS:
+        try:
+            return sock.recv(64)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+        yield
+    return None
