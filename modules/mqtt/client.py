@@ -16,13 +16,6 @@ _IN = const(384)  # bytes of the longest packet that is read; longer ones are th
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
-_REFUSALS = (
-    "does not speak MQTT 3.1.1",
-    "does not accept this board's id",
-    "is not available",
-    "refuses the user name or the password",
-    "does not let this board in: are the user name and the password right?",
-)
 
 
 class MqttError(Exception):
@@ -58,7 +51,10 @@ def login(cfg, addresses, base, callback):
             raise MqttError("protocol", "what answers there is no MQTT broker")
         code = answer[3]
         if code:
-            raise MqttError("refused", "the broker " + (_REFUSALS[code - 1] if code <= 5 else "refuses: code %d" % code))
+            why = "does not let this board in: are the user name and the password right?"
+            if code not in (4, 5):
+                why = "refuses: code %d" % code
+            raise MqttError("refused", "the broker " + why)
         client = Client(sock, cfg, callback)
     finally:
         if not client:
@@ -149,8 +145,15 @@ class Client(robust.MQTTClient):
             self.retained = first & 1
             if not first & 6:  # nothing was asked for with more than QoS 0
                 self.wait_msg()
-        else:
-            self._answered(first)
+        else:  # SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here
+            self._owed = max(self._owed - 1, 0)
+            if first == 0x40:
+                self.acked = True
+            elif first == 0x90:
+                if self._view[self._need - 1] & 0x80:
+                    raise MqttError("refused", "the broker does not let this board subscribe to its commands")
+            elif first != 0xD0:
+                raise MqttError("protocol", "the broker sends what it must not")
         self._next()
         return True
 
@@ -267,14 +270,3 @@ class Client(robust.MQTTClient):
             self._since = time.ticks_ms()
         self._owed += 1
         self.pid = self.pid % 65535 + 1
-
-    def _answered(self, first):
-        """SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here."""
-        self._owed = max(self._owed - 1, 0)
-        if first == 0x40:
-            self.acked = True
-        elif first == 0x90:
-            if self._view[self._need - 1] & 0x80:
-                raise MqttError("refused", "the broker does not let this board subscribe to its commands")
-        elif first != 0xD0:
-            raise MqttError("protocol", "the broker sends what it must not")

@@ -81,8 +81,8 @@ def _ota(mqtt, ota, path, text):
 
 def settle(mqtt, ota):
     """Reply with the result of the job that a command has started: it has ended."""
-    prefs = mqtt.platform.prefs
-    mqtt.reply(mqtt.pending, _result(ota, mqtt.pending, bool(prefs.get("mqtt.pending"))))
+    path, prefs = mqtt.pending, mqtt.platform.prefs
+    mqtt.reply(path, _result(ota, path, bool(prefs.get("mqtt.pending"))))
     mqtt.pending = None
     prefs.remove("mqtt.pending")
     prefs.save()

@@ -206,7 +206,12 @@ class Module(Base):
             self._flying = path, text = self._replies[0]
             client.publish(("%s/reply/%s" % (self.base, path)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
-            self._announce()
+            if not self._job:
+                self._job = messages(self)
+            for topic, data in self._job:  # made one by one
+                client.publish(topic, data, True)
+                return
+            self._job = self.announce_at = None
         elif self._changed:
             key = self._changed.pop()
             self._publish(key, self.platform.bus.get(key))
@@ -214,15 +219,6 @@ class Module(Base):
             self._entity = False
             self._entity_at = time.ticks_add(now, _ENTITY_MS)
             client.publish((self.base + "/update").encode(), update_state(self), True)
-
-    def _announce(self):
-        """The next message for Home Assistant: they are made one by one."""
-        if not self._job:
-            self._job = messages(self)
-        for topic, data in self._job:
-            self.client.publish(topic, data, True)
-            return
-        self._job = self.announce_at = None
 
     def _publish(self, key, value):
         """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""

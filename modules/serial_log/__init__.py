@@ -1,6 +1,5 @@
-"""The serial console: its commands, and the traceback that survived a restart. The log itself is iot_platform.log."""
+"""The serial console and its commands. The log itself is iot_platform.log."""
 
-import os
 import select
 import sys
 
@@ -8,8 +7,6 @@ from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
-_CRASH = const("/crash.log")
-_SHOWN = const("crash.log.1")
 _MAX_COMMAND = const(120)
 _HELP = const(
     "commands: status | values | log LEVEL | purge | reset | "
@@ -24,7 +21,6 @@ class Module(Base):
         self._line = ""
         self._poll = select.poll()
         self._poll.register(sys.stdin, select.POLLIN)
-        _show_crash()
 
     def tick(self):
         """Take what was typed, a character at a time: reading never waits."""
@@ -83,18 +79,3 @@ def _ota(ota, verb, words):
         SerialLog.log("ota %s:" % verb, result)
     except Exception as error:  # such as an OtaError, whose class this module does not know: it may not be on this board
         SerialLog.warning("ota %s:" % verb, error)
-
-
-def _show_crash():
-    try:
-        with open(_CRASH) as f:
-            lines = f.read(2100).split("\n")
-    except (OSError, ValueError):  # none, or torn
-        return
-    SerialLog.warning("the last run ended with:")
-    for line in lines:
-        if line:
-            SerialLog.warning(line)
-    if _SHOWN in os.listdir("/"):
-        os.remove("/" + _SHOWN)
-    os.rename(_CRASH, "/" + _SHOWN)

@@ -55,12 +55,6 @@ class Module(Base):
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
         if hasattr(network, "hostname"):
             network.hostname(self._host_name()[:32])
-        try:
-            with open("/version") as f:
-                version = f.read(64).strip()
-        except (OSError, ValueError):  # none, or damaged
-            version = "unknown!"
-        self.platform.bus.publish("version", version)
         self.platform.bus.publish("wifi/connected", False)
         if self._known()[0]:
             self._connect()

@@ -35,6 +35,8 @@ def start(platform):
         SerialLog.error("no modules are named: only", ", ".join(_SAFE), "start")
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
+    _show_crash()
+    platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
     platform.update_boot = _count_update_boot()
     platform.bus.publish("update_boot", platform.update_boot)
@@ -49,6 +51,30 @@ def start(platform):
     if platform.profile.get("watchdog_s"):
         ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
     return others
+
+
+def _show_crash():
+    """The traceback that survived a restart; once."""
+    try:
+        with open("/crash.log") as f:
+            lines = f.read(2100).split("\n")
+        SerialLog.warning("the last run ended with:")
+        for line in lines:
+            if line:
+                SerialLog.warning(line)
+        if "crash.log.1" in os.listdir("/"):
+            os.remove("/crash.log.1")
+        os.rename("/crash.log", "/crash.log.1")
+    except (OSError, ValueError, MemoryError):  # none, or torn
+        pass
+
+
+def _version():
+    try:
+        with open("/version") as f:
+            return f.read(64).strip()
+    except (OSError, ValueError):  # none, or damaged
+        return "unknown!"
 
 
 def _measured(platform, name, where):
