@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 
 from iotctl import archive, bundle, files, keys
 from iotctl.errors import IotctlError

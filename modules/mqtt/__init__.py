@@ -4,7 +4,7 @@
 def __getattr__(name):
     """The module's class is imported when the registry asks for it: the host wants nothing but the configuration's rules."""
     if name == "Module":
-        from modules.mqtt.module import Module
+        from .module import Module
 
         return Module
     raise AttributeError(name)

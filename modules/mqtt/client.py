@@ -16,13 +16,6 @@ _IN = const(384)  # bytes of the longest packet that is read; longer ones are th
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
-_REFUSALS = (
-    "the broker does not speak MQTT 3.1.1",
-    "the broker does not accept this board's id",
-    "the broker is not available",
-    "the broker refuses the user name or the password",
-    "the broker does not let this board in: are the user name and the password right?",
-)
 
 
 class MqttError(Exception):
@@ -39,12 +32,10 @@ def login(cfg, addresses, base, callback):
     :param addresses: the broker's, from sockets.lookup().
     :param base: what this board's topics begin with; its id for the broker, with dashes.
     """
-    limit = cfg["timeout_s"] * 1000
     began = time.ticks_ms()
 
     def check(_since=None):
-        if time.ticks_diff(time.ticks_ms(), began) > limit:
-            raise _silence(limit)
+        _check(began, cfg)
 
     sock = yield from sockets.connect(addresses, check, MqttError)
     client = None
@@ -60,8 +51,11 @@ def login(cfg, addresses, base, callback):
             raise MqttError("protocol", "what answers there is no MQTT broker")
         code = answer[3]
         if code:
-            raise MqttError("refused", _REFUSALS[code - 1] if code <= 5 else "the broker refuses: code %d" % code)
-        client = Client(sock, cfg["keepalive_s"], limit, callback)
+            why = "does not let this board in: are the user name and the password right?"
+            if code not in (4, 5):
+                why = "refuses: code %d" % code
+            raise MqttError("refused", "the broker " + why)
+        client = Client(sock, cfg, callback)
     finally:
         if not client:
             sock.close()
@@ -106,31 +100,31 @@ def _head(first, size):
     return bytes((first, size) if size < 128 else (first, size & 0x7F | 0x80, size >> 7))
 
 
-def _silence(limit):
-    return MqttError("timeout", "the broker has not answered for %d s" % (limit // 1000))
+def _check(since, cfg):
+    """MqttError when the broker is silent for too long."""
+    if time.ticks_diff(time.ticks_ms(), since) > cfg["timeout_s"] * 1000:
+        raise MqttError("timeout", "the broker has not answered for %d s" % cfg["timeout_s"])
 
 
 class Client(robust.MQTTClient):
     """One connection, on a socket on which the broker has said yes already.
 
-    :param timeout_ms: how long the broker has for an answer.
     :param callback: called with topic and message, both bytes; `retained` tells of what kind the message is.
     """
 
-    def __init__(self, raw, keepalive_s, timeout_ms, callback):
+    def __init__(self, raw, cfg, callback):
         self.sock = self
         self.cb = callback
         self.pid = 0
         self.acked = True  # False while a message of QoS 1 is on its way
         self.oversized = False  # True once a packet was too long
         self._raw = raw
-        self._ping_ms = keepalive_s * 500
-        self._timeout_ms = timeout_ms
+        self.cfg = cfg
         self._out = bytearray()
         self._sending = b""  # TLS wants the same bytes again after a write that would have blocked
         self._view = memoryview(bytearray(_IN))
         self._owed = 0  # answers that the broker owes
-        self._heard = self._asked = time.ticks_ms()
+        self._since = time.ticks_ms()  # when the broker was heard; or, if it owes an answer since then, was asked
         self._next()
 
     def work(self):
@@ -139,11 +133,10 @@ class Client(robust.MQTTClient):
         OSError or MqttError: the connection is of no use any more.
         """
         self._flush()
-        now = time.ticks_ms()
         if not self._arrived():
-            if self._owed and time.ticks_diff(now, self._asked) > self._timeout_ms:
-                raise _silence(self._timeout_ms)
-            if not self._owed and time.ticks_diff(now, self._heard) > self._ping_ms:
+            if self._owed:
+                _check(self._since, self.cfg)
+            elif time.ticks_diff(time.ticks_ms(), self._since) > self.cfg["keepalive_s"] * 500:
                 self._owe()
                 self.ping()
             return False
@@ -152,8 +145,15 @@ class Client(robust.MQTTClient):
             self.retained = first & 1
             if not first & 6:  # nothing was asked for with more than QoS 0
                 self.wait_msg()
-        else:
-            self._answered(first)
+        else:  # SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here
+            self._owed = max(self._owed - 1, 0)
+            if first == 0x40:
+                self.acked = True
+            elif first == 0x90:
+                if self._view[self._need - 1] & 0x80:
+                    raise MqttError("refused", "the broker does not let this board subscribe to its commands")
+            elif first != 0xD0:
+                raise MqttError("protocol", "the broker sends what it must not")
         self._next()
         return True
 
@@ -161,31 +161,32 @@ class Client(robust.MQTTClient):
         raise OSError(errno.ENOTCONN)
 
     def subscribe(self, topic):
-        """Ask for a topic with QoS 0; the broker's answer comes later."""
+        """With QoS 0; the broker's answer comes later."""
         self._ask(0x82, topic, b"\0")
 
-    def publish_surely(self, topic, data):
-        """Publish with QoS 1; `acked` is True again when the broker has it."""
-        self.acked = False
-        self._ask(0x32, topic, data)
+    def publish(self, topic, msg, retain=False, qos=0):
+        """With QoS 1, `acked` is True again when the broker has it."""
+        if qos:
+            self.acked = False
+            self._ask(0x32, topic, msg)
+        else:
+            super().publish(topic, msg, retain)
 
     def idle(self):
         """True when all has been sent."""
         return not self._out and not self._sending
 
-    def close(self, politely=False):
-        """End the connection; `politely` without the last will."""
+    def close(self):
+        """End the connection; what waits is still sent, if that can be done at once."""
         try:
-            if politely:
-                self.write(b"\xe0\0")
-                self._flush()
+            self._flush()
         except OSError:  # then the last will says it
             pass
         self._raw.close()
 
     # -- what umqtt does to its socket
 
-    def setblocking(self, _on):
+    def setblocking(self, _):
         """It never blocks."""
 
     def write(self, data, n=None):
@@ -240,7 +241,7 @@ class Client(robust.MQTTClient):
             if not n:
                 raise OSError(errno.ECONNRESET)
             self._have += n
-            self._heard = self._asked = time.ticks_ms()
+            self._since = time.ticks_ms()
             if not self._body and self._have == self._need:
                 self._measure()
         return False
@@ -266,17 +267,6 @@ class Client(robust.MQTTClient):
 
     def _owe(self):
         if not self._owed:
-            self._asked = time.ticks_ms()
+            self._since = time.ticks_ms()
         self._owed += 1
         self.pid = self.pid % 65535 + 1
-
-    def _answered(self, first):
-        """SUBACK, PUBACK or PINGRESP; whatever else there is makes no sense here."""
-        self._owed = max(self._owed - 1, 0)
-        if first == 0x40:
-            self.acked = True
-        elif first == 0x90:
-            if self._view[self._need - 1] & 0x80:
-                raise MqttError("refused", "the broker does not let this board subscribe to its commands")
-        elif first != 0xD0:
-            raise MqttError("protocol", "the broker sends what it must not")

@@ -17,8 +17,13 @@ def received(mqtt, topic, data):
             raise ValueError("a message that is too long")
         topic, text = topic.decode(), data.decode()
         if topic == "iot-platform/version":
-            _broadcast(mqtt, text)
-        elif topic.startswith(mqtt.base + "/command/"):
+            # Somebody has published it: where it is newer the board checks, each board at a time of its own
+            ota = mqtt.platform.module("ota")
+            if ota and ota.is_newer(text) and mqtt.check_at is None:
+                delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
+                mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
+                mqtt.log("version %s was announced, checking in %d s" % (text, delay // 1000))
+        elif topic.startswith("%s/command/" % mqtt.base):
             if mqtt.client.retained:
                 raise ValueError("a retained command, " + topic)
             _command(mqtt, topic[len(mqtt.base) + 9 :], text)
@@ -26,15 +31,6 @@ def received(mqtt, topic, data):
             mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
     except ValueError as error:  # what is no text is one in MicroPython
         mqtt.once("ignored: %s" % (str(error) or "a message that is no text"))
-
-
-def _broadcast(mqtt, version):
-    """A version that somebody has published: a newer one makes this board check, each board at a time of its own."""
-    ota = mqtt.platform.module("ota")
-    if ota and ota.is_newer(version) and mqtt.check_at is None:
-        delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
-        mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
-        mqtt.log("version %s was announced, checking in %d s" % (version, delay // 1000))
 
 
 def _command(mqtt, path, text):
@@ -85,12 +81,11 @@ def _ota(mqtt, ota, path, text):
 
 def settle(mqtt, ota):
     """Reply with the result of the job that a command has started: it has ended."""
-    mqtt.reply(mqtt.pending, _result(ota, mqtt.pending, mqtt.restarted))
+    path, prefs = mqtt.pending, mqtt.platform.prefs
+    mqtt.reply(path, _result(ota, path, bool(prefs.get("mqtt.pending"))))
     mqtt.pending = None
-    if mqtt.restarted:
-        mqtt.restarted = False
-        mqtt.platform.prefs.remove("mqtt.pending")
-        mqtt.platform.prefs.save()
+    prefs.remove("mqtt.pending")
+    prefs.save()
 
 
 def _result(ota, path, restarted):

@@ -29,7 +29,8 @@ def check(section):
         return [("mqtt", "is wrong", "an object with host, port, user, password, tls ...")]
     errors = []
     for key, good, expected in _KEYS:
-        field(errors, section, key, good, expected, "mqtt.")
+        if section.get(key, "") is not None or key not in ("user", "password", "ca", "discovery", "release_url"):
+            field(errors, section, key, good, expected, "mqtt.")
     if section.get("password") and not section.get("user"):
         errors.append(("mqtt.user", "is missing", "a user name: MQTT knows no password without one"))
     if section.get("ca") and not section.get("tls"):
@@ -60,53 +61,39 @@ def settings(platform):
     return merged, None
 
 
+def _is_text(value, high=128):
+    return isinstance(value, str) and len(value.encode()) <= high
+
+
+def _between(value, low, high):
+    return type(value) is int and low <= value <= high
+
+
 def _is_host(value):
-    return isinstance(value, str) and len(value) <= 100 and all(c.isalpha() or c.isdigit() or c in "-._:" for c in value)
-
-
-def _is_text(value):
-    return value is None or (isinstance(value, str) and len(value.encode()) <= 128)
-
-
-def _is_bool(value):
-    return isinstance(value, bool)
-
-
-def _between(low, high):
-    def check_number(value):
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-    return check_number
-
-
-def _is_file(value):
-    return value is None or (isinstance(value, str) and 0 < len(value) <= 100)
+    return _is_text(value, 100) and all(c.isalpha() or c.isdigit() or c in "-._:" for c in value)
 
 
 def _is_prefix(value):
-    if value is None:
-        return True
-    return isinstance(value, str) and len(value) <= 64 and not any(c in "#+ " or ord(c) < 32 or ord(c) > 126 for c in value)
+    return _is_text(value, 64) and all(32 < ord(c) < 127 and c not in "#+" for c in value)
 
 
 def _is_link(value):
-    if value is None:
-        return True
-    web = isinstance(value, str) and (value.startswith("http://") or value.startswith("https://"))
-    return web and 8 < len(value) <= 200 and "@" not in value and all(33 <= ord(c) < 127 for c in value)
+    web = _is_text(value, 200) and (value.startswith("http://") or value.startswith("https://"))
+    return web and len(value) > 8 and "@" not in value and all(33 <= ord(c) < 127 for c in value)
 
 
+# Each key, what its value must be, and that in words
 _KEYS = (
     ("host", _is_host, "the broker's name or address, or nothing"),
-    ("port", _between(0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
+    ("port", lambda value: _between(value, 0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
     ("user", _is_text, "a user name of at most 128 bytes"),
     ("password", _is_text, "a password of at most 128 bytes"),
-    ("tls", _is_bool, "true or false"),
-    ("ca", _is_file, "a file on the board with the broker's CA certificate"),
-    ("keepalive_s", _between(2, 3600), "seconds between signs of life, 2 to 3600"),
-    ("timeout_s", _between(1, 60), "seconds that the broker has for an answer, 1 to 60"),
-    ("noisy_s", _between(1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
-    ("spread_s", _between(0, 86_400), "seconds over which boards spread the check that a new version calls for, 0 to 86400"),
+    ("tls", lambda value: isinstance(value, bool), "true or false"),
+    ("ca", lambda value: value and _is_text(value, 100), "a file on the board with the broker's CA certificate"),
+    ("keepalive_s", lambda value: _between(value, 2, 3600), "seconds between signs of life, 2 to 3600"),
+    ("timeout_s", lambda value: _between(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
+    ("noisy_s", lambda value: _between(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
+    ("spread_s", lambda value: _between(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
     ("discovery", _is_prefix, "Home Assistant's discovery prefix, such as homeassistant, or null for none"),
     ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
 )

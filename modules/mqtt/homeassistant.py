@@ -1,86 +1,37 @@
 """Home Assistant's MQTT discovery (one device, an update entity, diagnostic sensors, buttons), and the update entity's state.
 
 Home Assistant drops a whole message that has a key it does not know, or a value of the wrong kind: what is in here is checked
-against its schema by tests/mqtt/test_discovery.py.
+against its schema by tests/mqtt/test_discovery.py. The messages are text, read from a file line by line: as tables in the code
+they would stay in memory for good.
 """
 
 import json
 
 from micropython import const
 
-_IN_PROGRESS = ("downloading", "installing", "rebooting", "trial")
-_ENDED = ("up_to_date", "confirmed", "rolled_back")
+_FILE = const("/modules/mqtt/discovery.txt")  # what all messages have in common, then a line for each: its place, its own keys
 _MAX_SUMMARY = const(255)  # Home Assistant takes no more
-# object id, name, key below status/, unit, device class; or icon
-_SENSORS = (
-    ("freeram", "Free memory", "freeram", "B", "data_size", None),
-    ("freedisk", "Free disk", "freedisk", "B", "data_size", None),
-    ("rssi", "Signal", "rssi", "dBm", "signal_strength", None),
-    ("ota_status", "OTA status", "ota/status", None, None, "mdi:update"),
-    ("ota_error", "Last error", "ota/error", None, None, "mdi:alert-circle-outline"),
-    ("ota_waiting", "Update waits for", "ota/waiting", None, None, "mdi:timer-sand"),
-    ("restart_waiting", "Restart waits for", "restart/waiting_for", None, None, "mdi:timer-sand"),
-)
-_BUTTONS = (
-    ("check", "Check for updates", "ota/check", {"icon": "mdi:cloud-search", "entity_category": "diagnostic"}),
-    ("restart", "Restart", "restart", {"device_class": "restart", "entity_category": "config"}),
-)
 
 
 def messages(mqtt):
     """Every discovery message: (topic, JSON), as bytes. Generator."""
-    name = mqtt.platform.profile["shortName"]
-    board = mqtt.platform.board.unique_id()
-    common = _common(mqtt, name, board)
-    if mqtt.platform.module("ota"):
-        value = {
-            "name": "Firmware",
-            "state_topic": mqtt.base + "/update",
-            "command_topic": mqtt.base + "/command/ota/update",
-            "payload_install": "install",
-            "device_class": "firmware",
-            "entity_category": "config",
-        }
-        yield _message(mqtt, "update", "firmware", value, common)
-    for row in _SENSORS:
-        value = {"name": row[1], "state_topic": mqtt.base + "/status/" + row[2], "entity_category": "diagnostic"}
-        if row[3]:
-            value.update({"unit_of_measurement": row[3], "device_class": row[4], "state_class": "measurement"})
-        else:
-            value["icon"] = row[5]
-        yield _message(mqtt, "sensor", row[0], value, common)
-    for row in _BUTTONS:
-        value = {"name": row[1], "command_topic": mqtt.base + "/command/" + row[2]}
-        yield _message(mqtt, "button", row[0], dict(value, **row[3]), common)
-
-
-def _common(mqtt, name, board):
-    """What all of them share, as the end of a JSON object: made once."""
-    device = {
-        "identifiers": [mqtt.base.replace("/", "-")],
-        "name": "%s %s" % (name, board),
-        "model": name,
-        "manufacturer": "iot-platform",
-        "sw_version": mqtt.platform.bus.get("version") or "unknown!",
+    platform, ip = mqtt.platform, mqtt.platform.bus.get("ip")
+    values = {
+        "base": mqtt.base,
+        "id": mqtt.base.replace("/", "-"),
+        "name": platform.profile["shortName"],
+        "board": platform.board.unique_id(),
+        "version": json.dumps(platform.bus.get("version") or "unknown!"),
+        "link": ', "configuration_url": "http://%s/"' % ip if ip else "",
     }
-    ip = mqtt.platform.bus.get("ip")
-    if ip:
-        device["configuration_url"] = "http://%s/" % ip
-    availability = {
-        "availability_topic": mqtt.base + "/status/online",
-        "payload_available": "true",
-        "payload_not_available": "false",
-        "device": device,
-        "origin": {"name": "iot-platform"},
-    }
-    return json.dumps(availability)[1:]
-
-
-def _message(mqtt, component, name, value, common):
-    """The topic and the text of one entity."""
-    value["unique_id"] = "%s-%s" % (mqtt.base.replace("/", "-"), name)
-    topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, mqtt.base.replace("/", "-"), name)
-    return topic.encode(), (json.dumps(value)[:-1] + ", " + common).encode()
+    with open(_FILE) as f:
+        common = f.readline().strip()[1:] % values
+        for line in f:
+            place, _, own = (line.strip() % values).partition(" ")
+            if platform.module("ota") or place != "update/firmware":
+                component, _, name = place.partition("/")
+                topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, values["id"], name)
+                yield topic.encode(), ("%s, %s" % (own[:-1], common)).encode()
 
 
 def update_state(mqtt):
@@ -94,13 +45,13 @@ def update_state(mqtt):
     status, version = get("ota/status"), get("version")
     if not ota or not ota.cfg or not version:
         return b""
-    latest = None if status in _ENDED else get("ota/available")
-    at_work = platform.update_boot and status not in _ENDED and status != "failed"  # nothing else is done in such a boot
+    ended = status in ("up_to_date", "confirmed", "rolled_back")
+    at_work = platform.update_boot and not ended and status != "failed"  # nothing else is done in such a boot
     value = {
         "installed_version": version,
-        "latest_version": latest or version,
+        "latest_version": (None if ended else get("ota/available")) or version,
         "title": platform.profile["shortName"],
-        "in_progress": status in _IN_PROGRESS or bool(at_work),
+        "in_progress": status in ("downloading", "installing", "rebooting", "trial") or bool(at_work),
         "update_percentage": get("ota/progress") if status == "downloading" else None,
         "release_url": mqtt.cfg["release_url"] or "%s/%s/" % (ota.cfg["url"].rstrip("/"), ota.name_on_server.lower()),
     }

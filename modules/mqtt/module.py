@@ -38,7 +38,6 @@ class Module(Base):
         self.cfg = self.client = None
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
-        self.restarted = bool(self.pending)
         self._told = set()  # what was logged about this connection
         self._addresses = None
         self._failures = 0
@@ -60,16 +59,10 @@ class Module(Base):
         if error:
             self.log("off: %s %s; expected: %s" % error)
         if self.cfg and self.cfg["host"]:
-            self._wait(0)
+            self._enter("waiting")
         else:
             self.cfg = None
             self._enter("off")
-
-    def wrong(self):
-        """The first error of the settings as they are now, as ``(key, problem, expected form)``; None when they are good."""
-        from .config import settings
-
-        return settings(self.platform)[1]
 
     # -- for the other files of this one
 
@@ -110,7 +103,7 @@ class Module(Base):
         if self.cfg and "wifi/connected" in values:  # no need to wait for a timeout, or for the end of a pause
             self._drop()
             self._failures = 0
-            self._wait(0)
+            self._enter("waiting")
         for key in values if self.client else ():
             ours = key.startswith("ota/")
             number = isinstance(values[key], (int, float)) and not isinstance(values[key], bool)
@@ -130,20 +123,19 @@ class Module(Base):
             try:
                 self._publish("ota/status", self.platform.bus.get("ota/status"))
                 self._publish("online", False)
+                self.client.write(b"\xe0\0")  # DISCONNECT: no last will
             except OSError as error:
                 self.log("no farewell:", error)
-        self._drop(True)
+        self._drop()
 
     # -- the connection
 
-    def _enter(self, state):
+    def _enter(self, state, pause=0):
+        """Be in a state; when it is "waiting", for `pause` ms."""
         self.state = state
         self._since = time.ticks_ms()
+        self._next = time.ticks_add(self._since, pause)
         self.platform.bus.publish("mqtt/state", state)
-
-    def _wait(self, pause_ms):
-        self._enter("waiting")
-        self._next = time.ticks_add(self._since, pause_ms)
 
     def _connect(self):
         """Log in, ask for what concerns this board, and tell everything. Generator."""
@@ -156,7 +148,7 @@ class Module(Base):
         self._told.clear()
         self._enter("connected")
         self.log("connected to", cfg["host"])
-        topics = [self.base + "/command/#", "iot-platform/version"]
+        topics = ["%s/command/#" % self.base, "iot-platform/version"]
         if cfg["discovery"]:
             topics.append(cfg["discovery"] + "/status")
             self.announce_at = self._since
@@ -174,7 +166,7 @@ class Module(Base):
         pause = _FIRST_PAUSE_MS << min(self._failures, _MAX_DOUBLINGS)
         pause += random.getrandbits(10) * pause >> 10
         self._failures += 1
-        self._wait(pause)
+        self._enter("waiting", pause)
         if len(self._told) > _MAX_TOLD:
             self._told.clear()
         text = "no connection to %s: %s" % (self.cfg["host"], error)
@@ -182,17 +174,18 @@ class Module(Base):
             self._told.add(text)
             self.log("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
 
-    def _drop(self, politely=False):
+    def _drop(self):
         """Forget the connection, or the attempt at one."""
         if self._job:
             self._job.close()
         if self.client:
-            self.client.close(politely)
+            self.client.close()
         self.client = self._job = self.announce_at = self._flying = None
 
     # -- what is said
 
     def _talk(self, now):
+        """Receive; then send one message, and the next one when it is gone: that is all the queue there is."""
         client = self.client
         for _ in range(4):
             if not client.work():
@@ -200,12 +193,8 @@ class Module(Base):
         if client.oversized:
             client.oversized = False
             self.once("a message that is too long is ignored")
-        if client.idle():
-            self._send_next(now)
-
-    def _send_next(self, now):
-        """One message at a time, and the next one when it is gone: that is all the queue there is."""
-        client = self.client
+        if not client.idle():
+            return
         if time.ticks_diff(now, self._noisy_at) >= 0:
             self._noisy_at = time.ticks_add(now, self.cfg["noisy_s"] * 1000)
             self._changed.update(self._noisy)
@@ -215,9 +204,14 @@ class Module(Base):
             self._flying = None
         if client.acked and self._replies:
             self._flying = path, text = self._replies[0]
-            client.publish_surely(("%s/reply/%s" % (self.base, path)).encode(), text.encode())
+            client.publish(("%s/reply/%s" % (self.base, path)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
-            self._announce()
+            if not self._job:
+                self._job = messages(self)
+            for topic, data in self._job:  # made one by one
+                client.publish(topic, data, True)
+                return
+            self._job = self.announce_at = None
         elif self._changed:
             key = self._changed.pop()
             self._publish(key, self.platform.bus.get(key))
@@ -226,19 +220,10 @@ class Module(Base):
             self._entity_at = time.ticks_add(now, _ENTITY_MS)
             client.publish((self.base + "/update").encode(), update_state(self), True)
 
-    def _announce(self):
-        """The next message for Home Assistant: they are made one by one."""
-        if not self._job:
-            self._job = messages(self)
-        for topic, data in self._job:
-            self.client.publish(topic, data, True)
-            return
-        self._job = self.announce_at = None
-
     def _publish(self, key, value):
         """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
         text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        if "#" in key or "+" in key or len(text) > _MAX_VALUE:
+        if any(c in "#+" for c in key) or len(text) > _MAX_VALUE:
             self.once("this cannot be published: status/" + key)
         else:
             self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)
@@ -250,9 +235,9 @@ class Module(Base):
             self.check_at = None
             if ota:
                 ota.request_check()
-        if self.pending and self.client and not (ota and self._works(ota)):
-            settle(self, ota)
-
-    def _works(self, ota):
-        """True while what a command has started may still go on; in an update boot it has yet to begin while OTA is idle."""
-        return ota.job or ota.state in ("rebooting", "trial") or (ota.state == "idle" and self.platform.update_boot)
+        if self.pending and self.client:
+            going_on = ["rebooting", "trial"]
+            if self.platform.update_boot:
+                going_on.append("idle")  # there it has yet to begin
+            if not (ota and (ota.job or ota.state in going_on)):
+                settle(self, ota)

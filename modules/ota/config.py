@@ -2,8 +2,8 @@
 
 import ota_boot
 from iot_platform import profile as profiles
+from iot_platform.module import name_ok
 from iot_platform.profile import field
-from iot_platform.words import name_ok
 
 from .errors import OtaError
 from .release import paths, signature

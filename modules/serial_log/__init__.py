@@ -1,6 +1,5 @@
-"""The serial console: its commands, and the traceback that survived a restart. The log itself is iot_platform.log."""
+"""The serial console and its commands. The log itself is iot_platform.log."""
 
-import os
 import select
 import sys
 
@@ -8,16 +7,11 @@ from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
-CRASH = "/crash.log"
-_SHOWN = "/crash.log.1"
 _MAX_COMMAND = const(120)
-_LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
-_HELP = (
+_HELP = const(
     "commands: status | values | log LEVEL | purge | reset | "
     "ota check|update|force|install|verify|plan|rollback|confirm|cancel|status|channel NAME"
 )
-_JOBS = ("check", "update", "install", "verify", "plan")  # what can be requested of OTA
-_CALLS = ("rollback", "confirm", "cancel", "status")  # what it does at once
 
 
 class Module(Base):
@@ -27,7 +21,6 @@ class Module(Base):
         self._line = ""
         self._poll = select.poll()
         self._poll.register(sys.stdin, select.POLLIN)
-        _show_crash()
 
     def tick(self):
         """Take what was typed, a character at a time: reading never waits."""
@@ -51,8 +44,8 @@ class Module(Base):
         words = line.split()
         if words[0] == "ota" and len(words) > 1:
             _ota(platform.module("ota"), words[1], words[2:])
-        elif words[0] == "log" and len(words) == 2 and words[1] in _LEVELS:
-            SerialLog.level = _LEVELS[words[1]]
+        elif words[0] == "log" and len(words) == 2 and words[1] in ("debug", "info", "warning", "error"):
+            SerialLog.level = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}[words[1]]
         elif words[0] == "purge":
             SerialLog.purge()
         elif words[0] == "reset":
@@ -70,30 +63,19 @@ def _ota(ota, verb, words):
     try:
         if ota is None:
             SerialLog.warning("the ota module does not run")
-        elif verb == "channel":
+            return
+        if verb == "channel":
             if words:
                 ota.set_channel(words[0])
-            SerialLog.log("ota channel:", ota.channel)
+            result = ota.channel
         elif verb == "force":
-            SerialLog.log("ota force:", ota.request_update(True))
-        elif verb in _JOBS or verb in _CALLS:
-            SerialLog.log("ota %s:" % verb, getattr(ota, "request_" + verb if verb in _JOBS else verb)())
+            result = ota.request_update(True)
+        elif verb in ("check", "update", "install", "verify", "plan"):
+            result = getattr(ota, "request_" + verb)()
+        elif verb in ("rollback", "confirm", "cancel", "status"):
+            result = getattr(ota, verb)()
         else:
-            SerialLog.log(_HELP)
+            result = _HELP
+        SerialLog.log("ota %s:" % verb, result)
     except Exception as error:  # such as an OtaError, whose class this module does not know: it may not be on this board
         SerialLog.warning("ota %s:" % verb, error)
-
-
-def _show_crash():
-    try:
-        with open(CRASH) as f:
-            lines = f.read(2100).split("\n")
-    except (OSError, ValueError):  # none, or torn
-        return
-    SerialLog.warning("the last run ended with:")
-    for line in lines:
-        if line:
-            SerialLog.warning(line)
-    if _SHOWN[1:] in os.listdir("/"):
-        os.remove(_SHOWN)
-    os.rename(CRASH, _SHOWN)

@@ -5,10 +5,12 @@ it has answered by itself.
 """
 
 import binascii
+import gc
 import json
+import os
 
 from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 from micropython import const
 
 from .events import row
@@ -55,6 +57,7 @@ async def page(_web, request):
 
 async def status(web, _request):
     platform = web.platform
+    size = os.statvfs("/")
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
     return {
         "ota": ota.status() if ota else None,
@@ -63,9 +66,9 @@ async def status(web, _request):
         "id": board.unique_id(),
         "uptime_s": web.seconds(),
         "freeram": board.mem_free(),
-        "heap": board.mem_total(),
+        "heap": board.mem_free() + gc.mem_alloc(),
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
-        "disk": board.disk_total(),
+        "disk": size[0] * size[2],
         "safe_mode": platform.safe_mode,
         "wifi": wifi.status() if wifi else None,
         "modules": list(platform.modules),
@@ -263,20 +266,25 @@ async def scan(web, request):
 
 
 async def join(web, request):
-    value = request.json()
-    password = value.get("password") or ""
-    if not isinstance(password, str):
-        raise Refused(400, "bad_value", "the password must be a text")
-    try:
-        _module(web, "wifi").join(value.get("ssid"), password)
-    except ValueError as error:
-        raise Refused(400, "bad_value", str(error))
-    return _STARTED
+    value, wifi = request.json(), _module(web, "wifi")
+    ssid, password = value.get("ssid"), value.get("password") or ""
+    if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
+        raise Refused(400, "bad_value", "a network's name has 1 to 32 bytes")
+    if not isinstance(password, str) or (password and not 8 <= len(password) <= 63):
+        raise Refused(400, "bad_value", "a wifi password has 8 to 63 characters")
+    return _restarted(wifi, {"ssid": ssid, "password": password})
 
 
 async def forget(web, request):
     request.json()
-    _module(web, "wifi").forget()
+    return _restarted(_module(web, "wifi"), {"ssid": None, "password": None})
+
+
+def _restarted(module, value):
+    """Let a module begin again with other preferences."""
+    _set(module.platform.prefs, module.name, value)
+    module.platform.prefs.save()
+    module.start()
     return _STARTED
 
 
@@ -295,22 +303,19 @@ async def set_mqtt(web, request):
     if not all(name in dict(_MQTT) for name in value):
         raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
     before = {name: prefs.get("mqtt." + name) for name in value}
-    _set(prefs, value)
-    error = module.wrong()
+    _set(prefs, "mqtt", value)
+    error = module.platform.settings("mqtt")[1]
     if error:
-        _set(prefs, before)
+        _set(prefs, "mqtt", before)
         raise Refused(400, "bad_value", "%s %s; expected: %s" % error)
     prefs.save()
     module.start()  # from now on
     return 204
 
 
-def _set(prefs, value):
+def _set(prefs, section, value):
     for name in value:
-        if value[name] is None:
-            prefs.remove("mqtt." + name)
-        else:
-            prefs.set("mqtt." + name, value[name])
+        prefs.set("%s.%s" % (section, name), value[name])  # None removes it
 
 
 def _module(web, name):

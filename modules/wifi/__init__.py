@@ -1,14 +1,19 @@
 """Wifi: joins the user's network, joins it again after every loss, and opens an access point when there is none to join.
 
+Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day.
+
 Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. Nothing here waits: tick() looks at
 the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
 """
 
+import errno
+import os
 import random
+import socket
 import time
 
+import machine
 import network
-from iot_platform.clock import DEFAULT, sync
 from iot_platform.module import Module as Base
 from micropython import const
 
@@ -20,7 +25,11 @@ _CHECK_MS = const(500)
 _DISK_MS = const(600_000)
 _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
 _CLOCK_RETRY_MS = const(15_000)
-_WRONG_PASSWORD = -3  # on rp2, which has no STAT_WRONG_PASSWORD
+_ANSWER_MS = const(5_000)
+_1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
+_2000 = const(3_155_673_600)
+_ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
+_REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
 
 
 class Module(Base):
@@ -29,26 +38,25 @@ class Module(Base):
     def __init__(self, platform):
         super().__init__(platform)
         self.state = "off"  # off, connecting, connected, waiting
-        self._failures = 0
         self._since = time.ticks_ms()
         self._pause = 0
-        self._looked = self._since
+        self._look_at = self._since  # ticks_ms of the next look at the interface
         self._station = self._access_point = None
-        self._version = ""
-        self._disk = self._disk_at = None
+        self._disk = None
+        self._disk_at = self._since  # ticks_ms of the next count
         self._clock = None  # asking for the time: a generator
         self._clock_at = self._since  # ticks_ms of the next question
 
     def start(self):
-        self._version = _version()
-        interface = getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0))
-        self._station = network.WLAN(interface)
-        if self.platform.board.time_known():  # kept over a restart
+        """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
+        self._failures = 0
+        self._station = network.WLAN(getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0)))
+        if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
         if hasattr(network, "hostname"):
             network.hostname(self._host_name()[:32])
         self.platform.bus.publish("wifi/connected", False)
-        if self._ssid():
+        if self._known()[0]:
             self._connect()
         else:
             self.platform.log("wifi: no network is configured")
@@ -58,35 +66,44 @@ class Module(Base):
         now = time.ticks_ms()
         if self._clock:
             self._ask_time(now)
-        if self.state == "off" or time.ticks_diff(now, self._looked) < _CHECK_MS:
+        if self.state == "off" or time.ticks_diff(now, self._look_at) < 0:
             return
-        self._looked = now
+        self._look_at = time.ticks_add(now, _CHECK_MS)
         connected = self._station.isconnected()
         elapsed = time.ticks_diff(now, self._since)
-        if self.state == "connected" and not connected:
-            self._lost()
+        if self.state == "waiting":
+            if elapsed > self._pause:
+                self._connect()
         elif self.state == "connecting":
             if connected:
                 self._connected()
             elif elapsed > _CONNECT_MS or self._refused():
                 self._failed()
-        elif self.state == "waiting" and elapsed > self._pause:
-            self._connect()
-        elif self.state == "connected" and time.ticks_diff(now, self._clock_at) >= 0:
-            self._begin_time(now)
+        elif not connected:
+            self.platform.log("wifi: lost %s" % self._known()[0])
+            self._failures = 0
+            self._wait()
+        elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
+            self._clock_at = time.ticks_add(now, _CLOCK_MS)
+            server = self.platform.profile.get("ntp", "pool.ntp.org")
+            if server:
+                self._clock = _set_clock(server)
 
     def telemetry(self):
-        """ssid, ip, rssi (dBm), freeram and freedisk (bytes), version."""
-        connected = self.state == "connected"
-        return {
-            "ssid": self._ssid() if connected else "",
-            "ip": self._station.ifconfig()[0] if connected else "",
-            "rssi": self._rssi() if connected else 0,
-            "freeram": self.platform.board.mem_free(),
-            "freedisk": self._disk_free(),
-            "version": self._version,
-            "wifi/state": self.state,
-        }
+        """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
+        board, now = self.platform.board, time.ticks_ms()
+        if time.ticks_diff(now, self._disk_at) >= 0:  # counting reads the whole of littlefs' metadata: not every second
+            self._disk_at = time.ticks_add(now, _DISK_MS)
+            self._disk = board.disk_free()
+        values = {"ssid": "", "ip": "", "rssi": 0, "freeram": board.mem_free(), "freedisk": self._disk, "wifi/state": self.state}
+        if self.state == "connected":
+            values["ssid"] = self._known()[0]
+            values["ip"] = self._station.ifconfig()[0]
+            try:
+                values["rssi"] = self._station.status("rssi")
+            except (OSError, ValueError):  # not on every port
+                pass
+        return values
 
     def on_telemetry(self, values):
         self._disk = values.get("freedisk", self._disk)  # an update looks at the disk more often
@@ -105,26 +122,7 @@ class Module(Base):
             name = ssid.decode()
             if name and (name not in found or rssi > found[name]["rssi"]):
                 found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
-        return sorted(found.values(), key=lambda item: -item["rssi"])
-
-    def join(self, ssid, password):
-        """Remember a network and join it. ValueError when it cannot be one."""
-        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
-            raise ValueError("a network's name has 1 to 32 bytes")
-        if password and not 8 <= len(password) <= 63:
-            raise ValueError("a wifi password has 8 to 63 characters")
-        self.platform.prefs.set("wifi.ssid", ssid)
-        self.platform.prefs.set("wifi.password", password or "")
-        self.platform.prefs.save()
-        self._failures = 0
-        self._connect()
-
-    def forget(self):
-        """Forget the user's network; the profile's counts again."""
-        self.platform.prefs.remove("wifi.ssid")
-        self.platform.prefs.remove("wifi.password")
-        self.platform.prefs.save()
-        self.start()
+        return sorted(found.values(), key=lambda value: -value["rssi"])
 
     def addresses(self):
         """All that this board may be called in a URL, in lower case: its addresses and names."""
@@ -137,7 +135,7 @@ class Module(Base):
 
     def status(self):
         ap = self._access_point
-        return {"state": self.state, "ssid": self._ssid(), "access_point": bool(ap and ap.active())}
+        return {"state": self.state, "ssid": self._known()[0], "access_point": bool(ap and ap.active())}
 
     # -- the state machine
 
@@ -151,28 +149,21 @@ class Module(Base):
         self._enter("connecting")
         self._station.active(True)
         try:
-            self._station.connect(self._ssid(), self._password())
+            self._station.connect(*self._known())
         except OSError as error:
-            self.platform.log("wifi: cannot join", self._ssid(), error)
+            self.platform.log("wifi: cannot join", self._known()[0], error)
             self._failed()
 
     def _connected(self):
         self._failures = 0
         self._enter("connected")
-        self.platform.log("wifi: connected to", self._ssid(), "as", self._station.ifconfig()[0])
+        self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self._access_point and self._access_point.active():
             self._access_point.active(False)
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
         if ota:
             ota.check_when_due()
-
-    def _begin_time(self, now):
-        """Ask for the time: at once where nobody has set the clock, and then once a day."""
-        server = self.platform.profile.get("ntp", DEFAULT)
-        self._clock_at = time.ticks_add(now, _CLOCK_MS)
-        if server:
-            self._clock = sync(server)
 
     def _ask_time(self, now):
         try:
@@ -185,16 +176,11 @@ class Module(Base):
             else:
                 self.platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
 
-    def _lost(self):
-        self.platform.log("wifi: lost", self._ssid())
-        self._failures = 0
-        self._wait()
-
     def _failed(self):
         self._failures += 1
         self._station.disconnect()
         self._wait()
-        self.platform.log("wifi: could not join %s, next try in %d ms" % (self._ssid(), self._pause))
+        self.platform.log("wifi: could not join %s, next try in %d ms" % (self._known()[0], self._pause))
         if self._failures == _AP_AFTER:
             self._open_access_point()
 
@@ -208,18 +194,18 @@ class Module(Base):
         """True when the interface says already that it will not work."""
         status = self._station.status()
         names = ("STAT_WRONG_PASSWORD", "STAT_NO_AP_FOUND", "STAT_CONNECT_FAIL", "STAT_ASSOC_FAIL")
-        return status == _WRONG_PASSWORD or any(status == getattr(network, name, None) for name in names)
+        return status == _REFUSED or any(status == getattr(network, name, None) for name in names)
 
     def _open_access_point(self):
-        interface = getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1))
-        self._access_point = ap = network.WLAN(interface)
+        self._access_point = ap = network.WLAN(getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1)))
         password = self.platform.prefs.get("wifi.ap_password") or self._section().get("ap_password")
+        ssid = self._host_name()
         ap.active(True)
         if password:
-            ap.config(ssid=self._host_name(), key=password, security=3)
+            ap.config(ssid=ssid, key=password, security=3)
         else:
-            ap.config(ssid=self._host_name())
-        self.platform.log("wifi: access point", self._host_name(), "is open at", ap.ifconfig()[0])
+            ap.config(ssid=ssid)
+        self.platform.log("wifi: access point %s is open at %s" % (ssid, ap.ifconfig()[0]))
 
     # -- what is configured
 
@@ -227,35 +213,62 @@ class Module(Base):
         section = self.platform.profile.get("wifi")
         return section if isinstance(section, dict) else {}
 
-    def _ssid(self):
-        return self.platform.prefs.get("wifi.ssid") or self._section().get("ssid")
-
-    def _password(self):
-        if self.platform.prefs.get("wifi.ssid"):
-            return self.platform.prefs.get("wifi.password")
-        return self._section().get("password")
+    def _known(self):
+        """Name and password of the network to join; the name is None when there is none."""
+        prefs, section = self.platform.prefs, self._section()
+        if prefs.get("wifi.ssid"):
+            return prefs.get("wifi.ssid"), prefs.get("wifi.password")
+        return section.get("ssid"), section.get("password")
 
     def _host_name(self):
         return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
 
-    def _disk_free(self):
-        """Counting free blocks reads the whole of littlefs' metadata: not every second."""
-        now = time.ticks_ms()
-        if self._disk_at is None or time.ticks_diff(now, self._disk_at) > _DISK_MS:
-            self._disk_at = now
-            self._disk = self.platform.board.disk_free()
-        return self._disk
 
-    def _rssi(self):
-        try:
-            return self._station.status("rssi")
-        except (OSError, ValueError):  # not on every port
-            return 0
+def _set_clock(server):
+    """One SNTP question (RFC 4330). Generator; returns None, or in one sentence why the clock could not be set.
 
+    An answer counts only if it repeats the random number of the question: whoever cannot see the question cannot set the clock.
 
-def _version():
+    :param server: a host, or ``host:port``.
+    """
+    host, _colon, port = server.partition(":")
+    sock = None
     try:
-        with open("/version") as f:
-            return f.read(64).strip()
-    except (OSError, ValueError):  # none, or damaged
-        return "unknown!"
+        address = socket.getaddrinfo(host, int(port or 123), 0, socket.SOCK_DGRAM)[0]
+        sock = socket.socket(address[0], address[1])
+        sock.setblocking(False)
+        sock.connect(address[-1])
+        question = b"\x23" + bytes(39) + os.urandom(8)  # version 4, from a client; the last 8 bytes come back
+        sock.send(question)
+        answer = yield from _answer(sock)
+    except OSError as error:
+        return "the time server %s cannot be asked: %s" % (server, error)
+    finally:
+        if sock:
+            sock.close()
+    if answer is None:
+        return "the time server %s does not answer" % server
+    # From a server that is in step with others, to this question, after this code was written
+    good = len(answer) >= 48 and answer[0] & 7 == 4 and answer[0] >> 6 != 3
+    good = good and 0 < answer[1] < 16 and answer[24:32] == question[40:]
+    seconds = int.from_bytes(answer[40:44], "big") if good else 0
+    if not seconds >> 31:
+        seconds += _ERA
+    if not good or seconds <= _1970 + 1_700_000_000:
+        return "the answer of the time server %s makes no sense" % server
+    now = time.gmtime(seconds - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
+    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))
+    return None
+
+
+def _answer(sock):
+    """What comes in time, or None. Generator."""
+    began = time.ticks_ms()
+    while time.ticks_diff(time.ticks_ms(), began) < _ANSWER_MS:
+        try:
+            return sock.recv(64)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+        yield
+    return None

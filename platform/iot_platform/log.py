@@ -15,10 +15,9 @@ import time
 from micropython import const
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
-_LETTERS = {DEBUG: "D", INFO: "I", WARNING: "W", ERROR: "E"}
 _MAX_LINE = const(300)
-_MAX_LINES = const(64)
-_MAX_BYTES = const(4096)
+_MAX_LINES = const(32)
+_MAX_BYTES = const(2048)
 
 
 class SerialLog:
@@ -54,7 +53,9 @@ class SerialLog:
         """Log what an exception means, then its traceback line by line."""
         try:
             cls._add(ERROR, parts + (repr(error),))
-            for line in _traceback(error):
+            text = io.StringIO()
+            sys.print_exception(error, text)
+            for line in text.getvalue()[-1500:].rstrip("\n").split("\n"):
                 cls._add(ERROR, (line,))
         except MemoryError:
             cls.purge()
@@ -76,58 +77,34 @@ class SerialLog:
         cls._subscribers.append(function)
 
     @classmethod
-    def unsubscribe(cls, function):
-        if function in cls._subscribers:
-            cls._subscribers.remove(function)
-
-    @classmethod
     def _add(cls, level, parts):
         if level < cls.level:
             return
         try:
-            line = _format(level, parts)
+            line = _line(level, parts)
             print(line)
-            cls._remember(line)
+            history = cls._history
+            history.append(line)
+            cls.count += 1
+            cls._bytes += len(line)
+            while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
+                cls._bytes -= len(history.pop(0))
             for function in list(cls._subscribers):
-                cls._tell(function, level, line)
+                try:
+                    function(level, line)
+                except Exception as error:
+                    cls._subscribers.remove(function)
+                    print("log: a subscriber was dropped:", repr(error))
         except MemoryError:
             cls.purge()
             gc.collect()
 
-    @classmethod
-    def _remember(cls, line):
-        history = cls._history
-        history.append(line)
-        cls.count += 1
-        cls._bytes += len(line)
-        while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
-            cls._bytes -= len(history.pop(0))
 
-    @classmethod
-    def _tell(cls, function, level, line):
-        try:
-            function(level, line)
-        except Exception as error:
-            cls._subscribers.remove(function)
-            print("log: a subscriber was dropped:", repr(error))
-
-
-def _format(level, parts):
+def _line(level, parts):
     text = " ".join([str(part) for part in parts])
     if len(text) > _MAX_LINE:
         text = text[: _MAX_LINE - 3] + "..."
-    if not _printable(text):
+    if not all(32 <= ord(c) != 127 for c in text):  # what could forge a line of the console or move its cursor
         text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text])
     ms = time.ticks_ms()
-    return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, _LETTERS[level], text)
-
-
-def _printable(text):
-    """False for what could forge a console line or move a cursor."""
-    return all(32 <= ord(c) != 127 for c in text)
-
-
-def _traceback(error):
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    return text.getvalue()[-1500:].rstrip("\n").split("\n")
+    return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, "DIWE"[level // 10 - 1], text)

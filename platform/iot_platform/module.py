@@ -1,4 +1,10 @@
-"""The contract of every module: one lifecycle, and everything that it may leave out."""
+"""The contract of every module: one lifecycle, and everything that it may leave out; and what may be called a name."""
+
+
+def name_ok(text, most=64):
+    """True for a plain name that is safe in a URL and as a file: 1 to 64 of ``[A-Za-z0-9_.-]``, not beginning with a dot."""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+    return isinstance(text, str) and 0 < len(text) <= most and text[0] != "." and all(c in letters for c in text)
 
 
 class Module:

@@ -10,16 +10,10 @@ def forget(package, stays):
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
     for name in list(sys.modules):
-        if name.startswith(package + "."):
-            part = name[len(package) + 1 :]
-            folder = part + "."
-            if not any(stay == part or stay.startswith(folder) for stay in stays):
-                _drop(name)
+        part = name[len(package) + 1 :]
+        if name.startswith(package + ".") and not any((stay + ".").startswith(part + ".") for stay in stays):
+            folder, _, last = name.rpartition(".")
+            del sys.modules[name]
+            if hasattr(sys.modules.get(folder), last):
+                delattr(sys.modules[folder], last)
     gc.collect()
-
-
-def _drop(name):
-    folder, _, part = name.rpartition(".")
-    del sys.modules[name]
-    if hasattr(sys.modules.get(folder), part):
-        delattr(sys.modules[folder], part)

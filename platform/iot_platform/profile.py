@@ -9,7 +9,7 @@ Each module checks its own section; this file checks what the platform itself ne
 import json
 import os
 
-from .words import in_name, name_ok
+from .module import name_ok
 
 MAX_BYTES = 16 * 1024
 
@@ -71,7 +71,8 @@ def check_platform(profile):
     field(errors, profile, "shortName", name_ok, "1 to 64 letters, digits, _ . or -", required=True)
     names = 'a list of module folders, such as ["serial_log", "wifi", "ota"]'
     field(errors, profile, "activeModules", _is_names, names, required=True)
-    field(errors, profile, "watchdog_s", _is_watchdog, "seconds after which a hanging board restarts, 1 to 8, or 0 for never")
+    watchdog = "seconds after which a hanging board restarts, 1 to 8, or 0 for never"
+    field(errors, profile, "watchdog_s", lambda value: type(value) is int and 0 <= value <= 8, watchdog)
     field(errors, profile, "ntp", _is_server, "a time server, such as pool.ntp.org or 192.168.0.1:123, or null for none")
     return errors
 
@@ -93,9 +94,4 @@ def _is_server(value):
     if value is None:
         return True
     host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
-    good_port = not colon or (port.isdigit() and 0 < int(port) < 65536)
-    return bool(host) and len(host) <= 100 and all(in_name(c) for c in host) and good_port
-
-
-def _is_watchdog(value):
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 8
+    return name_ok(host, 100) and (not colon or (port.isdigit() and 0 < int(port) < 65536))

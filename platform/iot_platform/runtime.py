@@ -26,7 +26,6 @@ _TELEMETRY_MS = const(1_000)
 _HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
 _MAX_FAILURES = const(10)
 _SAFE_AFTER = const(3)  # bad boots, one after the other
-_ONCE = ("startup", "profile")  # what only the start needs
 
 
 def run():
@@ -44,7 +43,6 @@ class Platform:
         self.prefs = Slots(("/prefs.json", "/prefs.json.1"))
         self.safe_mode = ota_boot.failures >= _SAFE_AFTER
         self.update_boot = 0  # which boot for one update this is, from 1: see startup
-        self.others = 0  # bytes that modules take which an update boot has not
         self.ticks = 0
         self.modules = {}
         self.failed = {}
@@ -95,6 +93,9 @@ class Platform:
     async def main(self):
         """Load and start the modules, then loop for ever."""
         self._start()
+        await asyncio.sleep_ms(0)  # nothing of the start is on the stack now, where the collector would find and keep it
+        gc.collect()
+        self._free += gc.mem_free()
         began = last = seconds = time.ticks_ms()
         while True:
             now = time.ticks_ms()
@@ -103,7 +104,9 @@ class Platform:
             second = time.ticks_diff(now, seconds) >= _TELEMETRY_MS
             if second:
                 seconds = now
-                self._collect()
+                for name in list(self.modules):
+                    self.bus.publish_all(self._call(name, "telemetry") or {})
+                self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
                 if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
                     ota_boot.note_success()
                 if self.update_boot and (not self.module("ota") or time.ticks_diff(now, began) > UPDATE_BOOT_MS):
@@ -116,10 +119,9 @@ class Platform:
         """The start's own code goes with it: the one part of the runtime that is imported late."""
         from .startup import start
 
-        start(self)
+        self._free = start(self)
         del start
-        forget("iot_platform", [path[13:] for path in sys.modules if path[13:] not in _ONCE])
-        self._free = gc.mem_free() + self.others
+        forget("iot_platform", [path[13:] for path in sys.modules if path[13:] not in ("startup", "profile")])
 
     def _loop(self):
         """One round: ticks, then what has changed, then commands; all from one list, so that all see the same."""
@@ -138,13 +140,6 @@ class Platform:
         if self._restart:
             self._try_restart()
 
-    def _collect(self):
-        for name in list(self.modules):
-            values = self._call(name, "telemetry")
-            if values:
-                self.bus.publish_all(values)
-        self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
-
     def _call(self, name, method, *args):
         """Call a module's method; what it raises is its own affair. Ten times running is the end of the module."""
         module = self.modules.get(name)
@@ -153,37 +148,28 @@ class Platform:
         try:
             result = getattr(module, method)(*args)
         except Exception as error:  # includes MemoryError
-            self._count_failure(name, method, error)
+            gc.collect()
+            count = self._failures[name + method] = self._failures.get(name + method, 0) + 1
+            if count >= _MAX_FAILURES:
+                self.switch_off(name, method, error)
+            elif count == 1:
+                SerialLog.exception(error, "module", name, "failed in", method)
+            else:
+                SerialLog.warning("module", name, "failed in", method, "again, time", count)
             return None
         if self._failures:
             self._failures.pop(name + method, None)
         return result
 
-    def _count_failure(self, name, method, error):
-        gc.collect()
-        key = name + method
-        count = self._failures[key] = self._failures.get(key, 0) + 1
-        if count >= _MAX_FAILURES:
-            self.switch_off(name, method, error)
-        elif count == 1:
-            SerialLog.exception(error, "module", name, "failed in", method)
-        else:
-            SerialLog.warning("module", name, "failed in", method, "again, time", count)
-
     def _try_restart(self):
         reason, deadline = self._restart
-        waiting = self._busy_module()
-        if waiting and time.ticks_diff(deadline, time.ticks_ms()) > 0:
-            self.bus.publish("restart/waiting_for", waiting)
-            return
+        if time.ticks_diff(deadline, time.ticks_ms()) > 0:
+            for name in list(self.modules):
+                why = self._call(name, "busy")
+                if why:
+                    self.bus.publish("restart/waiting_for", "%s: %s" % (name, why))
+                    return
         SerialLog.info("restarting:", reason)
         for name in list(self.modules):
             self._call(name, "stop")
         self.board.reset()
-
-    def _busy_module(self):
-        for name in list(self.modules):
-            why = self._call(name, "busy")
-            if why:
-                return "%s: %s" % (name, why)
-        return ""

@@ -35,7 +35,7 @@ class Slots:
             self._values = values
         else:
             self.warning = "%s is damaged: starting with nothing" % paths[0]
-        self._saved = _sha256(json.dumps(self._values).encode())
+        self._saved = _digest(json.dumps(self._values).encode(), 0)
 
     def get(self, key, default=None):
         return self._values.get(key, default)
@@ -56,7 +56,7 @@ class Slots:
     def save(self):
         """Write if something has changed. True when it was written; OSError when it could not be."""
         text = json.dumps(self._values).encode()
-        digest = _sha256(text)  # what is remembered of what was saved: shorter than the text
+        digest = _digest(text, 0)  # what is remembered of what was saved: shorter than the text
         if digest == self._saved:
             return False
         write(self._paths, text)
@@ -114,10 +114,6 @@ def _read_slot(path):
 
 
 def _digest(payload, counter):
-    return binascii.hexlify(_sha256(payload, b"%d" % counter))
-
-
-def _sha256(payload, more=b""):
     running = hashlib.sha256(payload)
-    running.update(more)
-    return running.digest()
+    running.update(b"%d" % counter)
+    return binascii.hexlify(running.digest())

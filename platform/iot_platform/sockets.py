@@ -35,8 +35,6 @@ except ImportError:
         tls = None
 
 SOON = 2  # what a generator yields that waits for a socket: true, so that a loop with other things to do goes on with them
-_AGAIN = (errno.EAGAIN, errno.EINPROGRESS)
-_WANT = (tls.SSLWantReadError, tls.SSLWantWriteError) if hasattr(tls, "SSLWantReadError") else ()  # CPython's EAGAIN
 _TEXT = {
     "connect": "no connection to the server",
     "timeout": "the server does not answer",
@@ -126,7 +124,7 @@ def attempt(call, argument, reason, error):
     try:
         return call(argument)
     except OSError as failure:
-        if failure.errno in _AGAIN or isinstance(failure, _WANT):
+        if failure.errno in (errno.EAGAIN, errno.EINPROGRESS) or type(failure).__name__.startswith("SSLWant"):  # CPython's in TLS
             return None
         if failure.errno == errno.ETIMEDOUT:
             reason = "timeout"

@@ -20,62 +20,78 @@ from .profile import read
 _SAFE = ("serial_log", "wifi", "ota", "web")
 _UPDATE = ("serial_log", "wifi", "ota", "mqtt")
 _UPDATE_BOOTS = const(3)  # that one note leads to
-_NOTE = "job."
 _COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
 
 def start(platform):
-    """Read the profile, load and start the modules that it names."""
+    """Read the profile, load and start the modules that it names. Returns the bytes that an update boot would not use up."""
     gc.threshold(_COLLECT_AFTER)
     if hasattr(ota_boot, "forget"):  # an older loader has no such thing
         ota_boot.forget()
-    platform.profile = _load_profile()
+    platform.profile, errors = read()
+    for error in errors:
+        SerialLog.error("profile.json: %s %s; expected: %s" % error)
+    if "activeModules" not in platform.profile:
+        SerialLog.error("no modules are named: only", ", ".join(_SAFE), "start")
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
+    _show_crash()
+    platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
     platform.update_boot = _count_update_boot()
     platform.bus.publish("update_boot", platform.update_boot)
     names = _names(platform)
+    others = 0
     for name in names:
-        _measured(platform, name, "import", _load)
+        others += _measured(platform, name, "import")
     for name in sorted(platform.modules, key=names.index):
-        _measured(platform, name, "start", _start)
+        others += _measured(platform, name, "start")
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, gc.mem_free() // 8))  # a board with much memory need not collect so often
     if platform.profile.get("watchdog_s"):
         ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
+    return others
 
 
-def _measured(platform, name, where, step):
-    """Do one step of one module. What an update boot would not have in memory is added up: see free_in_update_boot()."""
+def _show_crash():
+    """The traceback that survived a restart; once."""
+    try:
+        with open("/crash.log") as f:
+            lines = f.read(2100).split("\n")
+        SerialLog.warning("the last run ended with:")
+        for line in lines:
+            if line:
+                SerialLog.warning(line)
+        if "crash.log.1" in os.listdir("/"):
+            os.remove("/crash.log.1")
+        os.rename("/crash.log", "/crash.log.1")
+    except (OSError, ValueError, MemoryError):  # none, or torn
+        pass
+
+
+def _version():
+    try:
+        with open("/version") as f:
+            return f.read(64).strip()
+    except (OSError, ValueError):  # none, or damaged
+        return "unknown!"
+
+
+def _measured(platform, name, where):
+    """Import or start one module. The bytes that it took, if an update boot has it not."""
     gc.collect()  # what stays should not lie between pieces of garbage
     before = gc.mem_alloc()
     try:
-        step(platform, name)
+        if where == "import":
+            platform.modules[name] = __import__("modules." + name, None, None, ("Module",)).Module(platform)
+        else:
+            platform.modules[name].start()
     except Exception as error:  # whatever a module's import or start can raise: the others run on
         platform.switch_off(name, where, error)
-    if name not in _UPDATE:
-        gc.collect()
-        platform.others += gc.mem_alloc() - before
-
-
-def _load(platform, name):
-    package = __import__("modules." + name, None, None, ("Module",))
-    platform.modules[name] = package.Module(platform)
-
-
-def _start(platform, name):
-    platform.modules[name].start()
-
-
-def _load_profile():
-    """The profile, without what is wrong in it."""
-    loaded, errors = read()
-    for error in errors:
-        SerialLog.error("profile.json: %s %s; expected: %s" % error)
-    if "activeModules" not in loaded:
-        SerialLog.error("no modules are named: only", ", ".join(_SAFE), "start")
-    return loaded
+    if name in _UPDATE:
+        return 0
+    gc.collect()
+    return gc.mem_alloc() - before
 
 
 def _names(platform):
@@ -95,19 +111,16 @@ def _count_update_boot():
     """Which boot for OTA's note this is, from 1; 0 when none is due, or when an update has yet to come to its end."""
     if not ota_boot.ready or ota_boot.state:
         return 0
+    n = -1
     try:
-        # FAT can show both names of a rename that was cut: the higher one counts.
-        found = [int(name[len(_NOTE) :]) for name in os.listdir(ota_boot.live(".ota")) if _is_note(name)]
-        n = max(found) if found else _UPDATE_BOOTS
-        if n >= _UPDATE_BOOTS:
+        for name in os.listdir(ota_boot.live(".ota")):
+            digits = name[4:]
+            if name.startswith("job.") and digits.isdigit() and digits == str(int(digits)):  # no other spelling of a number
+                n = max(n, int(digits))  # FAT can show both names of a rename that was cut: the higher one counts
+        if not 0 <= n < _UPDATE_BOOTS:
             return 0
-        os.rename(ota_boot.ota("%s%d" % (_NOTE, n)), ota_boot.ota("%s%d" % (_NOTE, n + 1)))
+        os.rename(ota_boot.ota("job.%d" % n), ota_boot.ota("job.%d" % (n + 1)))
     except OSError as error:
         SerialLog.error("the update boot cannot be counted, so this is none:", error)
         return 0
     return n + 1
-
-
-def _is_note(name):
-    n = name[len(_NOTE) :]
-    return name.startswith(_NOTE) and n.isdigit() and n == str(int(n))  # no other spelling of a number

@@ -6,7 +6,7 @@ import json
 import time
 
 from sim.board import Cut
-from tests.board.world import PATIENCE_S, World, sources
+from tests.support.world import PATIENCE_S, World, sources
 
 _MODULE = """from iot_platform.module import Module as Base
 

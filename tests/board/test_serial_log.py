@@ -50,8 +50,8 @@ SerialLog.purge()
 return found + [len(list(SerialLog.history()))]
 """
     short, long, purged = on_board(board, script)
-    assert short[0] == 64 and short[2] == "199"
-    assert 5 < long[0] < 64 and long[1] <= 4096 and long[2] == "59"
+    assert short[0] == 32 and short[2] == "199"
+    assert 5 < long[0] < 32 and long[1] <= 2048 and long[2] == "59"
     assert purged == 0
 
 
@@ -99,7 +99,7 @@ after = len(SerialLog.history())
 del eaten
 gc.collect()
 SerialLog.log("alive")
-return [before > 30, after < 10, list(SerialLog.history())[-1][-5:]]
+return [before > 15, after < 10, list(SerialLog.history())[-1][-5:]]
 """
     assert on_board(board, script) == [True, True, "alive"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sim.board import Board, Cut
-from tests.board.world import sources
+from tests.support.world import sources
 
 _MODULE = """from iot_platform.module import Module as Base
 {before}

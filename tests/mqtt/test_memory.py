@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests import figures
-from tests.mqtt.broker import Broker, Observer
 from tests.mqtt.conftest import BASE, mqtt_world
 from tests.support import figures
 from tests.support.broker import Broker, Observer
 from tests.support.ports import free_port
-from tests.support.world import PATIENCE_S
 
 ALL = ("serial_log", "wifi", "ota", "web", "mqtt")
 AT_REST = 16 * 1024

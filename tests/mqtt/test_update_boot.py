@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from tests.board.world import PATIENCE_S, Handler, World
-from tests.mqtt.broker import Observer, parsed
 from tests.mqtt.conftest import BASE, LAMP_FILES
+from tests.support.broker import Observer, parsed
+from tests.support.world import PATIENCE_S, Handler, World
 
 NOTE = {".ota/job.0": b"{}"}
 

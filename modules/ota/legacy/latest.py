@@ -22,7 +22,7 @@ import os
 import tarfile
 
 import ota_boot
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 from micropython import const
 
 from .. import check, state

@@ -17,7 +17,7 @@ import os
 import time
 
 import ota_boot
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 from micropython import const
 
 from ..errors import OtaError

@@ -11,7 +11,7 @@ Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which
 import binascii
 import hashlib
 
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 
 from ..errors import OtaError
 from . import signature, versions

@@ -10,7 +10,7 @@ that is cut into pieces (above PIECE) has a group of its own.
 
 import json
 
-from iot_platform.words import name_ok
+from iot_platform.module import name_ok
 
 from ..errors import OtaError
 from . import paths, versions
