@@ -88,7 +88,8 @@ def _write(ota, response, announced):
             part = ota.view if n == len(ota.view) else ota.view[:n]
             f.write(part)
             digest.update(part)
-            ota.progress(held, announced)
+            if announced:
+                ota.progress(held, announced)
 
 
 class Response(http.Response):
