@@ -242,7 +242,12 @@ class WebWorld(World):
 def routes() -> list[tuple[str, str]]:
     """Every method and path of the API, as the server's own table has them."""
     source = (ROOT / "modules" / "web" / "server.py").read_text()
-    return re.findall(r'^    "(GET|POST) (/api/[a-z/]+)": \w+\.\w+,$', source, re.M)
+    found, method = [], ""
+    for word, path in re.findall(r'^(?:    "(GET|POST)": \{|        \((".*"),?\): \w+\.\w+,)$', source, re.M):
+        method = word or method
+        if path:
+            found.append((method, "/api/" + "/".join(re.findall(r"\w+", path))))
+    return found
 
 
 @pytest.fixture
