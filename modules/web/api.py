@@ -107,7 +107,7 @@ async def log(_web, request):
     """The lines after number `after` that are still remembered."""
     name, _, after = (request.query or "after=-1").partition("=")
     if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
-        raise Refused(400, "bad_request", "after must be the number of a line")
+        raise Refused(400, "bad_request", "after")
     n, before = int(after) + 1, '{"lines":['
     await request.start(200, _JSON)
     while n < SerialLog.count:
@@ -130,7 +130,7 @@ def level(_web, request):
         if name == wanted:
             SerialLog.level = value
             return
-    raise Refused(400, "bad_level", "the level must be debug, info, warning or error")
+    raise Refused(400, "bad_level")
 
 
 def purge(_web, _request):
@@ -143,12 +143,12 @@ def action(web, request):
     given = value.get("value")
     good = len(given) <= _MAX_VALUE if isinstance(given, str) else given is None or isinstance(given, (bool, int, float))
     if not good:
-        raise Refused(400, "bad_value", "the value must be a short text, a number, true or false")
+        raise Refused(400, "bad_value", "value")
     for name, panel in _declared(web):
         name = panel.get("id", name)
         if name == value.get("panel") and value.get("action") in [known[0] for known in panel.get("actions", ())]:
             if not web.platform.bus.command(name + "/" + value["action"], given, "web"):
-                raise Refused(503, "busy", "too many commands are waiting", 2)
+                raise Refused(503, "busy", "too many commands", 2)
             return 202
     raise Refused(404, "not_found")
 
@@ -162,30 +162,33 @@ def restart(web, _request):
 
 
 def ota(web, request):
-    """The update's buttons."""
-    module, verb, force = _ota(web), request.path[9:], request.json().get("force", False)
+    """The update's buttons, and its channel."""
+    module, verb, value = _need(web, "ota"), request.path[9:], request.json()
+    force, name = value.get("force", False), value.get("channel")
     if not isinstance(force, bool):
-        raise Refused(400, "bad_value", "force must be true or false")
-    if verb == "check":
-        return _begun(module.request_check())
-    if verb == "update":
-        return _begun(module.request_update(force))
-    if verb == "install" and module.has_archive():
-        return _begun(module.request_install(force))
-    if verb == "rollback" and module.can_roll_back():
-        return _begun(module.rollback())
-    if verb == "confirm" and module.confirm() or verb == "cancel" and module.cancel():
-        return 202
+        raise Refused(400, "bad_value", "force")
+    if verb == "channel":
+        if not name_ok(name):
+            raise Refused(400, "bad_value", "a channel's name is made of letters, digits, _ . and -")
+        module.set_channel(name)
+        return 204
     if verb in ("confirm", "cancel"):
-        raise Refused(409, "not_allowed")
-    raise Refused(409, "no_update")
-
-
-def channel(web, request):
-    name = request.json().get("channel")
-    if not name_ok(name):
-        raise Refused(400, "bad_value", "a channel's name is made of letters, digits, _ . and -")
-    _ota(web).set_channel(name)
+        if not (module.confirm() if verb == "confirm" else module.cancel()):
+            raise Refused(409, "not_allowed")
+        return 202
+    if verb == "check":
+        begun = module.request_check()
+    elif verb == "update":
+        begun = module.request_update(force)
+    elif verb == "install" and module.has_archive():
+        begun = module.request_install(force)
+    elif verb == "rollback" and module.can_roll_back():
+        begun = module.rollback()
+    else:
+        raise Refused(409, "no_update")
+    if not begun:
+        raise Refused(409, "busy")
+    return 202
 
 
 async def upload(web, request):
@@ -194,7 +197,7 @@ async def upload(web, request):
     Nothing of it is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and a job
     of the updater exclude each other. One that fails leaves no file.
     """
-    module, size = _ota(web), int(request.fields["content-length"])
+    module, size = _need(web, "ota"), int(request.fields["content-length"])
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large")
     job = module.begin_upload()
@@ -218,24 +221,12 @@ async def upload(web, request):
     except (EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno == _FULL:
             raise Refused(507, "no_space")
-        raise Refused(400, "incomplete", "the upload stopped %d bytes before its end" % request.left)
+        raise Refused(400, "incomplete", "%d bytes are missing" % request.left)
     finally:
         module.end_upload(job)
         if not done:
             job.discard()
-    return _begun(module.request_install(request.query == "force=1"))
-
-
-def _ota(web):
-    """The ota module, when it can work; Refused otherwise."""
-    module = _need(web, "ota")
-    if not module.cfg:
-        raise Refused(409, "not_configured", "updates are switched off: see the log")
-    return module
-
-
-def _begun(done):
-    if not done:
+    if not module.request_install(request.query == "force=1"):
         raise Refused(409, "busy")
     return 202
 
@@ -243,34 +234,28 @@ def _begun(done):
 # -- settings, as the user makes them: in prefs.json, before what the profile says. A password is never given out
 
 
-def wifi(web, _request):
-    return _need(web, "wifi").status()
-
-
-def scan(web, _request):
-    module = _need(web, "wifi")
-    web.platform.board.feed()
-    try:
-        return {"networks": module.scan()}
-    except OSError as error:
-        raise Refused(503, "scan_failed", "the radio cannot scan now: %s" % error, 5)
-
-
-def join(web, request):
-    value = request.json()
-    password = value.get("password") or ""
-    if not isinstance(password, str):
-        raise Refused(400, "bad_value", "the password must be a text")
-    try:
-        _need(web, "wifi").join(value.get("ssid"), password)
-    except ValueError as error:
-        raise Refused(400, "bad_value", str(error))
-    return 202
-
-
-def forget(web, _request):
-    _need(web, "wifi").forget()
-    return 202
+def wifi(web, request):
+    module, verb = _need(web, "wifi"), request.path[10:]
+    if verb == "scan":
+        web.platform.board.feed()
+        try:
+            return {"networks": module.scan()}
+        except OSError as error:
+            raise Refused(503, "scan_failed", str(error), 5)
+    if verb == "join":
+        value = request.json()
+        password = value.get("password") or ""
+        if not isinstance(password, str):
+            raise Refused(400, "bad_value", "password")
+        try:
+            module.join(value.get("ssid"), password)
+        except ValueError as error:
+            raise Refused(400, "bad_value", str(error))
+        return 202
+    if verb == "forget":
+        module.forget()
+        return 202
+    return module.status()
 
 
 def mqtt(web, _request):
@@ -286,7 +271,7 @@ def settings(web, request):
     """MQTT's. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
     value, module, prefs = request.json(), _need(web, "mqtt"), web.platform.prefs
     if not all(name in dict(_MQTT) for name in value):
-        raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
+        raise Refused(400, "bad_value", "host, port, user, password, tls")
     before = {name: prefs.get("mqtt." + name) for name in value}
     for name in value:
         prefs.set("mqtt." + name, value[name])
@@ -300,7 +285,8 @@ def settings(web, request):
 
 
 def _need(web, name):
+    """A module that is there; OTA must be able to work as well."""
     module = web.platform.module(name)
-    if module is None:
-        raise Refused(409, "not_configured", "this board has no %s module" % name)
+    if not module or name == "ota" and not module.cfg:
+        raise Refused(409, "not_configured", name)
     return module

@@ -24,7 +24,7 @@ async def events(web, request):
     streams = web.server.streams
     gc.collect()
     if len(streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
-        raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
+        raise Refused(503, "too_many", "streams", 5)
     await request.start(200, "text/event-stream")
     if request.method == "HEAD":
         return

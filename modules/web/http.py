@@ -39,9 +39,9 @@ _ALWAYS = const(
 
 
 class Refused(Exception):
-    """Why a request gets no. ``args``: the status; a word for a program.
+    """Why a request gets no. ``args``: the status; the reason, a word for a program; perhaps details, and seconds to wait.
 
-    Then perhaps a sentence for a person ("" where the word says it all: the page has sentences for those), and seconds to wait.
+    The message for a person is made of the word and the details: "bad value: force".
     """
 
 
@@ -185,9 +185,6 @@ class Request:
             else:
                 pauses -= 1
                 await asyncio.sleep_ms(_PAUSE_MS)
-
-    def close(self):
-        self.stream.s.close()
 
     def ended(self):
         """True when the client of an event stream has hung up."""

@@ -27,8 +27,8 @@ _SOON_MS = const(20)  # for the whole request to be there
 _LATEST_MS = const(500)  # for the first byte of it
 _REST_MS = const(100)  # longer than the main loop sleeps
 _BUSY = const("HTTP/1.0 503 \r\nRetry-After: 3\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Type: ")
-_JSON = const('application/json\r\n\r\n{"error": "%s", "message": "%s"}')
-_PAGE = const('text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><title>%s</title><p>%s. Please wait.')
+_JSON = const('application/json\r\n\r\n{"error": "%s", "message": "The board is %s"}')
+_PAGE = const('text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><p hidden>%s<p>The board is %s.')
 
 
 class Module(Base):
@@ -207,10 +207,9 @@ class Module(Base):
                     break
             if request:
                 job = self._job()
-                word = "updating" if job else "no_memory"
-                sentence = "The board is updating itself" if job else "The board is short of memory"
+                why = ("updating", "updating itself") if job else ("no_memory", "short of memory")
                 api = request[:5] == b"POST " or request[:9] == b"GET /api/"
-                sock.write((_BUSY + (_JSON if api else _PAGE) % (word, sentence)).encode())
+                sock.write((_BUSY + (_JSON if api else _PAGE) % why).encode())
             return request is not None
         except OSError:
             return True

@@ -59,11 +59,11 @@ _CALLS = {  # by the path below /api/: with one word, or more
         ("ota", "rollback"): api.ota,
         ("ota", "confirm"): api.ota,
         ("ota", "cancel"): api.ota,
-        ("ota", "channel"): api.channel,
+        ("ota", "channel"): api.ota,
         ("ota", "upload"): api.upload,
-        ("wifi", "scan"): api.scan,
-        ("wifi", "join"): api.join,
-        ("wifi", "forget"): api.forget,
+        ("wifi", "scan"): api.wifi,
+        ("wifi", "join"): api.wifi,
+        ("wifi", "forget"): api.wifi,
         ("mqtt",): api.settings,
     },
 }
@@ -112,7 +112,7 @@ class Server:
 
     def close(self):
         for request in self.requests:
-            request.close()
+            request.stream.s.close()
 
     # -- connections
 
@@ -147,7 +147,7 @@ class Server:
         for request in self.requests:
             if request.waiting and time.ticks_diff(request.end, now) < _SHED_MS:
                 request.waiting = False
-                self._end(request, "it sent no request, and others want to")
+                self._end(request, "others want to be served")
                 return True
         return False
 
@@ -173,15 +173,15 @@ class Server:
             await request.finish()
         except (OSError, EOFError):
             if request.head and not request.started:
-                self._note(request, 400, "incomplete", "it hung up before its request was whole")
+                self._note(request, 400, "incomplete", "it hung up")
         except asyncio.CancelledError:
             pass
         except MemoryError:
-            self._note(request, 503, "no_memory", "too little memory for this connection")
+            self._note(request, 503, "no_memory", "it ended")
         except Exception as error:
             SerialLog.exception(error, "web: a connection failed:")
         finally:
-            request.close()
+            request.stream.s.close()
             self.requests.remove(request)
 
     async def _answer(self, request):
@@ -203,15 +203,16 @@ class Server:
         except Refused as error:
             refused = error.args
         except MemoryError:
-            refused = (503, "no_memory", "the board is short of memory, try again", 2)
+            refused = (503, "no_memory", "", 2)
         except Exception as error:
             if request.started or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
                 raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
-            refused = (500, "internal", "the board made a mistake: see its log")
+            refused = (500, "internal", "see the log")
         status, reason = refused[:2]
-        message = refused[2] if refused[2:] else ""
-        message = message or reason.replace("_", " ")
+        message = reason.replace("_", " ")
+        if refused[2:] and refused[2]:
+            message += ": " + refused[2]
         self._note(request, status, reason, message)
         if not request.started:
             wait = "Retry-After: %d\r\n" % refused[3] if refused[3:] else ""
@@ -221,7 +222,7 @@ class Server:
         fields, path, post = request.fields, request.path, request.method == "POST"
         host = fields.get("host", "")
         if not self._is_host(host.lower()):
-            raise Refused(403, "bad_host", "this board does not go by that name: see web.hosts")
+            raise Refused(403, "bad_host", "see web.hosts")
         if not post and request.method not in ("GET", "HEAD"):
             raise Refused(405, "bad_method")
         if not post and path[:5] != "/api/":
@@ -243,7 +244,7 @@ class Server:
             upload = path == "/api/ota/upload"
             wanted = "application/octet-stream" if upload else "application/json"
             if fields.get("content-type", "").partition(";")[0].strip() != wanted:
-                raise Refused(415, "bad_type", "the body must be " + wanted)
+                raise Refused(415, "bad_type", wanted)
             if not upload:
                 request.json()
 
@@ -268,5 +269,5 @@ class Server:
         if not key and method == "GET":
             return api.page
         if not key or (other, path) in own or key in _CALLS[other]:
-            raise Refused(405, "bad_method", "this needs " + other)
+            raise Refused(405, "bad_method", other)
         raise Refused(404, "not_found")

@@ -65,7 +65,7 @@ def status(web, request):
 async def login(web, request):
     if not await _verify(web, request, request.json().get("password")):
         count(web, _ALL)
-        raise Refused(401, "bad_password", "that is not the password")
+        raise Refused(401, "bad_password")
     SerialLog.log("web: login from", request.address)
     return _answer(web)
 
@@ -80,9 +80,9 @@ def logout(web, request):
 async def password(web, request):
     value = request.json()
     if not password_ok(value.get("new")):
-        raise Refused(400, "bad_value", "a password has at least 8 characters and at most 64 bytes")
+        raise Refused(400, "bad_value", "8 characters to 64 bytes")
     if not await _verify(web, request, value.get("old"), value["new"]):
-        raise Refused(403, "bad_password", "the old password is wrong")
+        raise Refused(403, "bad_password")
     SerialLog.log("web: the password was changed from", request.address)
     return _answer(web)
 
@@ -152,7 +152,7 @@ async def _verify(web, request, given, new=None):
     One at a time: stretching takes all the time that the board has to spare.
     """
     if not isinstance(given, str):
-        raise Refused(400, "bad_value", "the password is missing")
+        raise Refused(400, "bad_value", "password")
     began = time.ticks_ms()  # by the clock: a pause is longer than it says while others stretch
     while web.stretching:
         if time.ticks_diff(time.ticks_ms(), began) > _WAIT_MS:
@@ -163,7 +163,7 @@ async def _verify(web, request, given, new=None):
         for each in request.address, _ALL:
             left = web.failures.get(each, (0, 0))[1] - web.seconds()
             if left > 0:
-                raise Refused(429, "locked", "too many wrong passwords: try again in %d s" % left, left)
+                raise Refused(429, "locked", "try again in %d s" % left, left)
         good = await _good(web, given.encode())
         if good and new:
             await store(web, new)
