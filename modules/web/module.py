@@ -4,7 +4,6 @@ All the rest is imported when the first browser connects, and forgotten when non
 that. Where there is no memory for it, whoever asks gets one short answer from here: 503, and come again.
 """
 
-import asyncio
 import gc
 import select
 import socket
@@ -15,7 +14,7 @@ from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
-_SERVES = const(32_000)  # bytes of free heap for the server's code and two requests (measured)
+_SERVES = const(27_000)  # bytes of free heap for the server's code, a request and a stream (measured)
 _JOB = const(44_000)  # and for a job of the updater beside it
 _BACKLOG = const(16)
 _RETRY_S = const(3)  # from one attempt to listen to the next
@@ -25,7 +24,6 @@ _CALLERS = const(8)  # that are sent away at once
 _READS = const(8)  # of 256 bytes of a caller's request
 _SOON_MS = const(20)  # for the whole request to be there
 _LATEST_MS = const(500)  # for the first byte of it
-_REST_MS = const(100)  # longer than the main loop sleeps
 _BUSY = const("HTTP/1.0 503 \r\nRetry-After: 3\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Type: ")
 _JSON = const('application/json\r\n\r\n{"error": "%s", "message": "The board is %s"}')
 _PAGE = const('text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><p hidden>%s<p>The board is %s.')
@@ -143,7 +141,6 @@ class Module(Base):
         """All that was imported, unless it is serving somebody."""
         if not self.server:
             parts.forget("modules.web", ("module",))
-            asyncio.create_task(_wait())
 
     # -- inside
 
@@ -193,28 +190,25 @@ class Module(Base):
         except OSError:  # it has hung up already
             pass
         for caller in list(self.waiting):
-            age = time.ticks_diff(now, caller[1])
-            if age >= _SOON_MS and (self._answered(caller[0]) or age >= _LATEST_MS):
-                caller[0].close()
+            sock, came = caller
+            age = time.ticks_diff(now, came)
+            if age >= _SOON_MS and (self._said(sock) or age >= _LATEST_MS):
+                sock.close()
                 self.waiting.remove(caller)
 
-    def _answered(self, sock):
-        """False while the caller has said nothing yet."""
+    def _said(self, sock):
+        """False while the caller has said nothing yet; then it is answered."""
         try:
             request = sock.read(256)
+            if not request:
+                return request is not None
             for _ in range(_READS):  # what stays unread would cut off the answer
                 if not sock.read(256):
                     break
-            if request:
-                job = self._job()
-                why = ("updating", "updating itself") if job else ("no_memory", "short of memory")
-                api = request[:5] == b"POST " or request[:9] == b"GET /api/"
-                sock.write((_BUSY + (_JSON if api else _PAGE) % why).encode())
-            return request is not None
+            job = self._job()
+            why = ("updating", "updating itself") if job else ("no_memory", "short of memory")
+            page = request[:4] == b"GET " and request[4:9] != b"/api/"
+            sock.write((_BUSY + (_PAGE if page else _JSON) % why).encode())
         except OSError:
-            return True
-
-
-async def _wait():
-    """What asyncio's queue remembers as its last task, in place of a connection's: that holds the whole server."""
-    await asyncio.sleep_ms(_REST_MS)
+            pass
+        return True
