@@ -53,9 +53,9 @@ def run():
 def forget():
     """Called once the platform runs: the code that only a boot needs gives its memory back."""
     global run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    global _any_entry, _rename, _stage, _reset_cause
+    global _any_entry, _rename, _stage, _reset_cause, _filled, _prune_all
     del run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    del _any_entry, _rename, _stage, _reset_cause
+    del _any_entry, _rename, _stage, _reset_cause, _filled, _prune_all
 
 
 def feed():
@@ -235,15 +235,15 @@ def _known_journal():
 
 
 def _put_in_place():
+    saved = _filled("backup")
     for n, _put, had, path in entries(_name):
-        if had and not exists(slot("backup", n)):
+        if had and not saved(n):
             _rename(live(path), slot("backup", n))
-    for _n, _put, had, path in entries(_name):
-        if had:
-            _prune(path)
+    _prune_all(1)
     stage = _stage()
+    staged = _filled(stage)
     for n, put, _had, path in entries(_name):
-        if put and exists(slot(stage, n)):
+        if put and staged(n):
             _rename(slot(stage, n), live(path))
 
 
@@ -251,14 +251,14 @@ def _undo():
     print("ota_boot: undoing", header.get("new"), "because of", reason()[0])
     _give_up("u")
     stage = _stage()
+    staged = _filled(stage)
     for n, put, _had, path in entries(_name):
-        if put and not exists(slot(stage, n)):
+        if put and not staged(n):
             _rename(live(path), slot(stage, n))
-    for _n, put, _had, path in entries(_name):
-        if put:
-            _prune(path)
+    _prune_all(0)
+    saved = _filled("backup")
     for n, _put, had, path in entries(_name):
-        if had and exists(slot("backup", n)):
+        if had and saved(n):
             _rename(slot("backup", n), live(path))
     _become("undone")
 
@@ -336,6 +336,35 @@ def _give_up(kind):
             os.rmdir(base + "/" + name)
 
 
+def _filled(folder):
+    """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part of the folder was first looked at.
+
+    Asked in the order of the entries it reads each part once: littlefs reads whole folders to find one name.
+    """
+    part, names = -1, ()
+
+    def filled(n):
+        nonlocal part, names
+        if n // 16 != part:
+            part = n // 16
+            path = slot(folder, n)
+            path = path[: path.rindex("/")]
+            names = os.listdir(path) if exists(path) else ()
+        return str(n % 16) in names
+
+    return filled
+
+
+def _prune_all(which):
+    """Remove the folders that have become empty above the files that were put (0), or that were there before (1)."""
+    before = None
+    for _n, put, had, path in entries(_name):
+        folder = path[: path.rfind("/") + 1]
+        if (had if which else put) and folder != before:
+            _prune(path)
+            before = folder
+
+
 def _prune(path):
     """Remove the folders above `path` that have become empty."""
     while "/" in path:
@@ -357,8 +386,14 @@ def _any_entry(folder):
 
 
 def _rename(source, target):
-    make_parents(target)
-    os.rename(source, target)
+    """The source is there; what may be missing is the target's folder."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != 2:  # ENOENT
+            raise
+        make_parents(target)
+        os.rename(source, target)
 
 
 def _remove(path):

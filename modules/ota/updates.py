@@ -111,13 +111,8 @@ def _ask(ota, force):
 
 def bring(ota, offer, force, waits):
     """Stage what is offered, and install it unless that has to wait."""
-    try:
-        if ota.store.get("ready") != [offer["version"], offer["source"]]:
-            yield from _obtain(ota, offer, force)
-    except OtaError as error:
-        if error.kind == "verification" or error.reason == "no_space":  # the same bytes would end in the same way
-            ota.store.set("refused", [offer["source"], error.reason, error.message])
-        raise
+    if ota.store.get("ready") != [offer["version"], offer["source"]]:
+        yield from _remembering(ota, offer["source"], _obtain(ota, offer, force))
     ota.enter("ready")
     waiting = waits()
     if waiting:
@@ -127,14 +122,25 @@ def bring(ota, offer, force, waits):
     if waiting and ota.name == "check":
         ota.module.wait_for(waiting)
     if not waiting:
-        yield from _commit(ota, False)
+        yield from _remembering(ota, offer["source"], _commit(ota, False))
 
 
 def install_ready(ota, _quiet):
     """Install what was staged some time ago."""
-    if not ota.store.get("ready"):
+    ready = ota.store.get("ready")
+    if not ready:
         raise OtaError("no_update", "no update has been downloaded")
-    yield from _commit(ota, True)
+    yield from _remembering(ota, ready[1], _commit(ota, True))
+
+
+def _remembering(ota, source, job):
+    """Run a part of an update; the same bytes would be refused in the same way, so they are not fetched again."""
+    try:
+        yield from job
+    except OtaError as error:
+        if error.kind == "verification" or error.reason == "no_space":
+            ota.store.set("refused", [source, error.reason, error.message])
+        raise
 
 
 def install_file(ota, force):

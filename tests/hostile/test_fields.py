@@ -288,8 +288,8 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 
 _READ = """
 import gc, hashlib, io
-from modules.ota.bundle import reader
-from modules.ota.install import files
+from modules.ota.bundle import head, reader
+from modules.ota.install import files, prepare
 from modules.ota.release import channel, policy
 
 accepted = policy.Rules("sim-board", VALUES["keys"])
@@ -310,8 +310,6 @@ class Memory:
         return len(part)
 
 class All:
-    def begin(self, header, digest, signature):
-        yield
     def start(self, n, entry):
         return entry["at"]
     def open(self, n, entry):
@@ -327,7 +325,10 @@ def read(data):
     if VALUES["what"] == "channels":
         channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
     else:
-        finish(reader.read(Memory(data), accepted, view, All()))
+        source = Memory(data)
+        digest, signature, base = finish(head.read(source, view))
+        finish(prepare.check_release(accepted, digest, signature))
+        finish(reader.read_files(source, base, view, All()))
 
 reasons = []
 with open("/cases", "rb") as f:
@@ -346,7 +347,7 @@ return reasons
 
 def on_a_board(folder: Path, what: str, data: list[bytes]) -> list[tuple[str, str]]:
     """What MicroPython says to each of these bundles or channel files: a reason and its kind, "" where it is taken."""
-    board = new_board(folder / "board.img", heap="1m")  # so that it is never memory that is the reason
+    board = new_board(folder / "board.img", heap="1024k")  # so that it is never memory that is the reason
     board.write({"cases": b"".join(data)})
     reasons = run(board, _READ, what=what, keys=forge.pinned(0), sizes=[len(piece) for piece in data])
     assert len(reasons) == len(data)

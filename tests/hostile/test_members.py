@@ -210,9 +210,9 @@ def test_a_head_that_is_not_as_long_as_announced(
     """As a channel file announces it; what lies there is a bundle that is right in itself."""
     data = Forgery(FILES, {"notes": os.urandom(900).hex() if longer else ""}).pack(forge.key(0))
     head = len(data) - len(Forgery(FILES).body)
-    monkeypatch.setattr(forge.reader.FromFile, "head", head)
+    monkeypatch.setattr(forge.FromFile, "head", head)
     assert refusal(data, tmp_path / "right") == ""
-    monkeypatch.setattr(forge.reader.FromFile, "head", head + change)
+    monkeypatch.setattr(forge.FromFile, "head", head + change)
     assert refusal(data, tmp_path / "wrong") == "bad_bundle"
 
 
@@ -630,7 +630,7 @@ while ota.job:
 phases.forget = lambda: None  # it would forget what is changed here
 from modules.ota import state
 from modules.ota.bundle import reader
-from modules.ota.install import files, stage
+from modules.ota.install import files, prepare
 for floor in VALUES.get("floor", []):
     state.raise_floor(ota.store, floor)
 
@@ -644,17 +644,17 @@ def change():
     with open(path, "wb") as f:
         f.write(data)
 
-read_files, check = reader._read_files, stage.check
+read_files, recheck = reader.read_files, prepare.recheck
 def change_then_read_files(*args):
     change()
     yield from read_files(*args)
-def change_then_check(*args):
+def change_then_recheck(*args):
     change()
-    yield from check(*args)
+    yield from recheck(*args)
 if VALUES.get("when") == "head read":
-    reader._read_files = change_then_read_files
+    reader.read_files = change_then_read_files
 elif VALUES.get("when") == "staged":
-    stage.check = change_then_check
+    prepare.recheck = change_then_recheck
 
 ota._complete("install", False)
 return [ota.state, ota.error.reason if ota.error else "", os.listdir("/.ota"), files.file_size(ota.archive)]

@@ -17,7 +17,7 @@ from tests.powercut.__main__ import replay_command, summary
 from tests.powercut.scenario import SCENARIOS, Scenario
 from tests.support import figures
 
-_SAMPLE = 30
+_SAMPLE = 22
 _ON_LITTLEFS = ("300 files, disk full in the trial",)  # of the large ones: seconds a cut. `make torture` has all of them
 _ON_FAT = ("nine files", "file and folder, bad", "the way back", "over http", "preferences", "300 files")
 

@@ -1,7 +1,7 @@
 """Bundles as an attacker makes them: every part can be wrong while all the others are right, its signature among them.
 
-A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; the places and the signature are made anew to fit
-whatever it has become, unless the test gives them too.
+A Forgery is a bundle taken apart. What a test changes in it is wrong afterwards; the places and the signature are made anew to
+fit whatever it has become, unless the test gives them too.
 
 >>> forged = Forgery({"a.py": b"1", "version": b"1.1.0"})
 >>> forged.groups[0].packed = [gzip(b"anything")]
@@ -31,10 +31,13 @@ import ota_boot
 from iot_platform.slots import Slots
 
 from iotctl import archive, keys
+from modules.ota.bundle import head as board_head
 from modules.ota.bundle import lists, reader
+from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
 from modules.ota.release import paths
 from modules.ota.release.policy import Rules
+from modules.ota.transport.ranges import FromFile
 
 NAME = "sim-board"
 MISSING = object()
@@ -285,16 +288,24 @@ def install(
     with board_at(root):
         (root / "download").write_bytes(data)
         before, job = below(root), Job()
-        source = reader.FromFile(str(root / "download"))
+        source = FromFile(str(root / "download"))
         try:
             with flat(memory):
-                finish(reader.read(source, accepted, job.view, Stage(job)))
+                finish(_fill(job, source, accepted))
             found = {listed["path"]: Path(lists.target(n, listed)) for n, listed in lists.entries()}
             return {path: file.read_bytes() for path, file in found.items() if file.exists()}
         finally:
             source.close()
             only_changed(root, before, STAGED)
             (root / "download").unlink()
+
+
+def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
+    """As updates does it, one phase after the other."""
+    digest, signature, base = yield from board_head.read(source, job.view)
+    header = yield from prepare.check_release(accepted, digest, signature)
+    wanted, total = yield from prepare.plan(job, header, digest, signature)
+    yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 
 
 # What reading and staging a bundle may make; folders have a slash behind them, and the stage's 16 files each. The state remembers

@@ -17,16 +17,15 @@ import ota_boot  # noqa: E402
 ota_boot.ROOT = board
 ota_boot._imports()
 
-from modules.ota.bundle import reader  # noqa: E402
+from modules.ota.bundle import head, reader  # noqa: E402
 from modules.ota.errors import OtaError  # noqa: E402
+from modules.ota.install import prepare  # noqa: E402
 from modules.ota.release.policy import Rules  # noqa: E402
+from modules.ota.transport.ranges import FromFile  # noqa: E402
 
 
 class TakesAll:
     """A visitor that wants every file from its beginning."""
-
-    def begin(self, header, digest, signature):
-        yield
 
     def start(self, n, entry):
         return entry["at"]
@@ -46,11 +45,20 @@ class TakesAll:
             raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
 
 
+def finish(job):
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
+
+
 def said(path):
-    source = reader.FromFile(path)
+    source, view = FromFile(path), memoryview(bytearray(4096))
     try:
-        for _step in reader.read(source, Rules("door"), memoryview(bytearray(4096)), TakesAll()):
-            pass
+        digest, signature, base = finish(head.read(source, view))
+        finish(prepare.check_release(Rules("door"), digest, signature))
+        finish(reader.read_files(source, base, view, TakesAll()))
     except OtaError as error:
         return error.reason
     finally:

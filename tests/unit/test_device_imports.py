@@ -23,13 +23,20 @@ def test_what_device_code_imports_is_there(source: Path) -> None:
             assert name in _names(found) or _file(f"{module}.{name}"), f"{module} has no {name}"
 
 
-def _imports(source: Path) -> Iterator[tuple[str, str]]:
-    """The full name of the module, and the name that is taken from it."""
+def _imports(source: Path, late: bool = True) -> Iterator[tuple[str, str]]:
+    """The full name of the module, and the name that is taken from it; without `late` only where the file itself is imported."""
     package = ".".join(source.relative_to(next(f.parent for f in _FOLDERS.values() if f in source.parents)).parent.parts)
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(_tree(source)) if late else _at_import(_tree(source)):
         if isinstance(node, ast.ImportFrom):
             module = f"{package}.{node.module or ''}".rstrip(".") if node.level else str(node.module)
             yield from ((module, alias.name) for alias in node.names)
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _at_import(child)
 
 
 def _file(module: str) -> Path | None:
@@ -61,3 +68,31 @@ def _names(path: Path) -> set[str]:
 @cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def test_the_platform_imports_no_module() -> None:
+    platform = [path for path in _SOURCES if _FOLDERS["iot_platform"] in path.parents]
+    assert platform
+    assert not [(path.name, module) for path in platform for module, _name in _imports(path) if module.split(".")[0] == "modules"]
+
+
+def test_a_module_imports_nothing_of_another_but_its_class() -> None:
+    for source in _SOURCES:
+        if _FOLDERS["modules"] in source.parents:
+            own = f"modules.{source.relative_to(_FOLDERS['modules']).parts[0]}"
+            for module, name in _imports(source):
+                other = module.startswith("modules.") and module != own and not module.startswith(own + ".")
+                assert not other or name == "Module", f"{source.relative_to(ROOT)} imports {name} of {module}"
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    needs = {source: {_found(*names) for names in _imports(source, late=False)} - {None} for source in _SOURCES}
+    done: set[Path] = set()
+    while ready := {source for source in needs if source not in done and needs[source] - {source} <= done}:
+        done |= ready
+    assert not [str(source.relative_to(ROOT)) for source in needs if source not in done]
+
+
+def _found(module: str, name: str) -> Path | None:
+    """The file that ``from module import name`` imports: a submodule of that name, or else the module."""
+    return _file(f"{module}.{name}") or _file(module)

@@ -189,7 +189,8 @@ def test_refuses_a_part_that_it_did_not_ask_for() -> None:
 
 def test_a_connection_is_kept_when_the_body_was_read_to_its_end() -> None:
     bodies = [b"one", b"", b"three" * 1000]
-    scripts = [[answer(bodies[0]), KEEP], [answer(bodies[1], status="404 Not Found"), KEEP], [answer(bodies[2]), KEEP]]
+    replies = [answer(bodies[0]), answer(bodies[1], status="404 Not Found"), answer(bodies[2])]
+    scripts: list[list[bytes | float]] = [[reply, KEEP] for reply in replies]
     with ScriptedServer(*scripts) as server:
         http = Http(server.url)
         for body in bodies:
@@ -197,7 +198,7 @@ def test_a_connection_is_kept_when_the_body_was_read_to_its_end() -> None:
             assert read(response) == body
             response.close()
         assert http.connection.wire_out == sum(len(request.raw) for request in server.requests)
-        assert http.connection.wire_in == sum(len(script[0]) for script in scripts if isinstance(script[0], bytes))
+        assert http.connection.wire_in == sum(map(len, replies))
         http.close()
     assert server.connections == 1
 

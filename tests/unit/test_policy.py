@@ -13,7 +13,7 @@ from modules.ota.release import policy
 DAY = 86_400
 
 
-@pytest.mark.parametrize("reason", ["no_network", "power"])
+@pytest.mark.parametrize("reason", ["no_network", "power", "no_memory"])
 def test_what_may_not_have_been_its_fault_is_tried_a_few_times_at_growing_intervals(reason: str) -> None:
     assert [policy.retry_pause(reason, tries) for tries in range(1, 6)] == [4, 16, 64, None, None]
 

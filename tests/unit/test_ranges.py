@@ -67,7 +67,7 @@ class Wants:
     def __init__(self, wanted: set[str]) -> None:
         self._wanted = wanted
         self.files: dict[str, bytes] = {}
-        self.pieces: list[tuple[int, int]] = []
+        self.pieces: dict[tuple[int, int], int] = {}  # where in the bundle a large file goes on
 
     def start(self, _n: int, entry: Entry) -> int | None:
         return entry["at"] if entry["path"] in self._wanted else None
@@ -79,8 +79,8 @@ class Wants:
     def wrote(self, _size: int) -> None:
         """The progress is of no interest."""
 
-    def checkpoint(self, n: int, _out: io.BytesIO, done: int, _at: int) -> None:
-        self.pieces.append((n, done))
+    def checkpoint(self, n: int, _out: io.BytesIO, done: int, at: int) -> None:
+        self.pieces[n, done] = at
 
     def written(self, entry: Entry, digest: Any) -> None:
         assert digest.hexdigest() == entry["sha256"]
@@ -153,18 +153,10 @@ def test_a_large_file_may_begin_at_any_of_its_pieces(tree: tuple[dict[str, bytes
     """Where it goes on is where the piece before ended, and what is asked for begins there."""
     files, _wanted = tree
     entries, data = put_list(files)
-    places: dict[tuple[int, int], int] = {}
     visitor = Wants(set(files))
-
-    def note(n: int, _out: io.BytesIO, done: int, at: int) -> None:
-        places[n, done] = at
-
-    visitor.checkpoint = note  # type: ignore[method-assign]
     finish(reader.read_files(Source(data), len(HEAD), memoryview(bytearray(1024)), visitor))
-    assert set(places) == {
-        (n, done) for n, entry in enumerate(entries) for done in range(PIECE, entry["size"], PIECE)
-    }
-    for (n, done), at in places.items():
+    assert set(visitor.pieces) == {(n, done) for n, entry in enumerate(entries) for done in range(PIECE, entry["size"], PIECE)}
+    for (n, done), at in visitor.pieces.items():
         again, path = Source(data), entries[n]["path"]
         rest = Resumes(n, at, files[path][:done])
         finish(reader.read_files(again, len(HEAD), memoryview(bytearray(1024)), rest))
@@ -212,7 +204,8 @@ def test_a_server_gives_the_same_in_parts_and_in_sequence(tree: tuple[dict[str, 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3_000)), max_size=40), st.sets(st.integers(0, 60)))
 def test_runs_cover_what_is_wanted_and_lie_apart(shape: list[tuple[int, int]], wanted: set[int]) -> None:
     """Groups of several files each, of any length: by the list alone."""
-    entries, at = [], 0
+    entries: list[Entry] = []
+    at = 0
     for more, length in shape:
         entries += [{"path": str(n), "at": at} for n in range(more + 1)]
         at += length

@@ -6,7 +6,6 @@ from a BytesIO, in C.
 """
 
 import io
-import sys
 
 from micropython import const
 
@@ -28,7 +27,7 @@ _TAIL = const(8)
 
 def check_firmware():
     """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None and sys.implementation.name == "micropython":
+    if DeflateIO is None:
         raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
 
 

@@ -75,29 +75,62 @@ def _status(path):
         raise
 
 
+def listed(folder):
+    """``{name: True for a folder}`` of what is in a folder; nothing where there is none. One look at the flash for all."""
+    try:
+        if hasattr(os, "ilistdir"):
+            return {entry[0]: entry[1] & _FOLDER != 0 for entry in os.ilistdir(folder)}
+        return {name: is_folder(folder + "/" + name) for name in os.listdir(folder)}
+    except OSError as error:
+        if error.errno in _NONE:
+            return {}
+        raise
+
+
+def filled(folder):
+    """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part was first looked at: asked in order, it
+    reads each part once.
+    """
+    part, names = -1, {}
+
+    def is_filled(n):
+        nonlocal part, names
+        if n // 16 != part:
+            part, path = n // 16, ota_boot.slot(folder, n)
+            names = listed(path[: path.rindex("/")])
+        return str(n % 16) in names
+
+    return is_filled
+
+
 def exact(path):
     """True when a file has exactly this name: FAT also answers to the same name in another case."""
     folder, _, name = path.rpartition("/")
-    return file_size(path) is not None and name in os.listdir(folder or "/")
+    return listed(folder or "/").get(name) is False
 
 
 def walk(path):
     """Every file below the folder `path` (of the tree, such as ``lib``), folders depth first. Generator of paths."""
-    for name in sorted(os.listdir(ota_boot.live(path))):
-        inner = path + "/" + name
-        if is_folder(ota_boot.live(inner)):
-            yield from walk(inner)
+    found = listed(ota_boot.live(path))
+    for name in sorted(found):
+        if found[name]:
+            yield from walk(path + "/" + name)
         else:
-            yield inner
+            yield path + "/" + name
 
 
 def remove_tree(path):
     """Remove a file or a whole folder; nothing happens when there is none. Generator: one removal a step."""
-    if not ota_boot.exists(path):
-        return
-    if is_folder(path):
-        for name in os.listdir(path):
-            yield from remove_tree(path + "/" + name)
+    status = _status(path)
+    if status:
+        yield from _remove(path, status[0] & _FOLDER)
+
+
+def _remove(path, folder):
+    if folder:
+        found = listed(path)
+        for name in found:
+            yield from _remove(path + "/" + name, found[name])
         os.rmdir(path)
     else:
         os.remove(path)

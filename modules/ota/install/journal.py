@@ -64,8 +64,9 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
+    staged = files.filled("stage")
     for n, entry in entries():
-        if ota_boot.exists(ota_boot.slot("stage", n)):
+        if staged(n):
             yield from journal.put(n, entry["path"], names)
         yield
     yield from journal.put(count, ".ota/" + RUNNING, ())
@@ -100,15 +101,18 @@ class Journal:
     def __init__(self, header):
         self.count = 0  # entries that change the tree
         self.next = 0  # the number of the next delete
+        self._folder = self._names = None  # see _look
         self._f = open(ota_boot.ota("journal.new"), "w")
         self._f.write(json.dumps(dict(header, format=ota_boot.FORMAT)) + "\n")
 
     def put(self, n, path, excluded):
         """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted. Generator."""
-        if files.is_folder(ota_boot.live(path)):
+        there = self._look(path)
+        if there:
             yield from self._clear_folder(path, excluded)
-        yield from self._clear_parents(path)
-        self.entry(n, "+", files.exact(ota_boot.live(path)), path)
+        elif there is None and not self._names:
+            yield from self._clear_parents(path)
+        self.entry(n, "+", there is False, path)
 
     def removals(self, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
@@ -127,10 +131,11 @@ class Journal:
         """An unlisted ``m.py`` or folder ``m/`` would be imported in place of the listed ``m.mpy``. Generator."""
         for _n, entry in entries():
             stem, _dot, suffix = entry["path"].rpartition(".")
-            if suffix == "mpy":
+            if suffix == "mpy" and self._look(stem + ".py") is not None:
                 yield from self.delete_tree(stem + ".py", excluded)
-            if suffix in ("py", "mpy") and files.is_folder(ota_boot.live(stem)):
+            if suffix in ("py", "mpy") and self._look(stem):
                 yield from self.delete_tree(stem, excluded)
+                self._folder = None
                 _remove_empty(stem)
             yield
 
@@ -153,9 +158,19 @@ class Journal:
 
     def delete(self, path):
         """A file goes, if it is there."""
-        if files.exact(ota_boot.live(path)):
+        if self._look(path) is False:
             self.entry(self.next, "-", True, path)
             self.next += 1
+
+    def _look(self, path):
+        """True for a folder, False for a file of exactly this name (FAT answers to others as well), None for nothing.
+
+        What is in a folder is asked once for all that come in a row: littlefs reads all of it for each.
+        """
+        folder, _, name = path.rpartition("/")
+        if folder != self._folder:
+            self._folder, self._names = folder, files.listed(ota_boot.live(folder) if folder else ota_boot.ROOT or "/")
+        return self._names.get(name)
 
     def _delete_unlisted(self, path):
         """Delete what neither list has; what only the old one has is a removal anyway. No path may stand here twice."""
@@ -172,6 +187,7 @@ class Journal:
                 raise OtaError("bad_member", "%s must become a file, but %s below it has to stay" % (path, name))
             self._delete_unlisted(name)
             yield
+        self._folder = None
         _remove_empty(path)
 
     def _clear_parents(self, path):

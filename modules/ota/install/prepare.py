@@ -6,16 +6,17 @@ What an interrupted staging has left is used again, once its digest has been che
 """
 
 import binascii
+import gc
 import json
 import os
 
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, entries, target
+from ..bundle.lists import LIST, RUNNING, entries, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
-from ..release.paths import excluded, skips
+from ..release.paths import excluded, key, skips
 from . import files
 
 _METADATA = const(16)  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
@@ -88,11 +89,11 @@ def plan(ota, header, digest, sig):
         with open(stage + "/id", "wb") as f:
             f.write(digest + (sig or b""))
     wanted = bytearray(header["files"] // 8 + 1)
-    part = ota.store.get("part")
+    part, staged = ota.store.get("part"), files.filled("stage")
     need, total, folder = _METADATA, 0, -1
-    for n, entry in entries():
+    for n, entry, runs in _beside_running():
         if not skips(entry["path"], ota.excluded):
-            if not (yield from _have(ota, n, entry)):
+            if not (yield from _have(ota, n, entry, runs, staged(n) or entry["path"] == "ota_boot.py")):
                 wanted[n // 8] |= 1 << n % 8
                 rest = entry["size"] - (part[1] if part and part[0] == n else 0)
                 total += rest
@@ -105,14 +106,28 @@ def plan(ota, header, digest, sig):
     return wanted, total
 
 
-def _have(ota, n, entry):
-    """True when the file is on disk, or lies in the stage already. Generator."""
-    view, staged = ota.view, target(n, entry)
-    if (yield from files.same(ota_boot.live(entry["path"]), entry["size"], entry["sha256"], view)):
-        if ota_boot.exists(staged):
-            os.remove(staged)  # from a staging that was interrupted before the file on disk became right
-        return True
-    return (yield from files.same(staged, entry["size"], entry["sha256"], view))
+def _beside_running():
+    """``(n, entry, the entry of the running version's list for that path, or None)``: both lists are sorted. Generator."""
+    running = entries(RUNNING)
+    _m, old = next(running, (0, None))
+    for n, entry in entries():
+        while old and key(old["path"]) < key(entry["path"]):
+            _m, old = next(running, (0, None))
+        yield n, entry, old if old and old["path"] == entry["path"] else None
+
+
+def _have(ota, n, entry, runs, staged):
+    """True when the file is on disk, or lies in the stage already. Generator.
+
+    :param runs: what the running version's list has for it: a file that is another one there is not even read.
+    """
+    view = ota.view
+    if runs is None or runs["sha256"] == entry["sha256"] or runs.get("excluded"):
+        if (yield from files.same(ota_boot.live(entry["path"]), entry["size"], entry["sha256"], view)):
+            if staged and ota_boot.exists(target(n, entry)):
+                os.remove(target(n, entry))  # from a staging that was interrupted before the file on disk became right
+            return True
+    return staged and (yield from files.same(target(n, entry), entry["size"], entry["sha256"], view))
 
 
 def _check_space(ota, need):
@@ -144,10 +159,10 @@ def recheck(ota, compare):
     if ota.keys:
         signature.check(digest, sig, ota.keys)
         yield
-    profile = None
+    profile, filled = None, files.filled("stage")
     for n, entry in entries():
         staged = target(n, entry)
-        if ota_boot.exists(staged):
+        if filled(n) or (entry["path"] == "ota_boot.py" and ota_boot.exists(staged)):
             if not (yield from files.same(staged, entry["size"], entry["sha256"], ota.view)):
                 raise OtaError("flash_error", "%s changed on flash after it had been staged" % entry["path"])
         elif not skips(entry["path"], ota.excluded):
@@ -187,7 +202,12 @@ def _load_profile(path, size):
     with open(path) as f:
         try:
             profile = json.load(f)
-        except ValueError:
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
+            profile = None
+        except MemoryError:
+            gc.collect()
+            if gc.mem_free() < _MAX_PROFILE:
+                raise  # memory was short before: it may be good
             profile = None
     if not isinstance(profile, dict) or not isinstance(profile.get("ota", {}), dict):
         raise OtaError("bad_key", "the new profile is not a profile, so it pins no key")

@@ -31,7 +31,7 @@ _ANSWER_MS = const(5_000)  # less than the watchdog's 8 s
 _MAX_REDIRECTS = const(5)
 _HEAD = const(4096)  # bytes
 _LINE = const(1024)
-_ENCRYPTED = const(16 * 1024)
+_TLS_HEAD = const(16 * 1024)
 _CLOSE = const(4)  # what a stream's ioctl() is told then
 
 
@@ -196,7 +196,7 @@ class _Connection(io.IOBase):
     def __init__(self, sock, began):
         self._sock = sock
         self._began = began
-        self._left = _ENCRYPTED  # bytes of the head; None when the body has begun
+        self._left = _TLS_HEAD  # bytes of the head; None when the body has begun
 
     def settimeout(self, _seconds):
         """There is a better one."""

@@ -52,7 +52,7 @@ def retry_pause(reason, tries):
 
     Checks, not seconds: they come about once an interval, are counted across restarts and deep sleep, and need no clock.
     """
-    if reason not in ("no_network", "power") or tries > 3:
+    if reason not in ("no_network", "power", "no_memory") or tries > 3:
         return None
     return 4**tries
 

@@ -90,12 +90,11 @@ class FromServer:
     def go(self, begin, end):
         """From now on read() gives the bytes [begin, end). Generator."""
         if not (self._whole and self._response and self._at <= begin):
+            if self._response and not self._whole:  # the rest of a group is on its way: cheaper than another connection
+                yield from self._skip(self._end)
             yield from self._request(begin, end)
         self._end = begin
-        waste = memoryview(bytearray(512)) if self._at < begin else None
-        while self._at < begin:
-            if not (yield from self.read_into(waste)):
-                raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self._at, self.size))
+        yield from self._skip(begin)
         self._end = end
 
     def read_into(self, view):
@@ -115,6 +114,11 @@ class FromServer:
         if self._response:
             self._response.close()
             self._response = None
+
+    def _skip(self, end):
+        waste = memoryview(bytearray(512)) if self._at < end else None
+        while self._at < end:
+            yield from self.read_into(waste)
 
     def _request(self, begin, end):
         self.close()
