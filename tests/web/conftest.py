@@ -90,9 +90,7 @@ class Client:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request on a connection of its own. A header of "" is left out."""
         given = {"Host": f"{self.host}:{self.port}", "Connection": "close", **self.headers, **(headers or {})}
         if self.cookie and "Cookie" not in given:

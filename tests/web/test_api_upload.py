@@ -82,7 +82,8 @@ WRONG: dict[str, tuple[Callable[[WebWorld], bytes], tuple[str, ...]]] = {
     "older": (lambda world: release(world, "0.9.0").archive, ("old_sequence",)),
     "cut": (lambda world: release(world, "1.1.0").archive[:-100], ("bad_bundle",)),
     "damaged": (
-        lambda world: damaged(world.release("1.1.0", {**LAMP, "www/new": noise(1, 40_000)}, modules=(*MODULES, "lamp")), "www/new"),
+        lambda world: damaged(
+            world.release("1.1.0", {**LAMP, "www/new": noise(1, 40_000)}, modules=(*MODULES, "lamp")), "www/new"),
         ("bad_bundle", "bad_digest", "bad_member", "bad_size"),  # whatever the bits happen to say to the decompressor
     ),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.support import world as worlds
 from tests.support.broker import Broker
 from tests.support.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
-from tests.support.world import Slowly
+from tests.support.world import Slowly, noise
 from tests.web.conftest import MODULES, PASSWORD, WebWorld
 
 MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
