@@ -1,7 +1,7 @@
 """What the page reads and does: its files, status, panels, values, log, the update's buttons and uploads, settings.
 
 Each handler gets the module and the http.Request, and returns what becomes JSON, ``(that, status)``, or a status alone; None when
-it has answered by itself.
+there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
 """
 
 import binascii
@@ -16,7 +16,7 @@ from micropython import const
 from .events import row
 from .http import Refused
 
-_FOLDER = const("/modules/web/www/")
+_FOLDER = const("/modules/web/www")
 _JSON = const("application/json; charset=UTF-8")
 _MAX_VALUE = const(256)
 _MOST = const(16_777_216)  # bytes of an upload
@@ -24,20 +24,18 @@ _SPARE = const(24_576)  # bytes of the disk that stay free
 _SLOWEST = const(1024)  # bytes a second
 _FIRST_S = const(60)
 _FULL = const(28)  # ENOSPC
-_LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_MQTT = (("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False))
-_STARTED = ({"started": True}, 202)
+_MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
 
 
 async def page(_web, request):
     """A file of the page, gzipped when the board's tree was made. With a query (its digest) it is kept for ever."""
-    name = request.path[1:] or "index.html"
+    name = request.path if len(request.path) > 1 else "/index.html"
     try:
-        f = open("" if "/" in name else _FOLDER + name + ".gz", "rb")
+        f = open("" if "/" in name[1:] else _FOLDER + name + ".gz", "rb")
     except OSError:
-        raise Refused(404, "not_found", "there is nothing at this address")
-    kind = _TYPES.get(name.rpartition(".")[2], "application/octet-stream") + "; charset=utf-8"
+        raise Refused(404, "not_found")
+    kind = name.rpartition(".")[2]
+    kind = "text/%s; charset=utf-8" % ("javascript" if kind == "js" else kind)
     cache = "max-age=31536000, immutable" if request.query else "no-cache"
     with f:
         f.seek(-8, 2)
@@ -55,7 +53,7 @@ async def page(_web, request):
 # -- reading
 
 
-async def status(web, _request):
+def status(web, _request):
     platform = web.platform
     size = os.statvfs("/")
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
@@ -76,16 +74,25 @@ async def status(web, _request):
     }
 
 
-async def panels(web, _request):
+def panels(web, _request):
     return [
         {
-            "id": panel_id,
-            "title": title,
-            "values": [dict(zip(("key", "label", "unit"), value)) for value in shown],
-            "actions": [dict(zip(("id", "label", "confirm"), action)) for action in actions],
+            "id": panel.get("id", name),
+            "title": panel["title"],
+            "values": [dict(zip(("key", "label", "unit"), value)) for value in panel.get("values", ())],
+            "actions": [dict(zip(("id", "label", "confirm"), action)) for action in panel.get("actions", ())],
         }
-        for panel_id, title, shown, actions in web.panels
+        for name, panel in _declared(web)
     ]
+
+
+def _declared(web):
+    """The panels of all modules: ``(the module's name, panel)``."""
+    found = []
+    for name, module in web.platform.modules.items():
+        given = getattr(module, "panels", ())
+        found += [(name, panel) for panel in ((given,) if isinstance(given, dict) else given)]
+    return found
 
 
 async def values(web, request):
@@ -103,7 +110,7 @@ async def log(_web, request):
     """The lines after number `after` that are still remembered."""
     name, _, after = (request.query or "after=-1").partition("=")
     if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
-        raise Refused(400, "bad_request", "after must be the number of a line")
+        raise Refused(400, "bad_request", "after")
     n, before = int(after) + 1, '{"lines":['
     await request.start(200, _JSON)
     while n < SerialLog.count:
@@ -120,73 +127,71 @@ async def log(_web, request):
 # -- simple buttons
 
 
-async def set_level(_web, request):
-    level = request.json().get("level")
-    if not isinstance(level, str) or level not in _LEVELS:
-        raise Refused(400, "bad_level", "the level must be debug, info, warning or error")
-    SerialLog.level = _LEVELS[level]
-    return 204
+def level(_web, request):
+    wanted = request.json().get("level")
+    for name, value in ("debug", DEBUG), ("info", INFO), ("warning", WARNING), ("error", ERROR):
+        if name == wanted:
+            SerialLog.level = value
+            return
+    raise Refused(400, "bad_level")
 
 
-async def purge(_web, request):
-    request.json()
+def purge(_web, _request):
     SerialLog.purge()
-    return 204
 
 
-async def action(web, request):
+def action(web, request):
     """A panel's button: only what a panel has declared becomes a command."""
     value = request.json()
     given = value.get("value")
     good = len(given) <= _MAX_VALUE if isinstance(given, str) else given is None or isinstance(given, (bool, int, float))
     if not good:
-        raise Refused(400, "bad_value", "the value must be a short text, a number, true or false")
-    for panel_id, _title, _values, actions in web.panels:
-        for known in actions:
-            if panel_id == value.get("panel") and known[0] == value.get("action"):
-                if not web.platform.bus.command("%s/%s" % (panel_id, known[0]), given, "web"):
-                    raise Refused(503, "busy", "too many commands are waiting", 2)
-                return _STARTED
-    raise Refused(404, "not_found", "no panel has that action")
+        raise Refused(400, "bad_value", "value")
+    for name, panel in _declared(web):
+        name = panel.get("id", name)
+        if name == value.get("panel") and value.get("action") in [known[0] for known in panel.get("actions", ())]:
+            if not web.platform.bus.command(name + "/" + value["action"], given, "web"):
+                raise Refused(503, "busy", "too many commands", 2)
+            return 202
+    raise Refused(404, "not_found")
 
 
-async def restart(web, request):
-    request.json()
+def restart(web, _request):
     web.platform.request_reset("asked for on the page")
-    return _STARTED
+    return 202
 
 
 # -- updates: each answers at once; what follows is told by the event stream (``ota/...`` on the bus)
 
 
-async def ota(web, request):
-    """The update's buttons."""
-    module, verb, force = _ota(web), request.path[9:], request.json().get("force", False)
+def ota(web, request):
+    """The update's buttons, and its channel."""
+    module, verb, value = _need(web, "ota"), request.path[9:], request.json()
+    force, name = value.get("force", False), value.get("channel")
     if not isinstance(force, bool):
-        raise Refused(400, "bad_value", "force must be true or false")
+        raise Refused(400, "bad_value", "force")
+    if verb == "channel":
+        if not name_ok(name):
+            raise Refused(400, "bad_value", "a channel's name is made of letters, digits, _ . and -")
+        module.set_channel(name)
+        return 204
+    if verb in ("confirm", "cancel"):
+        if not (module.confirm() if verb == "confirm" else module.cancel()):
+            raise Refused(409, "not_allowed")
+        return 202
     if verb == "check":
-        return _started(module.request_check())
-    if verb == "update":
-        return _started(module.request_update(force))
-    if verb == "install":
-        if not module.has_archive():
-            raise Refused(409, "no_update", "no update has been downloaded")
-        return _started(module.request_install(force))
-    if verb == "rollback":
-        if not module.can_roll_back():
-            raise Refused(409, "no_update", "no previous version is kept")
-        return _started(module.rollback())
-    if not (module.confirm() if verb == "confirm" else module.cancel()):
-        raise Refused(409, "not_allowed", "there is nothing that could be stopped or confirmed now")
-    return _STARTED
-
-
-async def channel(web, request):
-    name = request.json().get("channel")
-    if not name_ok(name):
-        raise Refused(400, "bad_value", "a channel's name is made of letters, digits, _ . and -")
-    _ota(web).set_channel(name)
-    return 204
+        begun = module.request_check()
+    elif verb == "update":
+        begun = module.request_update(force)
+    elif verb == "install" and module.has_archive():
+        begun = module.request_install(force)
+    elif verb == "rollback" and module.can_roll_back():
+        begun = module.rollback()
+    else:
+        raise Refused(409, "no_update")
+    if not begun:
+        raise Refused(409, "busy")
+    return 202
 
 
 async def upload(web, request):
@@ -195,101 +200,70 @@ async def upload(web, request):
     Nothing of it is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and a job
     of the updater exclude each other. One that fails leaves no file.
     """
-    module, size = _ota(web), int(request.fields["content-length"])
+    module, size = _need(web, "ota"), int(request.fields["content-length"])
     if not 0 < size <= _MOST:
-        raise Refused(413, "too_large", "a bundle has at most %d bytes, and at least one" % _MOST)
-    claim = module.begin_upload()
-    if not claim:
-        raise Refused(409, "busy", "another job of the updater is running")
+        raise Refused(413, "too_large")
+    job = module.begin_upload()
+    if not job:
+        raise Refused(409, "busy")
     done = False
     try:
-        claim.discard()
+        job.discard()
         if size + _SPARE > web.platform.board.disk_free():
-            raise Refused(507, "no_space", "the disk has too little room for %d bytes" % size)
+            raise Refused(507, "no_space")
         SerialLog.log("web: an upload of %d bytes from" % size, request.address)
         request.limit((_FIRST_S + size // _SLOWEST) * 1000)
-        await _receive(module, claim, request)
+        with open(module.archive, "wb") as f:
+            f.write(request.data)  # a short one has been read already
+            while request.left > 0:
+                n = await request.readinto(job.view)
+                if not module.uploading(job):
+                    raise Refused(409, "cancelled")
+                f.write(job.view if n == len(job.view) else job.view[:n])
         done = True
-    except EOFError:
-        raise Refused(400, "incomplete", "the upload stopped %d bytes before its end" % request.left)
-    except OSError as error:
-        if error.errno == _FULL:
-            raise Refused(507, "no_space", "the disk is full")
-        raise Refused(400, "incomplete", "the upload failed: %s" % error)
+    except (EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == _FULL:
+            raise Refused(507, "no_space")
+        raise Refused(400, "incomplete", "%d bytes are missing" % request.left)
     finally:
-        module.end_upload(claim)
+        module.end_upload(job)
         if not done:
-            claim.discard()
-    return _started(module.request_install(request.query == "force=1"))
-
-
-async def _receive(module, claim, request):
-    view = claim.view
-    with open(module.archive, "wb") as f:
-        f.write(request.body)  # a short one has been read already
-        while request.left > 0:
-            n = await request.readinto(view)
-            if not module.uploading(claim):
-                raise Refused(409, "cancelled", "the upload was cancelled")
-            f.write(view if n == len(view) else view[:n])
-
-
-def _ota(web):
-    """The ota module, when it can work; Refused otherwise."""
-    module = web.platform.module("ota")
-    if module is None or not module.cfg:
-        raise Refused(409, "not_configured", "updates are switched off: see the log")
-    return module
-
-
-def _started(done):
-    if not done:
-        raise Refused(409, "busy", "another job of the updater is running")
-    return _STARTED
+            job.discard()
+    if not module.request_install(request.query == "force=1"):
+        raise Refused(409, "busy")
+    return 202
 
 
 # -- settings, as the user makes them: in prefs.json, before what the profile says. A password is never given out
 
 
-async def wifi(web, _request):
-    return _module(web, "wifi").status()
-
-
-async def scan(web, request):
-    request.json()
-    module = _module(web, "wifi")
-    web.platform.board.feed()
-    try:
-        return {"networks": module.scan()}
-    except OSError as error:
-        raise Refused(503, "scan_failed", "the radio cannot scan now: %s" % error, 5)
-
-
-async def join(web, request):
-    value, wifi = request.json(), _module(web, "wifi")
-    ssid, password = value.get("ssid"), value.get("password") or ""
-    if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
-        raise Refused(400, "bad_value", "a network's name has 1 to 32 bytes")
-    if not isinstance(password, str) or (password and not 8 <= len(password) <= 63):
-        raise Refused(400, "bad_value", "a wifi password has 8 to 63 characters")
-    return _restarted(wifi, {"ssid": ssid, "password": password})
-
-
-async def forget(web, request):
-    request.json()
-    return _restarted(_module(web, "wifi"), {"ssid": None, "password": None})
-
-
-def _restarted(module, value):
-    """Let a module begin again with other preferences."""
-    _set(module.platform.prefs, module.name, value)
-    module.platform.prefs.save()
+def wifi(web, request):
+    module, verb = _need(web, "wifi"), request.path[10:]
+    if verb == "scan":
+        web.platform.board.feed()
+        try:
+            return {"networks": module.scan()}
+        except OSError as error:
+            raise Refused(503, "scan_failed", str(error), 5)
+    if verb == "join":
+        value = request.json()
+        ssid, password = value.get("ssid"), value.get("password") or ""
+        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
+            raise Refused(400, "bad_value", "a network's name has 1 to 32 bytes")
+        if not isinstance(password, str) or (password and not 8 <= len(password) <= 63):
+            raise Refused(400, "bad_value", "a wifi password has 8 to 63 characters")
+        _set(web, "wifi", {"ssid": ssid, "password": password})
+    elif verb == "forget":
+        _set(web, "wifi", {"ssid": None, "password": None})
+    else:
+        return module.status()
+    web.platform.prefs.save()
     module.start()
-    return _STARTED
+    return 202
 
 
-async def mqtt(web, _request):
-    platform = _module(web, "mqtt").platform
+def mqtt(web, _request):
+    platform = _need(web, "mqtt").platform
     section = platform.profile.get("mqtt")
     section = section if isinstance(section, dict) else {}
     found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
@@ -297,29 +271,29 @@ async def mqtt(web, _request):
     return found
 
 
-async def set_mqtt(web, request):
-    """Keys that are not given stay as they are; an empty host switches MQTT off. The rules are those of the mqtt module."""
-    value, module, prefs = request.json(), _module(web, "mqtt"), web.platform.prefs
+def settings(web, request):
+    """MQTT's. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
+    value, module, prefs = request.json(), _need(web, "mqtt"), web.platform.prefs
     if not all(name in dict(_MQTT) for name in value):
-        raise Refused(400, "bad_value", "host, port, user, password and tls can be set")
+        raise Refused(400, "bad_value", "host, port, user, password, tls")
     before = {name: prefs.get("mqtt." + name) for name in value}
-    _set(prefs, "mqtt", value)
-    error = module.platform.settings("mqtt")[1]
+    _set(web, "mqtt", value)
+    error = web.platform.settings("mqtt")[1]
     if error:
-        _set(prefs, "mqtt", before)
+        _set(web, "mqtt", before)
         raise Refused(400, "bad_value", "%s %s; expected: %s" % error)
     prefs.save()
     module.start()  # from now on
-    return 204
 
 
-def _set(prefs, section, value):
+def _set(web, section, value):
     for name in value:
-        prefs.set("%s.%s" % (section, name), value[name])  # None removes it
+        web.platform.prefs.set("%s.%s" % (section, name), value[name])  # None removes it
 
 
-def _module(web, name):
+def _need(web, name):
+    """A module that is there; OTA must be able to work as well."""
     module = web.platform.module(name)
-    if module is None:
-        raise Refused(409, "not_configured", "this board has no %s module" % name)
+    if not module or name == "ota" and not module.cfg:
+        raise Refused(409, "not_configured", name)
     return module

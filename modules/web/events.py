@@ -14,7 +14,7 @@ from micropython import const
 from .http import Refused
 
 _STREAMS = const(4)  # at once, unless the profile says otherwise
-_LEAST = const(13_000)  # bytes of free heap, so that there is still some for requests
+_LEAST = const(8_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
@@ -24,11 +24,10 @@ async def events(web, request):
     streams = web.server.streams
     gc.collect()
     if len(streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
-        raise Refused(503, "too_many", "all event streams are taken: ask /api/values and /api/log instead", 5)
+        raise Refused(503, "too_many", "streams", 5)
     await request.start(200, "text/event-stream")
     if request.method == "HEAD":
         return
-    request.streaming = True
     request.fields = {}  # it lives for hours
     stream = Stream(web.platform.bus, request)
     streams.append(stream)
@@ -43,41 +42,43 @@ class Stream:
 
     def __init__(self, bus, request):
         self.request = request
-        self._bus = bus
+        self.bus = bus
         self._changed = {key for key, _value in bus.items()}
         self._next = SerialLog.count - len(SerialLog.history())
-        self._news = asyncio.Event()
+        self._event = asyncio.Event()
 
-    def wake(self, values):
+    def tell(self, values):
         """There is something new: changed values, or lines in the log; or it is time to say something (None)."""
         if values:
             self._changed.update(values)
-        self._news.set()
+        self._event.set()
 
     async def run(self):
+        request = self.request
         while True:
-            self._news.clear()
+            self._event.clear()
             if not self._changed and self._next == SerialLog.count:
-                await self.request.send(b": alive\n\n")
+                await request.send(b": alive\n\n")
             while self._changed or self._next < SerialLog.count:
-                piece = self._some_values() if self._changed else self._some_lines()
-                await self.request.send(piece.encode())
-            self.request.deadline = None
-            await self._news.wait()
+                await request.send((self._values() if self._changed else self._lines()).encode())
+                await request.flush()
+            await request.flush()
+            request.timeout = None
+            await self._event.wait()
 
-    def _some_values(self):
+    def _values(self):
         """A few at a time: the whole bus at once would be a long text."""
         some = {}
         while self._changed and len(some) < _KEYS:
             key = self._changed.pop()
-            some[key] = self._bus.get(key)
+            some[key] = self.bus.get(key)
         return "event: values\ndata: " + json.dumps(some) + "\n\n"
 
-    def _some_lines(self):
-        first, lost = SerialLog.count - len(SerialLog.history()), 0
+    def _lines(self):
+        first, text = SerialLog.count - len(SerialLog.history()), ""
         if self._next < first:
-            lost, self._next = first - self._next, first
-        text = "event: dropped\ndata: %d\n\n" % lost if lost else ""
+            text = "event: dropped\ndata: %d\n\n" % (first - self._next)
+            self._next = first
         for line in SerialLog.history()[self._next - first : self._next - first + _LINES]:
             text += "event: log\ndata: " + json.dumps(row(self._next, line)) + "\n\n"
             self._next += 1

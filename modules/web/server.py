@@ -10,7 +10,7 @@ A request passes the guard before any handler sees it. It must
 2. be a GET, HEAD or POST; a GET changes nothing,
 3. not come from another site's page (Origin, Sec-Fetch-Site),
 4. belong to a session, but for the page itself, ``/api/session`` and ``/api/login``,
-5. for a POST carry the session's CSRF token (but for the login) and the right Content-Type.
+5. for a POST carry the session's CSRF token (but for the login), the right Content-Type, and, but for an upload, a JSON object.
 """
 
 import asyncio
@@ -30,40 +30,42 @@ _MOST = const(8)
 _LEAST = const(4_000)  # bytes of free heap for one more request
 _EACH = const(3_000)  # and for each that is being served
 _ACCEPTS = const(3)  # a tick
-_CHECK_MS = const(500)
-_SHED_MS = const(1_000)
-_IDLE_MS = const(20_000)
-_KEEP_ALIVE = const(30)  # checks
-_NOTES_AGAIN = const(10)  # checks
-_NOTES = const(6)  # lines in the log about refused requests, in so many checks
-_HANDLERS = {
-    "GET /api/session": sessions.who,
-    "POST /api/login": sessions.login,
-    "POST /api/logout": sessions.logout,
-    "POST /api/password": sessions.change,
-    "GET /api/status": api.status,
-    "GET /api/panels": api.panels,
-    "GET /api/values": api.values,
-    "GET /api/log": api.log,
-    "GET /api/events": events.events,
-    "POST /api/log/level": api.set_level,
-    "POST /api/log/purge": api.purge,
-    "POST /api/action": api.action,
-    "POST /api/restart": api.restart,
-    "POST /api/ota/check": api.ota,
-    "POST /api/ota/update": api.ota,
-    "POST /api/ota/install": api.ota,
-    "POST /api/ota/rollback": api.ota,
-    "POST /api/ota/confirm": api.ota,
-    "POST /api/ota/cancel": api.ota,
-    "POST /api/ota/channel": api.channel,
-    "POST /api/ota/upload": api.upload,
-    "GET /api/wifi": api.wifi,
-    "POST /api/wifi/scan": api.scan,
-    "POST /api/wifi/join": api.join,
-    "POST /api/wifi/forget": api.forget,
-    "GET /api/mqtt": api.mqtt,
-    "POST /api/mqtt": api.set_mqtt,
+_SHED_MS = const(4_000)  # what a head's deadline is away by after a second
+_IDLE_S = const(20)
+_PERIOD_S = const(10)  # of keep-alives, and of
+_NOTES = const(10)  # lines in the log about refused requests
+_CALLS = {  # by the path below /api/: with one word, or more
+    "GET": {
+        ("session",): sessions.status,
+        ("status",): api.status,
+        ("panels",): api.panels,
+        ("values",): api.values,
+        ("log",): api.log,
+        ("events",): events.events,
+        ("wifi",): api.wifi,
+        ("mqtt",): api.mqtt,
+    },
+    "POST": {
+        ("login",): sessions.login,
+        ("logout",): sessions.logout,
+        ("password",): sessions.password,
+        ("log", "level"): api.level,
+        ("log", "purge"): api.purge,
+        ("action",): api.action,
+        ("restart",): api.restart,
+        ("ota", "check"): api.ota,
+        ("ota", "update"): api.ota,
+        ("ota", "install"): api.ota,
+        ("ota", "rollback"): api.ota,
+        ("ota", "confirm"): api.ota,
+        ("ota", "cancel"): api.ota,
+        ("ota", "channel"): api.ota,
+        ("ota", "upload"): api.upload,
+        ("wifi", "scan"): api.wifi,
+        ("wifi", "join"): api.wifi,
+        ("wifi", "forget"): api.wifi,
+        ("mqtt",): api.settings,
+    },
 }
 
 
@@ -74,100 +76,94 @@ class Server:
         self.web = web
         self.requests = []  # http.Request, the oldest first
         self.streams = []  # events.Stream: those of them that stay
-        self._busy = self._checked = time.ticks_ms()
-        self._logged = self._notes = self._checks = 0
+        self._looked = web.seconds()  # when there was a request
+        self._told = self._notes = 0
 
     def tick(self, now):
-        """False when nobody has connected for so long that all of this can be forgotten."""
-        if self.web.listener:
-            self._accept(now)
-        if self.streams and SerialLog.count != self._logged:
-            self._logged = SerialLog.count
-            self.wake(None)
-        if time.ticks_diff(now, self._checked) >= _CHECK_MS:
-            self._check(now)
-        if self.requests:
-            self._busy = now
-        return time.ticks_diff(now, self._busy) < _IDLE_MS
+        for _ in range(_ACCEPTS):
+            if not self.web.asked() or not self._free(now):
+                break
+            self._open()
+        if self.streams and SerialLog.count != self._told:
+            self._told = SerialLog.count
+            self.tell(None)
 
-    def wake(self, values):
+    def tell(self, values):
         """Tell the streams: of changed values, or (None) of new lines in the log, or to say that they are alive."""
         for stream in self.streams:
-            stream.wake(values)
+            stream.tell(values)
+
+    def check(self, now, seconds):
+        """Once a second: deadlines, streams whose client has gone, keep-alives. False when nobody has been here for long."""
+        for request in self.requests:
+            if request.timeout is not None and time.ticks_diff(request.timeout, now) < 0:
+                self._end(request, "it was too slow")
+        for stream in self.streams:
+            if stream.request.ended():
+                stream.request.task.cancel()
+        if seconds % _PERIOD_S == 0:
+            if self._notes > _NOTES:
+                SerialLog.warning("web: %d more requests were refused" % (self._notes - _NOTES))
+            self._notes = 0
+            self.tell(None)
+        if self.requests:
+            self._looked = seconds
+        return seconds - self._looked < _IDLE_S
 
     def close(self):
         for request in self.requests:
-            request.close()
+            request.stream.s.close()
 
     # -- connections
 
-    def _accept(self, now):
-        for _ in range(_ACCEPTS):
-            if not any(self.web.poll.ipoll(0)):
-                return
-            serving = len(self.requests) - len(self.streams)
-            if serving >= _MOST and not self._shed(now) or not self._has_memory(serving):
-                return
-            try:
-                sock, address = self.web.listener.accept()
-            except OSError:  # it has hung up already
-                return
-            sock.setblocking(False)
-            if not isinstance(address, tuple):  # the unix port gives a sockaddr
-                address = ("%d.%d.%d.%d" % tuple(address[4:8]),)
-            request = Request(sock, address[0])
-            self.requests.append(request)
-            request.task = asyncio.create_task(self._serve(request))
+    def _open(self):
+        try:
+            sock, address = self.web.sock.accept()
+        except OSError:  # it has hung up already
+            return
+        sock.setblocking(False)
+        if not isinstance(address, tuple):  # the unix port gives a sockaddr
+            address = ("%d.%d.%d.%d" % tuple(address[4:8]),)
+        request = Request(sock, address[0])
+        self.requests.append(request)
+        request.task = asyncio.create_task(self._serve(request))
 
-    def _has_memory(self, serving):
-        """True when there is enough for one more request; a single one is served in any case."""
-        least = _LEAST + _EACH * serving
-        if self.web.platform.board.mem_free() < least:
+    def _free(self, now):
+        """True when one more request can be served; a single one is in any case."""
+        serving = len(self.requests) - len(self.streams)
+        if serving >= _MOST and not self._drop(now):
+            return False
+        board, least = self.web.platform.board, _LEAST + _EACH * serving
+        if board.mem_free() < least:
             gc.collect()
-            if self.web.platform.board.mem_free() < least:
+            if board.mem_free() < least:
                 if self.streams:
                     self.streams[-1].request.task.cancel()
                 return not serving
         return True
 
-    def _shed(self, now):
+    def _drop(self, now):
         """Close the connection that has been silent for the longest time. True when there was one."""
         for request in self.requests:
-            if request.waiting and time.ticks_diff(now, request.began) > _SHED_MS:
+            if request.waiting and time.ticks_diff(request.end, now) < _SHED_MS:
                 request.waiting = False
-                self._end(request, "it sent no request, and others want to")
+                self._end(request, "others want to be served")
                 return True
         return False
 
     def _end(self, request, why):
-        if request.head and not request.lingering:  # browsers open connections that they may never use
-            self._note(request.address, 408, "timeout", why)
+        if request.head:  # browsers open connections that they may never use
+            self._note(request, 408, "timeout", why)
         request.task.cancel()
 
-    def _check(self, now):
-        """Twice a second: deadlines, streams whose client has gone, keep-alives."""
-        self._checked = now
-        for request in self.requests:
-            if request.deadline is not None and time.ticks_diff(request.deadline, now) < 0:
-                self._end(request, "it was too slow")
-            elif request.streaming and request.gone():
-                request.task.cancel()
-        self._checks += 1
-        if self._checks % _NOTES_AGAIN == 0:
-            if self._notes > _NOTES:
-                SerialLog.warning("web: %d more requests were refused" % (self._notes - _NOTES))
-            self._notes = 0
-        if self._checks % _KEEP_ALIVE == 0:
-            self.wake(None)
-
-    def _note(self, address, status, reason, message):
+    def _note(self, request, status, reason, message):
         """One line about a refused request; a flood of them is cut short."""
         if status == 401 and reason != "bad_password":  # a page whose session has ended asks again and again
-            SerialLog.debug("web:", address, status, reason)
+            SerialLog.debug("web:", request.address, status, reason)
             return
         self._notes += 1
         if self._notes <= _NOTES:
-            SerialLog.warning("web: refused %s: %s (%d %s)" % (address, message, status, reason))
+            SerialLog.warning("web: refused %s: %s (%d %s)" % (request.address, message, status, reason))
 
     # -- one of them
 
@@ -176,16 +172,16 @@ class Server:
             await self._answer(request)
             await request.finish()
         except (OSError, EOFError):
-            if request.head and not request.answered:
-                self._note(request.address, 400, "incomplete", "it hung up before its request was whole")
+            if request.head and not request.started:
+                self._note(request, 400, "incomplete", "it hung up")
         except asyncio.CancelledError:
             pass
         except MemoryError:
-            self._note(request.address, 503, "no_memory", "too little memory for this connection")
+            self._note(request, 503, "no_memory", "it ended")
         except Exception as error:
             SerialLog.exception(error, "web: a connection failed:")
         finally:
-            request.close()
+            request.stream.s.close()
             self.requests.remove(request)
 
     async def _answer(self, request):
@@ -193,57 +189,67 @@ class Server:
         try:
             await request.read()
             self._guard(request)
-            found = await self._handler(request)(self.web, request)
-            if isinstance(found, int):
-                found = (None, found)
-            if found is not None:
-                await request.answer(*(found if isinstance(found, tuple) else (found,)))
+            found = self._find(request)(self.web, request)
+            if hasattr(found, "send"):  # of an async handler
+                found = await found
+            if request.started:
+                return
+            if found is None:
+                found = (None, 204)
+            elif isinstance(found, int):
+                found = ({"started": True} if found == 202 else None, found)
+            await request.answer(*(found if isinstance(found, tuple) else (found,)))
             return
         except Refused as error:
-            refused = error
+            refused = error.args
         except MemoryError:
-            refused = Refused(503, "no_memory", "the board is short of memory, try again", 2)
+            refused = (503, "no_memory", "", 2)
         except Exception as error:
-            if request.answered or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
+            if request.started or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
                 raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
-            refused = Refused(500, "internal", "the board made a mistake: see its log")
-        status, reason, message = refused.args[:3]
-        self._note(request.address, status, reason, message)
-        if not request.answered:
-            wait = "".join(["Retry-After: %d\r\n" % seconds for seconds in refused.args[3:]])
+            refused = (500, "internal", "see the log")
+        status, reason = refused[:2]
+        message = reason.replace("_", " ")
+        if refused[2:] and refused[2]:
+            message += ": " + refused[2]
+        self._note(request, status, reason, message)
+        if not request.started:
+            wait = "Retry-After: %d\r\n" % refused[3] if refused[3:] else ""
             await request.answer({"error": reason, "message": message}, status, wait)
 
     def _guard(self, request):
         fields, path, post = request.fields, request.path, request.method == "POST"
         host = fields.get("host", "")
-        if not self._knows(host):
-            raise Refused(403, "bad_host", "this board does not go by that name: see web.hosts")
+        if not self._is_host(host.lower()):
+            raise Refused(403, "bad_host", "see web.hosts")
         if not post and request.method not in ("GET", "HEAD"):
-            raise Refused(405, "bad_method", "only GET, HEAD and POST are known here")
+            raise Refused(405, "bad_method")
         if not post and path[:5] != "/api/":
             return
         origin = fields.get("origin")
         if fields.get("sec-fetch-site", "none") not in ("same-origin", "none") or (
             post and origin is not None and origin.partition("://")[2] != host
         ):
-            raise Refused(403, "cross_origin", "another site's page may not do this")
+            raise Refused(403, "cross_origin")
         if post and "content-length" not in fields:
-            raise Refused(411, "length_required", "a body needs a content length")
-        request.token = sessions.session(self.web, sessions.cookie_of(request))
+            raise Refused(411, "length_required")
+        request.csrf = sessions.session(self.web, sessions.sid(request))
         if path not in ("/api/session", "/api/login"):
-            if not request.token:
-                raise Refused(401, "login_required", "log in first")
-            if post and fields.get("x-csrf") != request.token:
-                raise Refused(403, "csrf", "the token of this session is missing or wrong")
+            if not request.csrf:
+                raise Refused(401, "login_required")
+            if post and fields.get("x-csrf") != request.csrf:
+                raise Refused(403, "csrf")
         if post:
-            wanted = "application/octet-stream" if path == "/api/ota/upload" else "application/json"
+            upload = path == "/api/ota/upload"
+            wanted = "application/octet-stream" if upload else "application/json"
             if fields.get("content-type", "").partition(";")[0].strip() != wanted:
-                raise Refused(415, "bad_type", "the body must be " + wanted)
+                raise Refused(415, "bad_type", wanted)
+            if not upload:
+                request.json()
 
-    def _knows(self, host):
+    def _is_host(self, host):
         """True when a Host header names this board."""
-        host = host.lower()
         name, colon, port = host.rpartition(":")
         if not colon or not port.isdigit():
             name = host
@@ -252,15 +258,16 @@ class Server:
         wifi = self.web.platform.module("wifi")
         return wifi is not None and name in wifi.addresses()
 
-    def _handler(self, request):
+    def _find(self, request):
         """Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever."""
         path, own = request.path, self.web.handlers
-        method, other = ("POST ", "GET ") if request.method == "POST" else ("GET ", "POST ")
-        found = own.get(method + path) or _HANDLERS.get(method + path)
+        method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
+        key = path[:5] == "/api/" and tuple(path[5:].split("/"))
+        found = own.get((method, path)) or _CALLS[method].get(key)
         if found:
             return found
-        if path[:5] != "/api/" and method == "GET ":
+        if not key and method == "GET":
             return api.page
-        if path[:5] != "/api/" or other + path in own or other + path in _HANDLERS:
-            raise Refused(405, "bad_method", "this needs " + other.strip())
-        raise Refused(404, "not_found", "there is nothing at this address")
+        if not key or (other, path) in own or key in _CALLS[other]:
+            raise Refused(405, "bad_method", other)
+        raise Refused(404, "not_found")

@@ -205,7 +205,7 @@ def test_a_connection_is_kept_when_the_body_was_read_to_its_end() -> None:
 
 def test_a_chunked_answer_keeps_its_connection_too() -> None:
     chunked = answer(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=None)
-    assert [(b"hello", b"x"), 1] == two_requests([chunked, KEEP], [answer(b"x"), KEEP])
+    assert two_requests([chunked, KEEP], [answer(b"x"), KEEP]) == [(b"hello", b"x"), 1]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_chunked_answer_keeps_its_connection_too() -> None:
     ],
 )
 def test_a_connection_that_is_over_is_opened_again_once(first: list[bytes | float]) -> None:
-    assert [(b"hello", b"x"), 2] == two_requests(first, [answer(b"x"), KEEP])
+    assert two_requests(first, [answer(b"x"), KEEP]) == [(b"hello", b"x"), 2]
 
 
 def test_a_server_that_closes_a_kept_connection_twice_is_a_lost_connection() -> None:

@@ -90,9 +90,7 @@ class Client:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request on a connection of its own. A header of "" is left out."""
         given = {"Host": f"{self.host}:{self.port}", "Connection": "close", **self.headers, **(headers or {})}
         if self.cookie and "Cookie" not in given:
@@ -242,7 +240,12 @@ class WebWorld(World):
 def routes() -> list[tuple[str, str]]:
     """Every method and path of the API, as the server's own table has them."""
     source = (ROOT / "modules" / "web" / "server.py").read_text()
-    return re.findall(r'^    "(GET|POST) (/api/[a-z/]+)": \w+\.\w+,$', source, re.M)
+    found, method = [], ""
+    for word, path in re.findall(r'^(?:    "(GET|POST)": \{|        \((".*"),?\): \w+\.\w+,)$', source, re.M):
+        method = word or method
+        if path:
+            found.append((method, "/api/" + "/".join(re.findall(r"\w+", path))))
+    return found
 
 
 @pytest.fixture

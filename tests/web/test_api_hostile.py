@@ -67,9 +67,9 @@ MALFORMED = {
     "a huge length": (_GET + b"Content-Length: 99999999999\r\n\r\n", b"400"),
     "two lengths": (_GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", b"400"),
     "chunked": (_GET + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"411"),
-    "a long address": (b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\n\r\n", b"431"),
+    "a long address": (b"GET /" + b"a" * 4000 + b" HTTP/1.1\r\n\r\n", b"431"),
     "a long field": (_GET + b"X: " + b"a" * 60_000 + b"\r\n\r\n", b"431"),
-    "many fields": (_GET + b"X: y\r\n" * 60 + b"\r\n", b"431"),
+    "many fields": (_GET + b"X: y\r\n" * 600 + b"\r\n", b"431"),
     "a large head": (_GET + (b"X: " + b"y" * 200 + b"\r\n") * 30 + b"\r\n", b"431"),
     "no line feed": (b"G" * 100_000, b"431"),
 }

@@ -112,8 +112,8 @@ import json, sys
 import modules.web.sessions as sessions
 class Web:
     cfg = {"session_s": 100}
-    logins = bytearray(24 * 24)
-    guesses = {}
+    sessions = bytearray(24 * 24)
+    failures = {}
     now = 0
     def seconds(self): return self.now
 web = Web()
@@ -136,15 +136,15 @@ web.now = 0
 waits = []
 for _ in range(14):
     sessions.count(web, "a")
-    waits.append(web.guesses["a"][1] - web.now)
+    waits.append(web.failures["a"][1] - web.now)
 found["waits"] = waits
 for n in range(40): sessions.count(web, "b%d" % n)
-found["addresses"] = len(web.guesses)
+found["addresses"] = len(web.failures)
 for _ in range(25): sessions.count(web, "all")
-found["all"] = web.guesses["all"][1]
+found["all"] = web.failures["all"][1]
 web.now = 5000
 sessions.count(web, "a")
-found["forgiven"] = web.guesses["a"][0]
+found["forgiven"] = web.failures["a"][0]
 print("FOUND", json.dumps(found))
 """
 

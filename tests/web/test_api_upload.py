@@ -12,7 +12,7 @@ import pytest
 
 from iotctl import bundle, keys
 from iotctl.profile import Profile
-from tests.support.world import SHORT_NAME, Release, owner, stranger
+from tests.support.world import SHORT_NAME, Release, first_member, noise, owner, stranger
 from tests.web.conftest import LAMP, MODULES, PATIENCE_S, Client, WebWorld
 
 ARCHIVE = "new_firmware.tar.gz"
@@ -62,7 +62,10 @@ def made_by(
     return bundle.pack(replace(unsigned, signature=keys.sign(signer, unsigned.listing) if signer else None))
 
 
-def damaged(data: bytes, at: int) -> bytes:
+def damaged(made: Release, path: str) -> bytes:
+    """The bundle with 40 wrong bytes in the data of a file that the board does not have yet: what it has is not read."""
+    at = next(entry["at"] for entry in made.bundle.entries if entry["path"] == path) + first_member(made.archive) + 100
+    data = made.archive
     return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 40]) + data[at + 40 :]
 
 
@@ -79,7 +82,8 @@ WRONG: dict[str, tuple[Callable[[WebWorld], bytes], tuple[str, ...]]] = {
     "older": (lambda world: release(world, "0.9.0").archive, ("old_sequence",)),
     "cut": (lambda world: release(world, "1.1.0").archive[:-100], ("bad_bundle",)),
     "damaged": (
-        lambda world: damaged(release(world, "1.1.0").archive, 60_000),
+        lambda world: damaged(
+            world.release("1.1.0", {**LAMP, "www/new": noise(1, 40_000)}, modules=(*MODULES, "lamp")), "www/new"),
         ("bad_bundle", "bad_digest", "bad_member", "bad_size"),  # whatever the bits happen to say to the decompressor
     ),
 }  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 
 from playwright.sync_api import expect
 
+from iotctl import ROOT
 from tests.support.browser import PATIENCE_MS, Browsers
 from tests.support.world import PATIENCE_S
 from tests.web.conftest import LAMP, MODULES, Client, WebWorld
@@ -104,6 +106,15 @@ def _wait_forgotten(world: WebWorld) -> None:
     while world.memory() < before + 15_000:
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+def test_the_server_leaves_an_update_what_that_asks_for() -> None:
+    """One number is the web module's, the other one the updater's: neither imports the other."""
+    updates = (ROOT / "modules" / "ota" / "updates.py").read_text()
+    module = (ROOT / "modules" / "web" / "module.py").read_text()
+    obtain = re.search(r"^OBTAIN = (\d+) \* 1024 ", updates, re.M)
+    job = re.search(r"^_JOB = const\((\d+)_000\) ", module, re.M)
+    assert obtain and job and 0 <= int(job[1]) * 1000 - int(obtain[1]) * 1024 < 4_000
 
 
 def test_the_short_answer_says_when_to_come_again(web_world: WebWorld) -> None:

@@ -87,12 +87,27 @@ function onSubmit(form, work) {
 
 // -- the API
 
+const SENTENCES = { // for messages of the board that are as short as they can be
+  "bad password": "That is the wrong password.",
+  "bad host: see web.hosts": "The board does not go by the name in the address bar: see web.hosts in its profile.",
+  busy: "Another job of the updater is running.",
+  cancelled: "The upload was cancelled.",
+  csrf: "This page's session is another one now: please reload the page.",
+  "internal: see the log": "The board made a mistake: see its log.",
+  "login required": "Please log in.",
+  "no memory": "The board is short of memory.",
+  "no space": "The board's disk is full.",
+  "no update": "There is no update, or no previous version, to install.",
+  "not allowed": "There is nothing that could be stopped or confirmed now.",
+  "not configured: ota": "Updates are switched off: see the log.",
+  "too large": "That is too large.",
+};
 const ENDED = "The session has ended. Please log in again.";
 let csrf = null;
 
 class ApiError extends Error {
   constructor(status, answer, retry) {
-    const text = answer.message || `the board answered ${status}`;
+    const text = SENTENCES[answer.message] || answer.message || `the board answered ${status}`;
     super(`${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`);
     this.status = status;
     this.reason = answer.error;
@@ -617,9 +632,8 @@ function showProgress(now) {
 }
 
 function progressText(done) {
-  const total = uploading ? uploading.total : values["ota/total"];
-  const parts = [`${Math.floor(done)} %`];
-  if (total) parts.push(`${bytes(Math.round((total * done) / 100))} of ${bytes(total)}`);
+  const parts = [`${Math.floor(done)} %`]; // of an update nobody knows the bytes: it is as little as the board needs of the release
+  if (uploading) parts.push(`${bytes(Math.round((uploading.total * done) / 100))} of ${bytes(uploading.total)}`);
   const seconds = (Date.now() - phaseAt) / 1000;
   if (done > 2 && done < 100 && seconds > 1) parts.push(`about ${duration((seconds / done) * (100 - done) + 0.5)} left`);
   return parts.join(" · ");
