@@ -4,7 +4,7 @@
     fill           head: the list of the files, and its signature                          bundle.head, install.prepare
                    compare it with the tree: what is needed?                               install.prepare
                    fetch and unpack only that, into the stage                              bundle.reader, install.stage
-    commit         read the stage back, write the journal, rename it into force            install.journal
+    commit         read the stage back, write the journal, rename it into force            install.prepare, install.journal
                    restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
 
 They raise OtaError. A transport error leaves what has been staged, for the next try; what is refused leaves nothing.
@@ -20,7 +20,7 @@ from .errors import OtaError, from_system
 
 _MAX_CHANNEL = const(4096)
 _ROOM = const(16 * 1024)  # bytes of disk, the least that an update boot is asked for
-OBTAIN = 44 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
+OBTAIN = 42 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
 def start(ota, name, flag):
@@ -209,8 +209,15 @@ def _commit(ota, later):
     :param later: True when it has been ready for some time.
     """
     ota.enter("installing")
-    version = yield from _refusing(ota, ota.phase("install.journal", "commit", ota, later))
-    _restart(ota, "installing %s" % version)
+    header = yield from _refusing(ota, _journal(ota, later))
+    _restart(ota, "installing %s" % header["version"])
+
+
+def _journal(ota, later):
+    yield from ota.phase("install.cleanup", "clean_up", ota)
+    header = yield from ota.phase("install.prepare", "recheck", ota, later)
+    yield from ota.phase("install.journal", "commit", ota, header)
+    return header
 
 
 def _refusing(ota, job):

@@ -104,13 +104,13 @@ def test_reading_gives_what_was_packed(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_the_same_files_give_the_same_bytes_in_whatever_order_they_come() -> None:
-    sizes = {"a.py": 900, "b.py": 5000, "c.py": 70_000, "d.py": 20, "version": 6}
+    sizes = {"a.py": 900, "b.py": 4000, "c.py": 70_000, "d.py": 20, "version": 6}
     backwards = dict(reversed(list(sizes.items())))
     assert bundle.pack(made_of(sizes)) == bundle.pack(made_of(backwards))
 
 
 def test_small_neighbours_share_a_member_and_the_version_has_its_own() -> None:
-    made = made_of({"a.py": 900, "b.py": 5000, "c.py": 5000, "d.py": 70_000, "e.py": 20, "version": 6})
+    made = made_of({"a.py": 900, "b.py": 4000, "c.py": 4000, "d.py": 70_000, "e.py": 20, "version": 6})
     places = {entry["path"]: entry["at"] for entry in made.entries}
     assert places["a.py"] == places["b.py"] == 0
     assert len(set(places.values())) == 5
@@ -127,7 +127,7 @@ def test_a_change_of_one_file_changes_no_member_but_its_own_and_the_versions() -
 # -- what is no bundle
 
 
-LISTED = {"a.py": 900, "b.py": 5000, "c.bin": 70_000, "d.py": 20, "version": 6}
+LISTED = {"a.py": 900, "b.py": 4000, "c.bin": 70_000, "d.py": 20, "version": 6}
 
 
 class Forgery:

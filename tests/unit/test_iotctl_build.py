@@ -15,14 +15,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from iotctl import archive, bundle, keys, mpy
+from iotctl import archive, bundle, keys, mpy, tree
+from iotctl.profile import Profile
 from modules.ota.errors import OtaError
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 TREE = [
     "boot.py", "iot_platform/__init__.mpy", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy",
-    "lib/tarfile.mpy", "main.py", "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz",
-    "modules/ota/__init__.mpy", "ota_boot.py", "profile.json", "version",
+    "main.py", "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz",
+    "modules/ota.mpy", "ota_boot.py", "profile.json", "version",
 ]  # fmt: skip
 
 
@@ -102,7 +103,21 @@ def test_sources_instead_of_mpy(place: Place) -> None:
 def test_tracebacks_will_name_the_boards_paths(place: Place) -> None:
     made = members(place.built())
     assert b"modules/door/hinge.mpy" in made["modules/door/hinge.mpy"]
-    assert b"/lib/tarfile.mpy" in made["lib/tarfile.mpy"]
+    assert b"/lib/squeak/__init__.mpy" in made["lib/squeak/__init__.mpy"]
+
+
+def test_the_old_protocol_is_for_boards_without_a_key(place: Place) -> None:
+    """A pinned key ends it (docs/security.md), so its code is left out; a module that is one file lies as one."""
+    profile = json.loads((place.root / "profile.json").read_text())
+    assert "lib/tarfile.mpy" not in members(place.built())
+    profile["ota"].pop("public_keys", None)
+    without = Profile(Path("profile.json"), b"{}", profile)
+    found = tree.sources(without, place.source)
+    assert "lib/tarfile.py" in found
+    (place.source / "modules" / "bell").mkdir()
+    (place.source / "modules" / "bell" / "__init__.py").write_text("")
+    profile["activeModules"] = ["bell"]
+    assert "modules/bell.py" in tree.sources(without, place.source)
 
 
 def test_the_header(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,10 @@ class Unpacker:
     """
 
     def __init__(self, source):
-        self._source = source
+        self.source = source
         self._bytes = io.BytesIO(bytes(_ROOM))  # what is not yet unpacked lies at its end
         self._bytes.seek(_ROOM)
-        self._view = memoryview(bytearray(_ROOM))
+        self.view = memoryview(bytearray(_ROOM))
         self._end = 0  # where in the bundle the buffer ends
         self._stream = None
 
@@ -53,7 +53,7 @@ class Unpacker:
     def go(self, begin, end):
         """Go on at `begin`, with the bytes up to `end`. Generator."""
         self._stream = None
-        yield from self._source.go(begin, end)
+        yield from self.source.go(begin, end)
         self._bytes.seek(_ROOM)
         self._end = begin
 
@@ -136,10 +136,10 @@ class Unpacker:
         held = _ROOM - self._bytes.tell()
         if held >= _ENOUGH:
             return
-        view = self._view
+        view = self.view
         self._bytes.readinto(view[:held])
         while held < _ROOM:
-            n = yield from self._source.read_into(view[held:])
+            n = yield from self.source.read_into(view[held:])
             if not n:
                 break
             held += n

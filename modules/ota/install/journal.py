@@ -10,24 +10,19 @@ import os
 import ota_boot
 
 from .. import phases
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, read_header
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries
 from ..errors import OtaError
 from ..release import paths
-from ..release.manifest import entry_line
-from . import cleanup, files, prepare
+from . import files
 
 
-def commit(ota, later):
-    """Check the filled stage once more, write its journal, and commit it. Generator; returns the version.
+def commit(ota, header):
+    """Write the journal of the filled stage, which prepare has checked once more, and commit it. Generator.
 
-    :param later: True when the stage has been ready for some time.
+    :param header: of the list of its release.
     """
-    yield from cleanup.clean_up(ota)
-    header = read_header(LIST)
-    if not header or not prepare.exists():
-        raise OtaError("no_update", "what was staged is not there any more")
-    yield from prepare.recheck(ota, later)
-    deletes = header["delete"] if header["sequence"] else phases.part("legacy.latest").deletes()
+    old_protocol = not header["sequence"] and not ota.keys  # such an archive says in its profile what is to be deleted
+    deletes = phases.part("legacy.latest").deletes() if old_protocol else header["delete"]
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
         yield from _write(journal, header["files"], deletes, ota.excluded)
@@ -37,7 +32,6 @@ def commit(ota, later):
         raise OtaError("no_update", "the board already has exactly these files")
     yield from _stage_list(header["files"], ota.excluded)
     yield from _seal()
-    return header["version"]
 
 
 def commit_previous(ota):
@@ -90,8 +84,9 @@ def _stage_list(count, names):
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
         out.write(source.readline())
         for line in source:
-            entry = json.loads(line)
-            out.write(entry_line(entry, paths.excluded(entry["path"], names)))
+            if paths.excluded(json.loads(line)["path"], names):
+                line = line.rstrip()[:-1] + b',"excluded":true}\n'
+            out.write(line)
             yield
 
 

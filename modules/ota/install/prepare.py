@@ -13,7 +13,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, RUNNING, entries, target
+from ..bundle.lists import LIST, RUNNING, entries, read_header, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
 from ..release.paths import excluded, key, skips
@@ -140,11 +140,6 @@ def _check_space(ota, need):
         raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
 
 
-def exists():
-    """True when a stage has been begun."""
-    return ota_boot.exists(ota_boot.ota("stage/id"))
-
-
 def _free_bytes():
     """What is free once littlefs' own count is put right: it counts the two blocks of a folder twice. Should another file system
     count well, so much is not there: then the stage fails for want of space, and leaves nothing.
@@ -159,14 +154,16 @@ def _free_bytes():
 
 
 def recheck(ota, compare):
-    """Just before the commit: what is committed is the stage, so it is read back once. Generator.
+    """Just before the commit: what is committed is the stage, so it is read back once. Generator; returns the list's header.
 
     :param compare: True when some time has passed since it was filled: the tree is compared once more as well.
 
     1. The list on flash is the one that was checked, signed by a pinned key, and every staged file has its digest.
     2. Where keys are pinned, the new profile pins one that verifies this very release: no lock-out, no take-over.
     """
-    digest, sig = _read_id()
+    (digest, sig), header = _read_id(), read_header(LIST)
+    if not digest or not header:
+        raise OtaError("no_update", "what was staged is not there any more")
     if (yield from files.digest(ota_boot.ota(LIST), ota.view)) != binascii.hexlify(digest).decode():
         raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
     if ota.keys:
@@ -187,6 +184,7 @@ def recheck(ota, compare):
         yield
     if ota.keys and not excluded("profile.json", ota.excluded):
         _check_profile(profile, digest, sig)
+    return header
 
 
 def _read_id():

@@ -22,53 +22,53 @@ class Stage:
     """
 
     def __init__(self, ota, wanted, total):
-        self._ota = ota
-        self._wanted = wanted
-        self._total = total
-        self._done = 0
-        self._folder = None  # the last one that was made
+        self.ota = ota
+        self.wanted = wanted
+        self.total = total
+        self.done = 0
+        self.folder = None  # the last one that was made
 
     def start(self, n, entry):
         """Where in the bundle the bytes begin that are wanted of a file; None when it lies in its place already."""
-        if not self._wanted[n // 8] >> n % 8 & 1:
+        if not self.wanted[n // 8] >> n % 8 & 1:
             return None
-        part = self._ota.store.get("part")
+        part = self.ota.store.get("part")
         return part[2] if part and part[0] == n else entry["at"]
 
     def open(self, n, entry):
         """``(file, digest, done)``: where to write, and what it has already of a large file. Generator."""
         path = target(n, entry)
         folder = path[: path.rindex("/")]
-        if folder != self._folder:
-            self._folder = folder
+        if folder != self.folder:
+            self.folder = folder
             ota_boot.make_parents(path)
-        part, digest = self._ota.store.get("part"), hashlib.sha256()
+        part, digest = self.ota.store.get("part"), hashlib.sha256()
         if not part or part[0] != n:
             return open(path, "wb"), digest, 0
         out = open(path, "r+b")
         while out.tell() < part[1]:
-            n = out.readinto(self._ota.view[: part[1] - out.tell()])
+            n = out.readinto(self.ota.view[: part[1] - out.tell()])
             if not n:
                 out.close()
                 raise OtaError("flash_error", "%s is shorter on flash than it was" % entry["path"])
-            digest.update(self._ota.view[:n])
+            digest.update(self.ota.view[:n])
             yield
         return out, digest, part[1]
 
     def wrote(self, size):
         """So many bytes more."""
-        self._done += size
-        self._ota.progress(self._done, self._total)
+        self.done += size
+        self.ota.progress(self.done, self.total)
 
     def checkpoint(self, n, out, done, at):
         """So much of a large file has arrived; a power cut takes only what comes now. The rest begins at `at`."""
         out.flush()
-        self._ota.store.set("part", [n, done, at])
-        self._ota.store.save()
+        self.ota.store.set("part", [n, done, at])
+        self.ota.store.save()
 
     def written(self, entry, digest):
         """The file is there: it must be the one that the list has."""
-        self._ota.store.set("part", None)
+        self.ota.store.set("part", None)
         if files.hexdigest(digest) != entry["sha256"]:
             raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
-        self._ota.log("staged", entry["path"], entry["size"], "bytes")
+        self.ota.log("staged", entry["path"], entry["size"], "bytes")

@@ -17,42 +17,42 @@ class Connection:
     def __init__(self, kept=None):
         """:param kept: what detach() of an earlier one has returned: this one goes on with that."""
         self._buffer = bytearray(LINE)
-        self._view = memoryview(self._buffer)
+        self.view = memoryview(self._buffer)
         self._start = self._end = 0  # what is in the buffer and not yet taken
-        self._sock, self._origin = kept or (None, None)
-        self._phase = "connect"  # the reason that a failure has
+        self.sock, self.origin = kept or (None, None)
+        self.phase = "connect"  # the reason that a failure has
         self.wire_in = self.wire_out = 0  # since ever
 
     def limit(self, idle_ms, total_ms):
         """From now on a single wait may take `idle_ms`, and all of them together `total_ms`."""
-        self._idle_ms = idle_ms
-        self._total_ms = total_ms
+        self.idle_ms = idle_ms
+        self.total_ms = total_ms
         self._began = ticks_ms()
 
     def open(self, origin, ca):
         """Connect to ``(scheme, host, port)``. Generator; True when the connection was there already."""
-        if self._sock and self._origin == origin:
+        if self.sock and self.origin == origin:
             return True
         self.close()
         scheme, host, port = origin
-        self._phase = "connect"
-        self._sock = yield from sockets.connect(sockets.lookup(host, port, OtaError), self._check, OtaError)
-        self._origin = origin
+        self.phase = "connect"
+        self.sock = yield from sockets.connect(sockets.lookup(host, port, OtaError), self._check, OtaError)
+        self.origin = origin
         if scheme == "https":
-            self._phase = "tls"
-            self._sock = sockets.secure(self._sock, host, ca, OtaError)
+            self.phase = "tls"
+            self.sock = sockets.secure(self.sock, host, ca, OtaError)
         return False
 
     def send(self, text):
         """Send all of it. Generator."""
         data = memoryview(text.encode())
-        write = getattr(self._sock, "write", None) or self._sock.send
+        write = getattr(self.sock, "write", None) or self.sock.send
         while data:
             n = yield from self._do(write, data)
             self.wire_out += n
             data = data[n:]
-        if self._phase == "connect":
-            self._phase = "connection_lost"
+        if self.phase == "connect":
+            self.phase = "connection_lost"
 
     def take(self, view):
         """Bytes from the buffer, or else from the socket; their number, 0 at the end. Generator."""
@@ -60,7 +60,7 @@ class Connection:
         if not held:
             return (yield from self._read(view))
         n = min(held, len(view))
-        view[:n] = self._view[self._start : self._start + n]
+        view[:n] = self.view[self._start : self._start + n]
         self._start += n
         return n
 
@@ -72,7 +72,7 @@ class Connection:
             if length > most or (at < 0 and length == LINE):
                 raise bad("a line is too long")
             if at >= 0:
-                line = bytes(self._view[self._start : at])
+                line = bytes(self.view[self._start : at])
                 self._start = at + 1
                 if line[-1:] != b"\r":  # a bare newline could also be the end of a chunk that is too short
                     raise bad("a line has no proper end")
@@ -81,31 +81,31 @@ class Connection:
 
     def detach(self):
         """What another Connection goes on with, when there is something to go on with; None otherwise."""
-        kept = (self._sock, self._origin) if self._sock and self._start == self._end else None
+        kept = (self.sock, self.origin) if self.sock and self._start == self._end else None
         if not kept:
             self.close()
-        self._sock = None
+        self.sock = None
         return kept
 
     def close(self):
-        if self._sock:
-            self._sock.close()
-        self._sock = self._origin = None
+        if self.sock:
+            self.sock.close()
+        self.sock = self.origin = None
         self._start = self._end = 0
 
     def _fill(self):
         held = self._end - self._start
         if self._start:
-            self._view[:held] = bytes(self._view[self._start : self._end])
+            self.view[:held] = bytes(self.view[self._start : self._end])
             self._start, self._end = 0, held
-        n = yield from self._read(self._view[held:])
+        n = yield from self._read(self.view[held:])
         if not n:
             raise OtaError("connection_lost", "the server closed the connection within its answer")
         self._end += n
 
     def _read(self, view):
-        n = yield from self._do(getattr(self._sock, "readinto", None) or self._sock.recv_into, view)
-        self._phase = "connection_lost"
+        n = yield from self._do(getattr(self.sock, "readinto", None) or self.sock.recv_into, view)
+        self.phase = "connection_lost"
         self.wire_in += n
         return n
 
@@ -114,17 +114,17 @@ class Connection:
         since = ticks_ms()
         while True:
             self._check(since)
-            n = sockets.attempt(call, argument, self._phase, OtaError)
+            n = sockets.attempt(call, argument, self.phase, OtaError)
             if n is not None:
                 return n
             yield SOON
 
     def _check(self, since):
         now = ticks_ms()
-        if ticks_diff(now, since) > self._idle_ms:
-            raise OtaError("timeout", "the server has been silent for %d s" % (self._idle_ms // 1000))
-        if ticks_diff(now, self._began) > self._total_ms:
-            raise OtaError("timeout", "the server is too slow: given up after %d s" % (self._total_ms // 1000))
+        if ticks_diff(now, since) > self.idle_ms:
+            raise OtaError("timeout", "the server has been silent for %d s" % (self.idle_ms // 1000))
+        if ticks_diff(now, self._began) > self.total_ms:
+            raise OtaError("timeout", "the server is too slow: given up after %d s" % (self.total_ms // 1000))
 
 
 def bad(what):

@@ -46,10 +46,10 @@ class Http:
     """
 
     def __init__(self, base_url, headers=None, ca=None, kept=None):
-        self._base = base_url
-        self._origin = urls.split(base_url, "not_configured")[:3]
+        self.base_url = base_url
+        self.origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
-        self._ca = ca
+        self.ca = ca
         self.connection = Connection(kept)
 
     def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
@@ -62,9 +62,9 @@ class Http:
         extra = "If-None-Match: %s\r\n" % _clean(etag) if etag else ""
         if end is not None:
             extra += "Range: bytes=%d-%d\r\n" % (begin, end - 1)
-        url = urls.join(self._base, url)
+        url = urls.join(self.base_url, url)
         scheme, host, port, target = urls.split(url)
-        private = self._private if (scheme, host, port) == self._origin else ""
+        private = self._private if (scheme, host, port) == self.origin else ""
         self.connection.limit(idle_ms, total_ms)
         for _hop in range(_MAX_REDIRECTS + 1):
             text = _TEXT % (target, urls.host_header(scheme, host, port), private + extra)
@@ -86,7 +86,7 @@ class Http:
         connection = self.connection
         done = False
         try:
-            kept = yield from connection.open(origin, self._ca)
+            kept = yield from connection.open(origin, self.ca)
             heard = connection.wire_in
             try:
                 yield from connection.send(text)
@@ -95,7 +95,7 @@ class Http:
                 if not kept or connection.wire_in != heard or error.reason != "connection_lost":
                     raise
                 connection.close()  # the server had closed it already: that says nothing about this request
-                yield from connection.open(origin, self._ca)
+                yield from connection.open(origin, self.ca)
                 yield from connection.send(text)
                 yield from response.read_head()
             done = response.location is None
@@ -111,13 +111,13 @@ class Response:
     """
 
     def __init__(self, connection, begin=0, end=None, max_body=65536):
-        self._connection = connection
-        self._begin, self._last = begin, end and end - 1
-        self._most = max_body
+        self.connection = connection
+        self.begin, self._last = begin, end and end - 1
+        self.most = max_body
         self._received = 0
         self._chunked = False
         self._first = True  # chunk
-        self._left = None  # bytes of the body or of the chunk, None until the connection ends
+        self.left = None  # bytes of the body or of the chunk, None until the connection ends
         self._keeps = False  # the connection, when the body is over
         self.status = 0
         self.etag = self.content_length = self.content_range = self.retry_after = self.location = None
@@ -127,14 +127,14 @@ class Response:
         budget = _MAX_HEAD
         found = None
         while found is None or 100 <= self.status < 200:
-            line = yield from self._connection.line(LINE)
+            line = yield from self.connection.line(LINE)
             old = self._status(line)
             found = {}
             while line:
                 budget -= len(line) + 2
                 if budget < 0:
                     raise OtaError("too_large", "the answer's headers have more than %d bytes" % _MAX_HEAD)
-                line = yield from self._connection.line(LINE)
+                line = yield from self.connection.line(LINE)
                 _header(line, found)
         self._frame(found.get(b"content-length"), found.get(b"transfer-encoding"), old)
         self._keeps = not old and found.get(b"connection", b"").lower() != b"close"
@@ -149,21 +149,21 @@ class Response:
 
     def read_into(self, view):
         """Read the next bytes of the body into a memoryview; their number, 0 at the end. Generator."""
-        if self._chunked and self._left == 0:
+        if self._chunked and self.left == 0:
             yield from self._next_chunk()
-        if self._left == 0:
+        if self.left == 0:
             return 0
-        if self._left is not None and len(view) > self._left:
-            view = view[: self._left]
-        n = yield from self._connection.take(view)
-        if self._left is None:
-            self._left = None if n else 0
+        if self.left is not None and len(view) > self.left:
+            view = view[: self.left]
+        n = yield from self.connection.take(view)
+        if self.left is None:
+            self.left = None if n else 0
         elif not n:
             raise OtaError("connection_lost", "the connection ended before the answer did")
         else:
-            self._left -= n
+            self.left -= n
         self._received += n
-        if self._received > self._most:
+        if self._received > self.most:
             raise self._too_large()
         yield
         return n
@@ -181,8 +181,8 @@ class Response:
 
     def close(self):
         """The caller needs no more of it. The connection stays open if the next answer can follow on it."""
-        if not (self._keeps and self._left == 0 and not self._chunked):
-            self._connection.close()
+        if not (self._keeps and self.left == 0 and not self._chunked):
+            self.connection.close()
 
     def error(self, what):
         """The OtaError for an answer that is not what was asked for."""
@@ -201,13 +201,13 @@ class Response:
     def _frame(self, length, encoding, old):
         """What ends the body (RFC 9112, section 6.3), where anything ambiguous is refused."""
         if length is not None:
-            self.content_length = self._left = _digits(length)
+            self.content_length = self.left = _digits(length)
         if encoding is not None:
             if old or length is not None or encoding.lower() != b"chunked":
                 raise bad("its length is not clear")
-            self._chunked, self._left = True, 0
+            self._chunked, self.left = True, 0
         if self.status in (204, 304):
-            self._chunked, self._left = False, 0
+            self._chunked, self.left = False, 0
 
     def _understand(self, found):
         """A body that was asked for."""
@@ -215,29 +215,29 @@ class Response:
             raise bad("it is compressed, though that was not asked for")
         if self.status == 206:
             self.content_range = first, last, total = _content_range(found.get(b"content-range", b""))
-            wrong = first != self._begin or last != self._last or (total is not None and last >= total)
+            wrong = first != self.begin or last != self._last or (total is not None and last >= total)
             if wrong or self.content_length not in (None, last - first + 1):
                 raise bad("it is not the part that was asked for")
-            if self._left is None:
-                self._left = last - first + 1
+            if self.left is None:
+                self.left = last - first + 1
                 self._keeps = False
-        if (self._left or 0) > self._most:
+        if (self.left or 0) > self.most:
             raise self._too_large()
         self.etag = _text(found.get(b"etag"), 128)
 
     def _next_chunk(self):
         """The line before a chunk; after the last one the trailers, which are ignored. Generator."""
-        line = self._connection.line
+        line = self.connection.line
         if not self._first and (yield from line(2)):
             raise bad("a chunk has another size than announced")
         self._first = False
         size = (yield from line(_MAX_CHUNK_LINE)).partition(b";")[0].strip().lower()
         if not 0 < len(size) < 8 or not all(c in b"0123456789abcdef" for c in size):
             raise bad("a chunk has no proper size")
-        self._left = int(size, 16)
-        if self._received + self._left > self._most:
+        self.left = int(size, 16)
+        if self._received + self.left > self.most:
             raise self._too_large()
-        if not self._left:
+        if not self.left:
             budget = _MAX_TRAILERS
             while (text := (yield from line(LINE))) and budget > 0:
                 budget -= len(text) + 2
@@ -246,7 +246,7 @@ class Response:
             self._chunked = False
 
     def _too_large(self):
-        return OtaError("too_large", "the server sends more than %d bytes" % self._most)
+        return OtaError("too_large", "the server sends more than %d bytes" % self.most)
 
 
 def _header(line, found):

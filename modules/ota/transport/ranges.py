@@ -51,23 +51,23 @@ class FromFile:
     head = None  # nobody has announced how long it is
 
     def __init__(self, path):
-        self._f = open(path, "rb")
-        self.size = self._f.seek(0, 2)
-        self._left = 0
+        self.f = open(path, "rb")
+        self.size = self.f.seek(0, 2)
+        self.left = 0
 
     def go(self, begin, end):
-        self._f.seek(begin)
-        self._left = end - begin
+        self.f.seek(begin)
+        self.left = end - begin
         yield
 
     def read_into(self, view):
-        n = self._f.readinto(view if len(view) <= self._left else view[: self._left])
-        self._left -= n
+        n = self.f.readinto(view if len(view) <= self.left else view[: self.left])
+        self.left -= n
         yield
         return n
 
     def close(self):
-        self._f.close()
+        self.f.close()
 
 
 class FromServer:
@@ -78,67 +78,67 @@ class FromServer:
     """
 
     def __init__(self, http, url, head, size, log):
-        self._http = http
-        self._url = url
-        self._log = log
-        self._response = None
+        self.http = http
+        self.url = url
+        self.log = log
+        self.response = None
         self._whole = False  # the server sends all of it, whatever is asked for
-        self._at = self._end = 0
+        self.at = self.end = 0
         self.head = head
         self.size = size
 
     def go(self, begin, end):
         """From now on read() gives the bytes [begin, end). Generator."""
-        if not (self._whole and self._response and self._at <= begin):
-            if self._response and not self._whole:  # the rest of a group is on its way: cheaper than another connection
-                yield from self._skip(self._end)
+        if not (self._whole and self.response and self.at <= begin):
+            if self.response and not self._whole:  # the rest of a group is on its way: cheaper than another connection
+                yield from self._skip(self.end)
             yield from self._request(begin, end)
-        self._end = begin
+        self.end = begin
         yield from self._skip(begin)
-        self._end = end
+        self.end = end
 
     def read_into(self, view):
         """Bytes of the part, as they arrive; their number, 0 at its end. Generator."""
-        left = self._end - self._at
+        left = self.end - self.at
         if not left:
             return 0
-        n = yield from self._response.read_into(view if len(view) <= left else view[:left])
+        n = yield from self.response.read_into(view if len(view) <= left else view[:left])
         if not n:
-            raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self._at, self.size))
-        self._at += n
-        if self._at == self._end and not (self._whole and self._end < self.size):
+            raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self.at, self.size))
+        self.at += n
+        if self.at == self.end and not (self._whole and self.end < self.size):
             yield from self._over()
         return n
 
     def close(self):
-        if self._response:
-            self._response.close()
-            self._response = None
+        if self.response:
+            self.response.close()
+            self.response = None
 
     def _skip(self, end):
-        waste = memoryview(bytearray(512)) if self._at < end else None
-        while self._at < end:
+        waste = memoryview(bytearray(512)) if self.at < end else None
+        while self.at < end:
             yield from self.read_into(waste)
 
     def _request(self, begin, end):
         self.close()
         total_ms = _TOTAL_MS + 2 * (self.size if self._whole else end - begin)
-        response = self._response = yield from self._http.get(
-            self._url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
+        response = self.response = yield from self.http.get(
+            self.url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
         )
         if response.status == 206 and response.content_range[2] in (None, self.size):
-            self._at = begin
+            self.at = begin
         elif response.status == 200 and response.content_length in (None, self.size):
             if not self._whole:
-                self._log("the server knows no ranges: reading the bundle from its beginning to its end")
-            self._whole, self._at = True, 0
+                self.log("the server knows no ranges: reading the bundle from its beginning to its end")
+            self._whole, self.at = True, 0
         elif response.status in (200, 206, 416):
             raise OtaError("bad_response", "the server has another file under this name now")
         else:
-            raise response.error(self._url)
+            raise response.error(self.url)
 
     def _over(self):
         """The part is read; so must the answer be: nothing follows. Generator."""
-        if (yield from self._response.read_into(memoryview(bytearray(1)))):
+        if (yield from self.response.read_into(memoryview(bytearray(1)))):
             raise bad("it is longer than announced")
         self.close()
