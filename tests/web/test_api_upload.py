@@ -119,7 +119,7 @@ def test_an_upload_that_stops_leaves_nothing(shared: WebWorld, client: Client, s
     connection = client.raw(head(client, 50_000) + b"x" * sent)
     shared.board.expect("web: an upload of 50000 bytes", PATIENCE_S, since)
     connection.close()
-    shared.board.expect(r"web: refused 127.0.0.1: the upload .* \(400 incomplete\)", PATIENCE_S, since)
+    shared.board.expect(r"web: refused 127.0.0.1: incomplete: .* \(400 incomplete\)", PATIENCE_S, since)
     assert no_file(shared)
     assert client.post("/api/ota/cancel").status == 409  # nothing is left running
 

@@ -203,7 +203,7 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     form = page.locator("#password-form")
     for old, new, again, said in [
         (PASSWORD, "another-secret", "another-one", "not the same"),
-        ("wrong-password", "another-secret", "another-secret", "wrong"),
+        ("wrong-password", "another-secret", "another-secret", "not the password"),
         (PASSWORD, "another-secret", "another-secret", ""),
     ]:
         page.fill("#old", old)

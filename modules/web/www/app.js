@@ -88,7 +88,7 @@ function onSubmit(form, work) {
 // -- the API
 
 const SENTENCES = { // for messages of the board that are as short as they can be
-  "bad password": "That is the wrong password.",
+  "bad password": "That is not the password.",
   "bad host: see web.hosts": "The board does not go by the name in the address bar: see web.hosts in its profile.",
   busy: "Another job of the updater is running.",
   cancelled: "The upload was cancelled.",
