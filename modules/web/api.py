@@ -249,9 +249,9 @@ def wifi(web, request):
         value = request.json()
         ssid, password = value.get("ssid"), value.get("password") or ""
         if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
-            raise Refused(400, "bad_value", "a network's name has 1 to 32 bytes")
+            raise Refused(400, "bad_value", "name: 1 to 32 bytes")
         if not isinstance(password, str) or (password and not 8 <= len(password) <= 63):
-            raise Refused(400, "bad_value", "a wifi password has 8 to 63 characters")
+            raise Refused(400, "bad_value", "8 to 63 characters")
         _set(web, "wifi", {"ssid": ssid, "password": password})
     elif verb == "forget":
         _set(web, "wifi", {"ssid": None, "password": None})

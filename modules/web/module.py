@@ -26,7 +26,9 @@ _SOON_MS = const(20)  # for the whole request to be there
 _LATEST_MS = const(500)  # for the first byte of it
 _BUSY = const("HTTP/1.0 503 \r\nRetry-After: 3\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Type: ")
 _JSON = const('application/json\r\n\r\n{"error": "%s", "message": "The board is %s"}')
-_PAGE = const('text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><title>%s</title><p>The board is %s. Please wait.')
+_PAGE = const(
+    'text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><title>%s</title><p>The board is %s. Please wait.'
+)
 
 
 class Module(Base):

@@ -147,7 +147,7 @@ class Server:
         for request in self.requests:
             if request.waiting and time.ticks_diff(request.end, now) < _SHED_MS:
                 request.waiting = False
-                self._end(request, "others want to be served")
+                self._end(request, "others wait")
                 return True
         return False
 

@@ -83,7 +83,7 @@ async def password(web, request):
         raise Refused(400, "bad_value", "8 characters to 64 bytes")
     if not await _verify(web, request, value.get("old"), value["new"]):
         raise Refused(403, "bad_password")
-    SerialLog.log("web: the password was changed from", request.address)
+    SerialLog.log("web: password changed from", request.address)
     return _answer(web)
 
 
@@ -156,7 +156,7 @@ async def _verify(web, request, given, new=None):
     began = time.ticks_ms()  # by the clock: a pause is longer than it says while others stretch
     while web.stretching:
         if time.ticks_diff(time.ticks_ms(), began) > _WAIT_MS:
-            raise Refused(503, "busy", "another login is being checked", 5)
+            raise Refused(503, "busy", "another login", 5)
         await asyncio.sleep_ms(50)
     web.stretching = True
     try:
