@@ -88,9 +88,11 @@ class Job:
     def phase(self, name, function, *args):
         """Run the generator `function` of the file `name`, and forget its code. Generator; returns what that returns."""
         try:
-            return (yield from getattr(phases.part(name), function)(*args))
+            found = yield from getattr(phases.part(name), function)(*args)
         finally:
             self.park()
+        yield  # what lies on the stack keeps some of the memory until the next step
+        return found
 
     def _ended(self, error):
         self._job = None  # a generator that is running cannot be closed

@@ -23,6 +23,8 @@ from . import phases
 from .errors import OtaError
 
 _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
+_SETTLE_MS = const(3_000)
+_PATIENCE = const(3)
 _LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
@@ -47,6 +49,7 @@ class Module(Base):
         self.bytes = 0  # that went over the wire since the start
         self.online = False  # wifi has said that there is a network
         self.check_soon = False
+        self.starved = 0  # checks that nobody asked for, and that had no memory to begin
         self.next_check = None  # ticks_ms, or None while nothing is planned
         self.look_at = time.ticks_ms()  # of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
@@ -137,6 +140,8 @@ class Module(Base):
     def check_when_due(self):
         """There is a network (again): plan the next check, if none is planned. When that comes is said in schedule."""
         self.online = True
+        if self.noted:  # in an update boot: what MQTT has to say first takes memory
+            self.look_at = time.ticks_add(time.ticks_ms(), _SETTLE_MS)
         if not self.job and self.cfg and (self.next_check is None or (self.error and self.error.reason == "no_network")):
             phases.call("schedule", "at_start", self)
 
@@ -343,12 +348,12 @@ class Module(Base):
         return self._job
 
     def _begin_noted(self):
-        """A job for an update boot: in one, begin it once there is a network; elsewhere leave the note for it, and restart."""
+        """A job for an update boot: in one, begin it when it is time; elsewhere leave the note for it, and restart."""
         name, flag = self.noted
         if not self.platform.update_boot:
             self.noted = None
             phases.call("state", "note", self, name, flag)
-        elif self.online or time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
+        elif time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)
 
@@ -359,8 +364,11 @@ class Module(Base):
         except MemoryError:
             if name in _AT_START:
                 raise
-            self.noted = (name, flag)
-            return True
+            self.starved += 1
+            if name != "check" or flag or self.starved >= _PATIENCE:
+                self.starved = 0
+                self.noted = (name, flag)
+            return True  # a check that nobody has asked for is due again in a minute
 
     def _complete(self, name, flag):
         """Run a job to its end here and now; its result, or None when it failed (see `error`)."""

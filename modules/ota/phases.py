@@ -24,6 +24,7 @@ def call(name, function, *args):
 
 def part(name):
     """The file `name` of this package, such as ``install.trial``."""
+    gc.collect()
     found = __import__("modules.ota." + name, None, None, ("x",))
     gc.collect()  # what importing has left lies between what stays
     return found

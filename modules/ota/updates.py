@@ -103,10 +103,12 @@ def _ask(ota, force):
                 raise response.error("the channel file")
         finally:
             response.close()
-        return status, raw, response.etag
+        found = status, raw, response.etag
     finally:
         response = None
         ota.park()
+    yield  # as behind each phase: see job.Job.phase
+    return found
 
 
 def bring(ota, offer, force, waits):

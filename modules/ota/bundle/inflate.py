@@ -5,6 +5,7 @@ buffer than it can need: deflate takes at most 15 bits for a byte, and 300 bytes
 from a BytesIO, in C.
 """
 
+import gc
 import io
 
 from micropython import const
@@ -17,9 +18,9 @@ except ImportError:  # a firmware without it
     DeflateIO = None
 
 BLOCK = 512  # of a tar archive
-_ROOM = const(1536)  # bytes of the buffer
-_ENOUGH = const(1280)  # for a step of _STEP bytes
-_STEP = const(512)
+_ROOM = const(1024)  # bytes of the buffer
+_ENOUGH = const(800)  # for a step of _STEP bytes
+_STEP = const(256)
 _HEAD = const(17)  # bytes of a member's gzip header with its extra field
 _WINDOW = const(12)  # bits: 4 KiB
 _TAIL = const(8)
@@ -152,6 +153,7 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
+        gc.collect()  # it takes 4 KiB in one piece
         self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
 
     def _unpack(self, view):

@@ -5,13 +5,13 @@
     /.ota/loader                   a new ota_boot.py: put in place after the confirmation
 """
 
+import binascii
 import hashlib
 
 import ota_boot
 
 from ..bundle.lists import target
 from ..errors import OtaError
-from . import files
 
 
 class Stage:
@@ -69,6 +69,6 @@ class Stage:
     def written(self, entry, digest):
         """The file is there: it must be the one that the list has."""
         self.ota.store.set("part", None)
-        if files.hexdigest(digest) != entry["sha256"]:
+        if binascii.hexlify(digest.digest()).decode() != entry["sha256"]:
             raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
         self.ota.log("staged", entry["path"], entry["size"], "bytes")
