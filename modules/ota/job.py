@@ -91,7 +91,7 @@ class Job:
             found = yield from getattr(phases.part(name), function)(*args)
         finally:
             self.park()
-        yield  # what lies on the stack keeps some of the memory until the next step
+        yield True  # until the next loop: what lies on the stack keeps some of the memory
         return found
 
     def _ended(self, error):

@@ -107,7 +107,7 @@ def _ask(ota, force):
     finally:
         response = None
         ota.park()
-    yield  # as behind each phase: see job.Job.phase
+    yield True  # as behind each phase: see job.Job.phase
     return found
 
 
