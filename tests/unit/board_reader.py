@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Run by MicroPython: what the board's reader says to each bundle in a folder, a line a file: its name, and a reason or ``good``.
 
 micropython tests/unit/board_reader.py <checkout> <folder> <board>
