@@ -55,8 +55,8 @@ def test_the_reason_of_a_refusal_is_replied(world: World, seen: Observer) -> Non
     path.write_bytes(path.read_bytes()[:-200] + b"x" * 200)
     since = seen.publish(UPDATE)
     final = parsed(seen.wait(f"{BASE}/reply/ota/update", "message", since))
-    assert (final["ok"], final["error"], final["version"]) == (False, "bad_digest", "1.0.0")
-    seen.wait(f"{BASE}/status/ota/error", "bad_digest", since)
+    assert (final["ok"], final["error"], final["version"]) == (False, "bad_bundle", "1.0.0")
+    seen.wait(f"{BASE}/status/ota/error", "bad_bundle", since)
     since = seen.publish(f"{BASE}/command/ota/confirm")
     assert parsed(seen.wait(f"{BASE}/reply/ota/confirm", "", since))["error"] == "not_allowed"
     since = seen.publish(f"{BASE}/command/ota/rollback")
