@@ -281,7 +281,7 @@ BUNDLES: list[tuple[str, Spoil, str]] = [
     ("unknown header key", header(extra=1), "bad_bundle"),
     ("member not listed", unlisted_member, "bad_member"),
     ("member missing", missing_member, "bad_member"),
-    ("members swapped", swapped_members, "bad_bundle"),  # what is not needed is skipped by the size that the list gives it
+    ("members swapped", swapped_members, "bad_member"),  # what is not needed is skipped by the size that the list gives it
     ("entries swapped", swapped_entries, "bad_member"),
     ("listed twice", listed_twice, "bad_member"),
     ("case twin", case_twin, "bad_member"),

@@ -23,7 +23,7 @@ def test_the_demo_updates_a_board_and_says_what_it_took() -> None:
     done = subprocess.run(iotctl("demo"), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     story = done.stdout
-    steps = ("running 1.0.0", "downloading", "verified", "staged", "committed", "trial of 1.1.0", "confirmed: version 1.1.0")
+    steps = ("running 1.0.0", "verified", "downloading", "staged", "committed", "trial of 1.1.0", "confirmed: version 1.1.0")
     places = [story.index(step) for step in steps]
     assert places == sorted(places)
     assert "files are exactly those of 1.1.0" in story

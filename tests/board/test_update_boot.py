@@ -106,13 +106,19 @@ def test_a_damaged_name_beside_a_note_does_not_hide_it(board: Board) -> None:
 
 @pytest.mark.parametrize(
     ("state", "modules"),
-    [("trial.0", _NAMES), ("confirmed", _NAMES), ("undone", _NAMES), ("fails.3", UPDATE)],
-    ids=["on trial", "confirmed", "undone", "safe mode"],
+    [("trial.0", _NAMES), ("confirmed", _NAMES), ("undone", _NAMES)],
+    ids=["on trial", "confirmed", "undone"],
 )
 def test_no_update_boot_while_there_is_something_else_to_be_done(board: Board, state: str, modules: list[str]) -> None:
     board.write({f".ota/{state}": b"", ".ota/job.0": b"{}"})
     assert _boot(board) == (0, modules)
     assert _notes(board) == ["job.0"]
+
+
+def test_a_board_in_safe_mode_gets_its_update_boot_as_well(board: Board) -> None:
+    board.write({".ota/fails.3": b"", ".ota/job.0": b"{}"})
+    assert _boot(board) == (1, UPDATE)
+    assert _notes(board) == ["job.1"]
 
 
 @pytest.mark.parametrize("board", ["lfs"], indirect=True)  # FAT erases a sector and then writes it: what it loses nobody can keep
