@@ -41,7 +41,7 @@ def start(ota, name, flag):
         return _upload()
     if name in ("verify", "plan"):
         return ota.phase("verify", name, ota, flag)
-    return ota.phase("install.trial", "after_start", ota)
+    return phases.part("install.trial").after_start(ota)
 
 
 def update(ota, force, waits):

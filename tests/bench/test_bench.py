@@ -190,7 +190,7 @@ def test_an_edition_changes_every_file_of_the_tree() -> None:
     modules = ("serial_log", "wifi", "ota", "web", "mqtt", "sensor", "ballast")
     one, other = (lab.platform_files(modules, edition) for edition in ("1.0.0", "1.1.0"))
     assert one.keys() == other.keys() and [path for path in one if one[path] == other[path]] == ["modules/mqtt/discovery.txt"]
-    assert len(one["modules/ballast/__init__.mpy"]) >= 12 * 1024
+    assert len(one["modules/ballast.mpy"]) >= 12 * 1024
 
 
 def test_two_browsers_see_every_tab_and_an_update_beside_them_is_confirmed() -> None:

@@ -23,6 +23,7 @@ def crowded(world: World, before: Changes, after: Changes, **ota: Any) -> tuple[
     if "waits" in world.board.expect("waits: window|ota: confirmed", PATIENCE_S, since).string:
         world.type("ota update")
     world.wait_confirmed(new, since)
+    world.boot()  # which measures anew
     free = int(world.board.expect(r" freedisk = (\d+)", PATIENCE_S, world.type("values"))[1])
     world.assert_runs(new, previous=True)
     ballast = {"ballast.bin": bytes(free - FREE)}

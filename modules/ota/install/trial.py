@@ -11,7 +11,7 @@ import time
 import ota_boot
 from micropython import const
 
-from .. import updates
+from .. import phases, updates
 from ..errors import OtaError
 from . import files
 
@@ -35,7 +35,8 @@ def after_start(ota):
             ota.platform.request_reset("rolling back")
         if not confirmed:  # None: it has to wait for the next wake
             return
-    yield from ota.phase("install.cleanup", "after_start", ota)
+    # Not as a phase, which has a loop after it: whoever reads that the version stays finds OTA free, and the next check planned.
+    yield from phases.part("install.cleanup").after_start(ota)
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
         ota.warn("boots keep failing: going back to", ota.module.previous)
         yield from updates.roll_back(ota)
