@@ -41,7 +41,11 @@ def start(ota, name, flag):
         return _upload()
     if name in ("verify", "plan"):
         return ota.phase("verify", name, ota, flag)
-    return phases.part("install.trial").after_start(ota)
+    return _after_start(ota)
+
+
+def _after_start(ota):
+    yield from phases.part("install.trial").after_start(ota)  # loaded with the first step: the other modules have started then
 
 
 def update(ota, force, waits):
