@@ -27,6 +27,7 @@ from tests.support.world import (
     noise,
     owner,
     patched,
+    state_of,
 )
 
 BUNDLE = "1.1.0.tar.gz"
@@ -179,10 +180,12 @@ def test_what_is_ready_is_installed_later_without_another_download(world: World)
     _old, new = two(world, {}, PARTS, window=NEVER)
     since = world.type("ota check")
     world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
+    world.until(lambda found: bool(state_of(found).get("ready")))
     asked = len(parts(world))
     since = world.now()
     world.board.power_cycle()
-    world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
+    world.board.expect("next check in", PATIENCE_S, since)  # the restart asks nothing earlier
+    world.board.expect("version 1.1.0 waits: window", PATIENCE_S, world.type("ota check"))
     world.update_to(new, "ota update")
     assert len(parts(world)) == asked
     world.assert_runs(new)

@@ -365,6 +365,13 @@ class World:
         self.board.snapshot(self.folder / "peek.img")
         return Board(self.folder / "peek.img").read()
 
+    def until(self, holds: Callable[[Tree], bool]) -> None:
+        """Wait until the flash of the running board is so: what the console says comes before what the board remembers."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds(self.peek()):
+            assert time.monotonic() < deadline, sorted(self.peek().files)
+            time.sleep(0.1)
+
     def stop(self) -> Tree:
         """Power off; what is on the flash then."""
         self.board.stop()
