@@ -154,26 +154,20 @@ def test_a_power_cut_takes_only_what_has_not_been_staged(world: World) -> None:
     world.assert_runs(new)
 
 
-def test_another_release_clears_what_was_staged(world: World) -> None:
+@pytest.mark.parametrize(
+    ("version", "sequence"),
+    [("1.2.0", 1_002_000), ("1.1.0", 1_001_001)],
+    ids=["another version", "the same name with another file"],
+)
+def test_another_release_clears_what_was_staged(world: World, version: str, sequence: int) -> None:
     _old, _cut = two(world, {}, PARTS)
     hangs_up(world, 1, 45_000)
     world.refused("connection_lost")
     world.server.trick = None
-    newer = world.release("1.2.0", {f"www/part{n}": noise(10 + n, 20_000) for n in range(4)})
+    newer = world.release(version, {f"www/part{n}": noise(10 + n, 20_000) for n in range(4)}, sequence=sequence)
     world.offer(newer)
     world.update_to(newer)
     world.assert_runs(newer)
-
-
-def test_the_same_name_with_another_file_begins_anew(world: World) -> None:
-    _old, _cut = two(world, {}, PARTS)
-    hangs_up(world, 1, 45_000)
-    world.refused("connection_lost")
-    world.server.trick = None
-    again = world.release("1.1.0", {f"www/part{n}": noise(10 + n, 20_000) for n in range(4)}, sequence=1_001_001)
-    world.offer(again)
-    world.update_to(again)
-    world.assert_runs(again)
 
 
 def test_what_is_ready_is_installed_later_without_another_download(world: World) -> None:

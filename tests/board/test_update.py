@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from iotctl import keys
-from tests.support.world import PATIENCE_S, SHORT_NAME, USERS, World, owner, state_of
+from tests.support.world import PATIENCE_S, SHORT_NAME, USERS, World, assert_told, owner, state_of
 
 LAMP = b"""
 from iot_platform.module import Module as Base
@@ -41,11 +40,7 @@ def test_a_signed_update_is_taken_tried_and_confirmed(world: World) -> None:
         r"lamp: green",
         r"confirmed: version 1\.1\.0 stays",
     )
-    at = 0
-    for step in steps:
-        found = re.compile(step).search(story, at)
-        assert found, f"{step} is missing, or comes too early:\n{story}"
-        at = found.end()
+    assert_told(story, steps)
     assert "lamp: red" not in story
     since = world.type("values")
     world.board.expect(r"ota/status = confirmed", PATIENCE_S, since)

@@ -10,7 +10,7 @@ import pytest
 
 from iotctl import bundle
 from sim.board import Cut
-from tests.support.world import PATIENCE_S, Changes, Handler, Release, World, assert_tree, patched, state_of
+from tests.support.world import PATIENCE_S, Changes, Handler, Release, Slowly, World, assert_told, assert_tree, patched, state_of
 
 MODULES = ("serial_log", "wifi", "ota", "hog")
 WITH_MQTT = ("serial_log", "wifi", "ota", "mqtt")  # which starts in an update boot too
@@ -101,11 +101,7 @@ def test_a_job_that_does_not_fit_is_done_in_an_update_boot(world: World, command
         r"running: .*hog.* free memory",
         r"confirmed: version 1\.1\.0 stays",
     )
-    at = 0
-    for step in steps:
-        found = re.compile(step).search(story, at)
-        assert found, f"{step} is missing, or comes too early:\n{story}"
-        at = found.end()
+    assert_told(story, steps)
     assert not re.search("failed|Traceback", story)
     assert story.count("update boot 1 of 3") == 1
     nothing_is_noted(world)
@@ -283,6 +279,7 @@ def test_what_does_not_even_fit_into_an_update_boot_is_given_up_after_three(worl
 
 def test_the_power_fails_in_the_update_boot_and_the_next_one_goes_on(world: World) -> None:
     _old, new = two(world)
+    world.server.trick = Slowly(3)  # the plug is pulled before everything is there
     when(world, "ota: staging", world.board.power_cycle)
     since = world.type("ota update")
     world.wait_confirmed(new, since)
@@ -295,11 +292,13 @@ def test_the_power_fails_in_the_update_boot_and_the_next_one_goes_on(world: Worl
 
 def test_the_power_fails_in_every_update_boot_and_the_job_is_given_up(world: World) -> None:
     old, new = two(world)
+    world.server.trick = Slowly(3)  # the plug is pulled before everything is there
     when(world, "ota: staging", *[world.board.power_cycle] * 3)
     since = world.type("ota update")
     world.board.expect(r"ota: update failed: it was not done in 3 update boots \(no_memory\)", PATIENCE_S, since)
     found = world.board.expect(r"ota: next try in about (\d+) s", PATIENCE_S, since)
     assert 30 <= int(found[1]) <= 34
+    world.server.trick = None
     nothing_is_noted(world)
     assert_tree(world.peek().without(".ota/stage", ".ota/list"), old.tree)
     world.update_to(new)

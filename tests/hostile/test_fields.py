@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from iotctl import keys
+from iotctl import ROOT, keys
 from modules.ota.errors import OtaError
 from modules.ota.release import channel
 from tests.support import forge
@@ -286,10 +286,10 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 
 # -- on MicroPython
 
-_READ = """
-import gc, hashlib, io
+_READ = (ROOT / "tests/support/visitor.py").read_text() + """
+import gc
 from modules.ota.bundle import head, reader
-from modules.ota.install import files, prepare
+from modules.ota.install import prepare
 from modules.ota.release import channel, policy
 
 accepted = policy.Rules("sim-board", VALUES["keys"])
@@ -309,18 +309,6 @@ class Memory:
         yield
         return len(part)
 
-class All:
-    def start(self, n, entry):
-        return entry["at"]
-    def open(self, n, entry):
-        yield
-        return io.BytesIO(), hashlib.sha256(), 0
-    def wrote(self, size):
-        pass
-    def written(self, entry, digest):
-        if files.hexdigest(digest) != entry["sha256"]:
-            raise OtaError("bad_digest", "")
-
 def read(data):
     if VALUES["what"] == "channels":
         channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
@@ -328,7 +316,7 @@ def read(data):
         source = Memory(data)
         digest, signature, base = finish(head.read(source, view))
         finish(prepare.check_release(accepted, digest, signature))
-        finish(reader.read_files(source, base, view, All()))
+        finish(reader.read_files(source, base, view, TakesAll()))
 
 reasons = []
 with open("/cases", "rb") as f:

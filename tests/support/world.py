@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import tarfile
 import time
 import zlib
@@ -407,6 +408,15 @@ def first_member(data: bytes) -> int:
     except zlib.error:
         return min(1000, len(data))
     return len(data) - len(unpacker.unused_data)
+
+
+def assert_told(story: str, steps: Iterable[str]) -> None:
+    """A line of the story matches each of the patterns, one after the other."""
+    at = 0
+    for step in steps:
+        found = re.compile(step).search(story, at)
+        assert found, f"{step} is missing, or comes too early:\n{story}"
+        at = found.end()
 
 
 def state_of(found: Tree) -> dict[str, Any]:

@@ -4,9 +4,6 @@
 micropython tests/unit/board_reader.py <checkout> <folder> <board>
 """
 
-import binascii
-import hashlib
-import io
 import os
 import sys
 
@@ -23,27 +20,7 @@ from modules.ota.errors import OtaError  # noqa: E402
 from modules.ota.install import prepare  # noqa: E402
 from modules.ota.release.policy import Rules  # noqa: E402
 from modules.ota.transport.ranges import FromFile  # noqa: E402
-
-
-class TakesAll:
-    """A visitor that wants every file from its beginning."""
-
-    def start(self, n, entry):
-        return entry["at"]
-
-    def open(self, n, entry):
-        yield
-        return io.BytesIO(), hashlib.sha256(), 0
-
-    def wrote(self, size):
-        pass
-
-    def checkpoint(self, n, out, done, at):
-        pass
-
-    def written(self, entry, digest):
-        if binascii.hexlify(digest.digest()).decode() != entry["sha256"]:
-            raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
+from tests.support.visitor import TakesAll  # noqa: E402
 
 
 def finish(job):
