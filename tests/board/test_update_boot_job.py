@@ -301,6 +301,8 @@ def test_the_power_fails_in_every_update_boot_and_the_job_is_given_up(world: Wor
     world.server.trick = None
     nothing_is_noted(world)
     assert_tree(world.peek().without(".ota/stage", ".ota/list"), old.tree)
+    restarted = next(n for n, line in enumerate(world.lines_since(since).splitlines()) if "hog: of" in line)
+    world.board.expect("wifi: connected", PATIENCE_S, since + restarted)  # before that a check would find no network
     world.update_to(new)
     world.assert_runs(new)
 
