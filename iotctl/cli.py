@@ -327,7 +327,8 @@ def sim(
     path: ProfileArgument = Path("profile.json"),
     image: Annotated[Path, typer.Option("--image", help="The flash image; made when missing.")] = Path(".build/board.img"),
     fs: Annotated[str, typer.Option("--fs", help="lfs or fat.")] = "lfs",
-    heap: Annotated[str, typer.Option("--heap", help="The board's memory.")] = "128k",
+    like: Annotated[str, typer.Option("--like", help="Whose habits it has: pico, pico-w, esp32 or unix.")] = "unix",
+    heap: Annotated[str | None, typer.Option("--heap", help="The board's memory.", show_default="that board's")] = None,
     device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
     version: VersionOption = "1.0.0",
     wifi: Annotated[str, typer.Option("--wifi", help="The weather: ok, off, wrong_password or slow.")] = "ok",
@@ -342,7 +343,7 @@ def sim(
 
     if micropython:
         os.environ["MICROPYTHON"] = str(micropython)
-    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port))
+    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like))
 
 
 @app.command()

@@ -13,16 +13,25 @@ from iotctl import profile as profiles
 from iotctl.errors import IotctlError
 from sim.board import Board
 from sim.micropython import NoMicroPython
+from sim.ports import PORTS
 
 
 def run_sim(
-    profile: Path, image: Path, fs: str, heap: str, device_id: str, version: str, wifi: str = "ok", web_port: int = 0
+    profile: Path,
+    image: Path,
+    fs: str,
+    heap: str | None,
+    device_id: str,
+    version: str,
+    wifi: str = "ok",
+    web_port: int = 0,
+    like: str = "unix",
 ) -> int:
     """Boot a board from `image`, which is made from `profile` first when it does not exist. Ends with Ctrl-C or a dead board.
 
     Returns 0, or 1 when the board is dead at the REPL.
     """
-    board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port)
+    board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port, like=like)
     if not image.exists():
         flash(board, profile, version)
         typer.echo(f"made {image} with version {version} of {profile}")
@@ -39,13 +48,15 @@ def run_sim(
     return 1 if board.restarts[-1:] == ["dead"] else 0
 
 
-def open_board(image: Path, *, fs: str, heap: str, device_id: str, web_port: int = 0) -> Board:
-    """A board on an image; IotctlError when there is no MicroPython, or no such file system."""
+def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_port: int = 0, like: str = "unix") -> Board:
+    """A board on an image; IotctlError when there is no MicroPython, no such file system, or no such board."""
     if fs not in ("lfs", "fat"):
         raise IotctlError("the file system must be lfs or fat")
+    if like not in PORTS:
+        raise IotctlError(f"there is no board {like!r}; there are {', '.join(PORTS)}")
     image.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return Board(image, fs=fs, heap=heap, device_id=device_id, env={"SIMULATOR_WEB_PORT": str(web_port)})
+        return Board(image, like=like, fs=fs, heap=heap, device_id=device_id, env={"SIMULATOR_WEB_PORT": str(web_port)})
     except NoMicroPython as error:
         raise IotctlError(str(error)) from error
 

@@ -25,6 +25,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from sim import micropython
+from sim.ports import PORTS
 
 BLOCK = 4096
 _CAUSES = {0: "end", 3: "hard", 4: "dead", 5: "deepsleep", 9: "power", -14: "watchdog"}
@@ -101,18 +102,22 @@ class Board:
         self,
         image: Path,
         *,
+        like: str = "unix",
         fs: str = "lfs",
-        size: int = 2 * 1024 * 1024,
-        heap: str = "128k",
+        size: int | None = None,
+        heap: str | None = None,
         device_id: str = "sim-0001",
         env: Mapping[str, str] | None = None,
         interpreter: Path | None = None,
     ) -> None:
-        """:param heap: what the board's own code has, such as ``128k``: the simulator's drivers come on top."""
+        """:param like: whose habits it has, of sim/ports.py; its flash and heap, too, where none are given.
+        :param heap: what the board's own code has, such as ``128k``: the simulator's drivers come on top.
+        """
         self.image = image
+        self.port = PORTS[like]
         self.fs = fs
-        self.size = size
-        self.heap = heap
+        self.size = size or self.port.flash
+        self.heap = heap or self.port.heap
         self.device_id = device_id
         self.env = dict(env or {})
         self.restarts: list[str] = []
@@ -312,7 +317,9 @@ class Board:
             "SIMULATOR_WIFI": str(self._wifi.resolve()),
             "SIMULATOR_COUNTERS": str(self._counters.resolve()),
             "SIMULATOR_DEVICE_ID": self.device_id,
-            "SIMULATOR_RESET_CAUSE": cause,
+            "SIMULATOR_RESET_CAUSE": str(self.port.cause(cause)),
+            "SIMULATOR_RESTART": cause,  # what it was, whatever the port makes of it
+            **self.port.environment(),
             "TZ": "UTC",  # boards know no other
             **self.env,
             **extra,

@@ -15,8 +15,6 @@ HARD_RESET = 2
 WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
-
-_CAUSES = {"power": PWRON_RESET, "hard": HARD_RESET, "watchdog": WDT_RESET, "deepsleep": DEEPSLEEP_RESET, "soft": SOFT_RESET}
 TCP_PORTS = {80: int(os.getenv("SIMULATOR_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
 _RESET = const(3)  # the process's exit codes; the host starts it again
 _DEEPSLEEP = const(5)
@@ -24,8 +22,11 @@ _AT_REPL = const(4)  # boot.py or main.py ended, and no watchdog will ever bite
 _libc = ffi.open(None)
 end = _libc.func("v", "_exit", "i")
 _setitimer = _libc.func("i", "setitimer", "iPP")
-_cause = _CAUSES.get(os.getenv("SIMULATOR_RESET_CAUSE") or "power", PWRON_RESET)
+_cause = int(os.getenv("SIMULATOR_RESET_CAUSE"))
 _id = (os.getenv("SIMULATOR_DEVICE_ID") or "sim-0001").encode()
+for _name in ("HARD_RESET", "DEEPSLEEP_RESET", "SOFT_RESET"):
+    if _name not in os.getenv("SIMULATOR_PORT_CONSTANTS"):
+        del globals()[_name]
 before_end = []  # functions that the simulator wants called: they save its counters
 
 
@@ -84,6 +85,9 @@ class WDT:
     started = False
 
     def __init__(self, id=0, timeout=5000):
+        most = int(os.getenv("SIMULATOR_PORT_WDT_MAX_MS"))
+        if most and timeout > most:
+            raise ValueError("timeout exceeds %d" % most)
         WDT.started = True
         timeout = min(timeout, int(os.getenv("SIMULATOR_WATCHDOG_MS") or timeout))
         self._timer = struct.pack("llll", 0, 0, timeout // 1000, timeout % 1000 * 1000)

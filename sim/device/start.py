@@ -56,6 +56,7 @@ def main():
         meter.install()
     tool = __import__(_env("SIMULATOR_TOOL")) if _env("SIMULATOR_TOOL") else None
     dump = __import__("image_tool")._dump if _env("SIMULATOR_DUMP") else None
+    missing = __import__("missing") if _env("SIMULATOR_PORT_MISSING") else None
 
     def save_counters():
         """So that the host can read them after any end: see sim/board.py, Counters."""
@@ -73,14 +74,19 @@ def main():
         chip = flash.Flash(image, blocks)
     machine.before_end.append(save_counters)
     kind = vfs.VfsFat if _env("SIMULATOR_FS") == "fat" else vfs.VfsLfs2
+    sizes = {}
+    if kind is vfs.VfsLfs2:
+        sizes = {"readsize": int(_env("SIMULATOR_PORT_READSIZE")), "progsize": int(_env("SIMULATOR_PORT_PROGSIZE"))}
     if _env("SIMULATOR_FORMAT"):
-        kind.mkfs(chip)
+        kind.mkfs(chip, **sizes)
     vfs.umount("/")
-    vfs.mount(kind(chip), "/")
+    vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter"):
+    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing"):
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
+    if missing:
+        missing.install()
     sys.argv[:] = []
     gc.collect()
     if tool:
