@@ -32,8 +32,7 @@ from modules.ota.release import paths, policy, versions
 from tests.support import forge
 
 CORPUS = Path(__file__).parent / "corpus"
-# Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files,
-# 160 KB for 4 KB of brackets, the longest JSON that is looked at, 510 KB where these go as deep as CPython's stack (a traceback).
+# Bytes that a reader may take, however long its input is. Measured on CPython: 100 KB for a bundle of 8 MB or of 5,000 files.
 MEMORY = 1024 * 1024
 
 

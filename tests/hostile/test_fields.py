@@ -118,6 +118,7 @@ def lists_that_are_none() -> Iterator[Case]:
         ("a long text", LISTED.replace(notes, b'"notes":"' + b"x" * 100_000 + b'"'), "bad_bundle"),
         ("a long number", LISTED.replace(b'"sequence":', b'"sequence":' + b"1" * 3000), "bad_bundle"),
         ("brackets alone", b"[" * 4000 + b"\n", "bad_bundle"),
+        ("empty lists alone", b"[" + b"[]" * 2000 + b"\n", "bad_bundle"),
         ("a number", b"1\n", "bad_bundle"),
         ("null", b"null\n", "bad_bundle"),
         ("line ends", b"\n" * 1000, "bad_bundle"),
@@ -335,7 +336,7 @@ return reasons
 
 def on_a_board(folder: Path, what: str, data: list[bytes]) -> list[tuple[str, str]]:
     """What MicroPython says to each of these bundles or channel files: a reason and its kind, "" where it is taken."""
-    board = new_board(folder / "board.img", heap="1024k")  # so that it is never memory that is the reason
+    board = new_board(folder / "board.img", heap="192k")  # where it is never memory that is the reason
     board.write({"cases": b"".join(data)})
     reasons = run(board, _READ, what=what, keys=forge.pinned(0), sizes=[len(piece) for piece in data])
     assert len(reasons) == len(data)

@@ -130,6 +130,18 @@ def test_counting_members_takes_no_clean_object_for_a_double_one(value: dict[str
     assert fields.load_object(json.dumps(value), "it") == value
 
 
+@pytest.mark.parametrize("text", ['{"a":' + "[" * 4000, '{"a":[' + "[] " * 1400 + "]}", '{"a":[' + ",".join(["{}"] * 256) + "]}"])
+def test_more_lists_and_objects_than_memory_would_hold_are_not_even_read(text: str) -> None:
+    for form in (text, text.encode()):
+        with pytest.raises(OtaError, match="too many parts"):
+            fields.load_object(form, "it")
+
+
+def test_brackets_in_a_text_are_no_lists() -> None:
+    value = {"a": "[{" * 2000, "b": [{}] * 254}
+    assert fields.load_object(json.dumps(value), "it") == value
+
+
 def test_a_rollout_takes_about_its_share_of_boards_and_grows_only() -> None:
     boards = [f"board-{i}" for i in range(2000)]
     shares = [{b for b in boards if policy.in_rollout(9, b, percent)} for percent in (0, 10, 50, 100)]

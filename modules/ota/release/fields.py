@@ -2,10 +2,13 @@
 
 import json
 
+from micropython import const
+
 from ..errors import OtaError
 
 FORMAT = 2  # of the channel file and of the release list
 MAX_COUNTER = (1 << 53) - 1
+_MAX_INSIDE = const(256)  # objects and lists in a JSON text: an empty one takes 32 bytes of heap, so 4 KB of brackets took 128 KB
 
 
 def is_digest(text):
@@ -20,9 +23,12 @@ def is_whole(value, most):
 
 def load_object(text, what, reason="bad_bundle"):
     """A JSON object from `text`, in which no key stands twice; OtaError `reason` otherwise."""
+    strings, opened = _scan(text)
+    if opened > _MAX_INSIDE:
+        raise OtaError(reason, "%s has too many parts" % what)
     try:
         value = json.loads(text)
-        once = _keys_once(text, value)
+        once = strings == _count(value)
     except (ValueError, RuntimeError):  # RuntimeError: nested too deeply for the stack
         raise OtaError(reason, "%s is not JSON" % what)
     if not isinstance(value, dict):
@@ -42,19 +48,15 @@ def check_keys(value, required, optional, what):
             raise OtaError("bad_bundle", "%s has an unknown key" % what)
 
 
-def _keys_once(text, value):
-    """JSON readers keep the last of two equal keys: count the strings instead, so that none can hide another.
+def _scan(text):
+    """``(strings, opened)``: how many strings a JSON text has, names among them, and how many objects and lists.
 
-    Not the colons: MicroPython's reader takes a comma or a space for one, and what follows a NUL for nothing at all.
+    JSON readers keep the last of two equal keys; their strings can be counted, so none can hide another. Not the colons:
+    MicroPython's reader takes a comma or a space for one, and what follows a NUL for nothing at all.
     """
-    return _strings(text) == _count(value)
-
-
-def _strings(text):
-    """How many strings a JSON text has, names among them."""
-    quote, escape = (34, 92) if isinstance(text, (bytes, bytearray)) else ('"', "\\")
+    quote, escape, openers = (34, 92, (91, 123)) if isinstance(text, (bytes, bytearray)) else ('"', "\\", ("[", "{"))
     inside = skip = False
-    found = 0
+    strings = opened = 0
     for c in text:
         if skip:
             skip = False
@@ -62,8 +64,10 @@ def _strings(text):
             skip = True
         elif c == quote:
             inside = not inside
-            found += inside
-    return found
+            strings += inside
+        elif not inside and c in openers:
+            opened += 1
+    return strings, opened
 
 
 def _count(value):
