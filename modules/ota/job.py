@@ -13,7 +13,6 @@ from .errors import OtaError, from_system
 _BUDGET_MS = const(10)
 _COLLECT = const(32)  # steps from one collection to the next
 _BUFFER = const(1024)
-AT_START = ("trial", "clean_up")  # jobs that no one asked for
 
 
 class Job:

@@ -23,7 +23,7 @@ from . import phases
 from .errors import OtaError
 
 _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
-_SETTLE_MS = const(3_000)
+_SETTLE_MS = const(3_000)  # that an update boot leaves MQTT once there is a network
 _PATIENCE = const(3)
 _LOOK_MS = const(10_000)  # from one look at the window to the next
 _AT_START = ("trial", "clean_up")  # jobs that no one asked for
@@ -86,7 +86,7 @@ class Module(Base):
     # -- blocking methods
 
     def check_for_updates(self, version_check=True):
-        """Ask the server; download and verify what is newer. True when an update is ready to install."""
+        """Ask the server; verify and stage what is newer. True when an update is ready to install."""
         return bool(self._complete("fetch", not version_check))
 
     def force_update(self):
@@ -98,7 +98,7 @@ class Module(Base):
         return "not updated: %s" % (self.error or "nothing to install")
 
     def install_new_firmware(self, quiet=False):
-        """Commit what was downloaded, and restart into it. True when it was committed."""
+        """Commit what was staged, and restart into it. True when it was committed."""
         self._complete("stage", bool(quiet))
         return self.state == "rebooting"
 

@@ -37,7 +37,6 @@ from .errors import OtaError, from_system
 TRIES = 3  # update boots that a job gets
 _PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
 _NETWORK_MS = 90_000  # that an update boot waits for a network
-_SETTLE_MS = const(3_000)  # and once it has one
 _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
 
@@ -111,8 +110,9 @@ def told(module):
     if noted and module.platform.update_boot:
         module.noted = noted[:2]
         if noted[0] not in ("install", "stage") and module.platform.module("wifi"):
-            wait = _SETTLE_MS if module.online else _NETWORK_MS  # there may have been a network before the start had cleared up
-            module.look_at = time.ticks_add(time.ticks_ms(), wait)
+            module.look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
+            if module.online:  # there was a network before the start had cleared up
+                module.check_when_due()
     elif noted:
         clear_note()
         if noted[2] >= TRIES:  # and not even the last one came to its end
