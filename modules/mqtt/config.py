@@ -38,11 +38,6 @@ def check(section):
     return errors
 
 
-def unknown(section):
-    """Keys of the section that mean nothing here: perhaps misspelled."""
-    return sorted("mqtt." + key for key in section if key not in DEFAULTS) if isinstance(section, dict) else []
-
-
 def settings(platform):
     """``(settings, None)``, complete, or ``(None, error)`` where the first error has check()'s form."""
     merged = dict(DEFAULTS)

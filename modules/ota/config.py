@@ -53,12 +53,6 @@ def set_channel(module, channel):
     module.platform.bus.publish("ota/channel", channel)
 
 
-def unknown(ota):
-    """Keys of the section that mean nothing here: perhaps misspelled."""
-    known = [row[0] for row in _REQUIRED + _OPTIONAL] + ["public_keys"]
-    return sorted("ota." + key for key in ota if key not in known) if isinstance(ota, dict) else []
-
-
 def _check_keys(errors, keys):
     if keys is None:
         return

@@ -12,12 +12,6 @@ def check(web):
     return [("web." + key, "is wrong", expected) for key, good, expected in _OPTIONAL if key in web and not good(web[key])]
 
 
-def unknown(web):
-    """Keys of the section that mean nothing here: perhaps misspelled."""
-    known = [row[0] for row in _OPTIONAL]
-    return sorted("web." + key for key in web if key not in known) if isinstance(web, dict) else []
-
-
 def _is_host(value):
     """True for what a Host header may hold: a name or an address, without a port."""
     return isinstance(value, str) and 0 < len(value) <= 100 and all(_in_host(c) for c in value)
