@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sim.board import BLOCK, Cut
 
-_GARBAGE = bytes((i * 151 + 77) & 0xFF for i in range(64))  # as sim/device/flash.py
+_GARBAGE = bytes((i * 151 + 77) & 0xFF for i in range(64))  # as sim/device/power.py
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 // The board's page. What a server, an owner or a module wrote becomes text in it, never HTML.
 
-const SILENCE_MS = 40000; // the event stream sends at least a comment every 15 s
+const SILENCE_MS = 40000; // the event stream sends at least a comment every 10 s
 const LONG_MS = 20000; // a restart takes less; an update for which the board has restarted takes minutes
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
