@@ -24,7 +24,7 @@ POLL_S = 2.0
 POLLS = 20  # until a page tries again to get a stream
 TIMEOUT_S = 15.0
 FINE = (200, 202, 204, 404)
-_SILENCE_S = 40.0  # of a stream: the board sends a comment every 15 s
+_SILENCE_S = 40.0  # of a stream: the board sends a comment every 10 s
 _PAUSE_S, _LONGEST_PAUSE_S, _GROWTH = 0.5, 8.0, 1.6  # between a page's tries to get through
 # What the page asks for when somebody opens it, and each of its tabs
 _FILES = re.compile(rb'(?:href|src)="?([\w./-]+\.(?:css|js)[^"> ]*)')
@@ -44,6 +44,11 @@ class Sent:
     took: float
     status: int
     error: str
+
+    @property
+    def word(self) -> str:
+        """What came instead of an answer, for counting."""
+        return f"{self.status or ''} {self.error}".strip()
 
 
 @dataclass
@@ -76,7 +81,7 @@ class Tally:
         """Answers that are none, by status and word, of the requests that began within a time."""
         with self._lock:
             bad = [sent for sent in self.sent if since <= sent.at < until and sent.status not in FINE]
-        return Counter(f"{sent.status or ''} {sent.error}".strip() for sent in bad)
+        return Counter(sent.word for sent in bad)
 
 
 class Client:

@@ -228,10 +228,7 @@ def pico_all_files(log: Log) -> dict[str, Any]:
     ):
         old, new = (lab.release(version, lab.platform(edition=version)) for version in ("1.0.0", "1.1.0"))
         same = [path for path in new.files if old.files.get(path) == new.files[path] and path != "profile.json"]
-        lab.flash(old)
-        lab.offer(old)
-        lab.power_on()
-        lab.offer(new)
+        lab.settled(old, new)
         found: dict[str, Any] = {"files": len(new.files), "unchanged": same, "bytes": sum(map(len, new.files.values()))}
         try:
             update = lab.update("ota check", new)

@@ -57,10 +57,7 @@ def platform_update(modules: tuple[str, ...], heap_k: int, log: Callable[[str], 
 
 
 def _update(lab: Lab, old: Release, new: Release) -> Memory:
-    lab.flash(old)
-    lab.offer(old)
-    lab.power_on()
-    lab.offer(new)
+    lab.settled(old, new)
     update = lab.update("ota check", new)
     running = [match for line in lab.board.lines if (match := re.search(r"running: .* free memory (\d+)", line))]
     return Memory(int(lab.board.heap[:-1]), int(running[0].group(1)), update.lowest or 0)

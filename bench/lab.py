@@ -2,9 +2,7 @@
 
 with Lab(folder, modules=("serial_log", "wifi", "ota")) as lab:
     old, new = lab.release("1.0.0", files), lab.release("1.1.0", files)
-    lab.flash(old, beside=lab.platform())
-    lab.power_on()
-    lab.offer(new)
+    lab.settled(old, new, beside=lab.platform())
     update = lab.update("ota check", new)
 """
 
@@ -249,6 +247,13 @@ class Lab:
         """An empty chip with this release, and with files that no release brings."""
         self.board.format()
         self.board.write({**(beside or {}), **release.files, ".ota/release": release.bundle.listing})
+
+    def settled(self, old: Release, new: Release, beside: Files | None = None) -> None:
+        """A board that runs `old` and has nothing to do; its server offers `new`. `beside`: see flash()."""
+        self.flash(old, beside)
+        self.offer(old)
+        self.power_on()
+        self.offer(new)
 
     def power_on(self) -> None:
         """Boot, wait for the first check, and boot again: from then on the state on flash is settled."""

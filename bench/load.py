@@ -147,10 +147,7 @@ def measure(plan: Plan, chromium: Browser, log: Callable[[str], None] | None = N
             lab.board.on_line = log
         files = lab.platform()
         old, new = lab.release("1.0.0", story(files)), lab.release("1.1.0", story(files, "the board"))
-        lab.flash(old)
-        lab.offer(old)
-        lab.power_on()
-        lab.offer(new)
+        lab.settled(old, new)
         lab.link.weather = Weather(bytes_per_s=plan.bytes_per_s)
         return _under_load(lab, plan, chromium, new.version)
 
@@ -207,7 +204,7 @@ def _figures(tally: Tally, lab: Lab, plan: Plan, since: int, span: tuple[float, 
     for sent in tally.sent:
         if sent.status not in FINE and sent.error != "too_many":
             within = away and sent.at < away[1] and sent.at + sent.took > away[0]
-            (restarting if within else errors)[f"{sent.status or ''} {sent.error}".strip()] += 1
+            (restarting if within else errors)[sent.word] += 1
     took = sorted(sent.took * 1000 for sent in tally.sent if sent.status in FINE)
     lowest = [int(found[1]) for line in story_lines if (found := re.search(r"lowest free memory of this update: (\d+)", line))]
     failures = Counter(found[1] for line in story_lines if (found := re.search(r"ota: .* failed: .* \((\w+)\)$", line)))

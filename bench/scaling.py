@@ -1,6 +1,6 @@
 """How heap and time grow with the release: from 10 files to 1,000, from 50 KB to 5 MB, on a larger flash.
 
-One line of one file changes, by a full bundle: all of it is downloaded, unpacked, hashed and compared with what is there.
+One line of one file changes: the whole list is fetched and compared with what is there, of the files only what differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Point:
 
 
 def update(files: int, size: int, heap: str) -> float:
-    """Milliseconds of one full update that changes one file."""
+    """Milliseconds of one update that changes one file."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Lab(Path(folder), modules=_MODULES, heap=heap, size=FLASH) as lab,
@@ -42,10 +42,7 @@ def update(files: int, size: int, heap: str) -> float:
         tree = reference.scaled(files, size)
         old = lab.release("1.0.0", tree)
         new = lab.release("1.1.0", {**tree, _CHANGED: tree[_CHANGED].replace(b"import gc", b"import io", 1)})
-        lab.flash(old, lab.platform())
-        lab.offer(old)
-        lab.power_on()
-        lab.offer(new)
+        lab.settled(old, new, lab.platform())
         return lab.update("ota check", new).ms
 
 

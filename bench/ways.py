@@ -158,10 +158,7 @@ def install() -> dict[str, float]:
     for name, make in (("", _tree), ("platform_", lambda _lab: platform)):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, Lab(Path(folder), modules=_OURS, heap=_ROOM) as lab:
             empty, whole = lab.release("1.0.0", {}), lab.release("1.1.0", make(lab))
-            lab.flash(empty, lab.platform())
-            lab.offer(empty)
-            lab.power_on()
-            lab.offer(whole)
+            lab.settled(empty, whole, lab.platform())
             wire = lab.update("ota check", whole).wire_in
             stream = len(gzip.compress(gzip.decompress(usual_archive(whole.files)), 9, mtime=0))
             found |= {f"{name}wire_in": wire, f"{name}gzip": stream, f"{name}ratio": round(wire / stream, 3)}
