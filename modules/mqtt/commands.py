@@ -84,7 +84,7 @@ def settle(mqtt, ota):
     path, prefs = mqtt.pending, mqtt.platform.prefs
     mqtt.reply(path, _result(ota, path, bool(prefs.get("mqtt.pending"))))
     mqtt.pending = None
-    prefs.remove("mqtt.pending")
+    prefs.set("mqtt.pending", None)
     prefs.save()
 
 

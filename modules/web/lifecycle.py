@@ -25,7 +25,7 @@ def start(web):
     prefs = web.platform.prefs
     text = prefs.get(_SESSIONS)
     if text is not None:
-        prefs.remove(_SESSIONS)  # what was handed over counts once
+        prefs.set(_SESSIONS, None)  # what was handed over counts once
         prefs.save()
         _take_over(web, text)
     if "password" not in web.cfg and not prefs.get("web.password"):

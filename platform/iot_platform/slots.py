@@ -47,12 +47,6 @@ class Slots:
         else:
             self._values[key] = value
 
-    def remove(self, key):
-        self._values.pop(key, None)
-
-    def as_dict(self):
-        return dict(self._values)
-
     def save(self):
         """Write if something has changed. True when it was written; OSError when it could not be."""
         text = json.dumps(self._values).encode()
@@ -84,10 +78,12 @@ def write(paths, payload):
     """
     if b"\n" in payload or len(payload) > MAX_BYTES:
         raise ValueError("a slot holds one line of at most %d bytes" % MAX_BYTES)
-    counter, _payload = read(paths)
-    newest = _read_slot(paths[0])
-    target = paths[1] if newest[1] is not None and newest[0] == counter else paths[0]
-    counter += 1
+    numbers = []
+    for path in paths:
+        counter, old = _read_slot(path)
+        numbers.append(-1 if old is None else counter)
+    target = paths[1] if numbers[0] >= max(numbers[1], 0) else paths[0]
+    counter = max(numbers[0], numbers[1], 0) + 1
     with open(target, "wb") as f:
         f.write(payload)
         f.write(b"\n%d %s\n" % (counter, _digest(payload, counter)))
