@@ -3,7 +3,7 @@
 import select
 import sys
 
-from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
+from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from micropython import const
 
@@ -44,8 +44,9 @@ class Module(Base):
         words = line.split()
         if words[0] == "ota" and len(words) > 1:
             _ota(platform.module("ota"), words[1], words[2:])
-        elif words[0] == "log" and len(words) == 2 and words[1] in ("debug", "info", "warning", "error"):
-            SerialLog.level = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}[words[1]]
+        elif words[0] == "log" and len(words) == 2:
+            if not SerialLog.set_level(words[1]):
+                SerialLog.log(_HELP)
         elif words[0] == "purge":
             SerialLog.purge()
         elif words[0] == "reset":

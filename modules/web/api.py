@@ -9,7 +9,7 @@ import gc
 import json
 import os
 
-from iot_platform.log import DEBUG, ERROR, INFO, WARNING, SerialLog
+from iot_platform.log import SerialLog
 from iot_platform.module import name_ok
 from micropython import const
 
@@ -128,12 +128,8 @@ async def log(_web, request):
 
 
 def level(_web, request):
-    wanted = request.json().get("level")
-    for name, value in ("debug", DEBUG), ("info", INFO), ("warning", WARNING), ("error", ERROR):
-        if name == wanted:
-            SerialLog.level = value
-            return
-    raise Refused(400, "bad_level")
+    if not SerialLog.set_level(request.json().get("level")):
+        raise Refused(400, "bad_level")
 
 
 def purge(_web, _request):

@@ -3,8 +3,7 @@
 >>> SerialLog.log("door", 3, "opened")
 [    1.234] I door 3 opened
 
-The history is bounded in lines and in bytes. Logging never raises: not for want of memory (then the history goes), and not
-because of a subscriber.
+The history is bounded in lines and in bytes. Logging never raises: without memory the history goes.
 """
 
 import gc
@@ -15,6 +14,7 @@ import time
 from micropython import const
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+_NAMES = ("debug", "info", "warning", "error")
 _MAX_LINE = const(300)
 _MAX_LINES = const(32)
 _MAX_BYTES = const(2048)
@@ -27,7 +27,14 @@ class SerialLog:
     count = 0  # lines since the start: the newest one in the history has the number count - 1
     _history = []
     _bytes = 0
-    _subscribers = []
+
+    @classmethod
+    def set_level(cls, name):
+        """Say no less than `name`: debug, info, warning or error. False for any other."""
+        if name not in _NAMES:
+            return False
+        cls.level = DEBUG * (_NAMES.index(name) + 1)
+        return True
 
     @classmethod
     def log(cls, *parts):
@@ -72,11 +79,6 @@ class SerialLog:
         cls._bytes = 0
 
     @classmethod
-    def subscribe(cls, function):
-        """Call `function(level, line)` for every line from now on. One that raises is dropped."""
-        cls._subscribers.append(function)
-
-    @classmethod
     def _add(cls, level, parts):
         if level < cls.level:
             return
@@ -89,12 +91,6 @@ class SerialLog:
             cls._bytes += len(line)
             while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
                 cls._bytes -= len(history.pop(0))
-            for function in list(cls._subscribers):
-                try:
-                    function(level, line)
-                except Exception as error:
-                    cls._subscribers.remove(function)
-                    print("log: a subscriber was dropped:", repr(error))
         except MemoryError:
             cls.purge()
             gc.collect()

@@ -1,4 +1,4 @@
-"""The log on a board: levels, a bounded history, subscribers, and what it does when memory is short."""
+"""The log on a board: levels, a bounded history, and what it does when memory is short."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sim.board import Board
 from tests.support.driver import new_board, run
 
-_LOG = "from iot_platform.log import DEBUG, ERROR, WARNING, SerialLog\n"
+_LOG = "from iot_platform.log import SerialLog\n"
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,16 @@ def test_the_level_decides_what_is_said(board: Board) -> None:
 SerialLog.purge()
 SerialLog.debug("quiet")
 SerialLog.log("a", 1, None)
-SerialLog.level = WARNING
+SerialLog.set_level("warning")
 SerialLog.log("not this")
 SerialLog.warning("w")
 SerialLog.error("e")
-SerialLog.level = DEBUG
+SerialLog.set_level("debug")
 SerialLog.debug("d")
-return [line[line.index("]") + 2:] for line in SerialLog.history()]
+said = [line[line.index("]") + 2:] for line in SerialLog.history()]
+return said, [SerialLog.set_level(name) for name in ("loud", None, ["info"], "info")]
 """
-    assert on_board(board, script) == ["I a 1 None", "W w", "E e", "D d"]
+    assert on_board(board, script) == [["I a 1 None", "W w", "E e", "D d"], [False, False, False, True]]
 
 
 def test_the_history_is_bounded_in_lines_and_in_bytes(board: Board) -> None:
@@ -60,21 +61,6 @@ def test_a_line_is_bounded_and_cannot_move_the_cursor(board: Board) -> None:
     long, strange = on_board(board, script)
     assert len(long) < 330 and long.endswith("...")
     assert strange.endswith("a\\x1b[2Jb\\x0ac")
-
-
-def test_subscribers_get_every_line_and_one_that_raises_is_dropped(board: Board) -> None:
-    script = """
-got, calls = [], []
-def bad(level, line):
-    calls.append(1)
-    raise ValueError
-SerialLog.subscribe(bad)
-SerialLog.subscribe(lambda level, line: got.append([level, line[-1]]))
-for word in ("a", "b"):
-    SerialLog.error(word)
-return [got, len(calls)]
-"""
-    assert on_board(board, script) == [[[40, "a"], [40, "b"]], 1]
 
 
 def test_without_memory_it_forgets_and_does_not_raise(board: Board) -> None:
