@@ -34,7 +34,6 @@ class Module(Base):
     def __init__(self, platform):
         super().__init__(platform)
         self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
-        self.state = ""
         self.cfg = self.client = None
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
@@ -132,7 +131,6 @@ class Module(Base):
 
     def _enter(self, state, pause=0):
         """Be in a state; when it is "waiting", for `pause` ms."""
-        self.state = state
         self._since = time.ticks_ms()
         self._next = time.ticks_add(self._since, pause)
         self.platform.bus.publish("mqtt/state", state)

@@ -4,11 +4,7 @@ import gc
 import os
 import time
 
-try:
-    import machine
-except ImportError:  # CPython: tests of what needs no hardware
-    machine = None
-
+import machine
 import ota_boot
 
 

@@ -27,7 +27,6 @@ class Bus:
         self._values = {}
         self._changes = {}
         self._commands = []
-        self.dropped = 0  # commands that found the queue full
 
     def publish(self, key, value):
         """Set a value. Only a changed one is passed on."""
@@ -54,9 +53,8 @@ class Bus:
         return changes
 
     def command(self, path, payload=None, source=""):
-        """Queue a command for every module. False when the queue is full: then it is dropped and counted."""
+        """Queue a command for every module. False when the queue is full: then it is dropped."""
         if len(self._commands) >= _MAX_COMMANDS:
-            self.dropped += 1
             return False
         self._commands.append(Command(path, payload, source))
         return True

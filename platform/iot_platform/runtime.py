@@ -43,7 +43,6 @@ class Platform:
         self.prefs = Slots(("/prefs.json", "/prefs.json.1"))
         self.safe_mode = ota_boot.failures >= _SAFE_AFTER
         self.update_boot = 0  # which boot for one update this is, from 1: see startup
-        self.ticks = 0
         self.modules = {}
         self.failed = {}
         self.max_gap_ms = 0
@@ -135,7 +134,6 @@ class Platform:
                     self._call(name, "on_telemetry", changes)
                 for command in commands:
                     self._call(name, "on_command", command)
-        self.ticks += 1
         self.board.feed()
         if self._restart:
             self._try_restart()

@@ -24,7 +24,7 @@ FAILING = {
     "modules/imports/__init__.py": b"raise ValueError('at import')\n",
     "modules/starts/__init__.py": _module("start", "raise ValueError('in start')"),
     "modules/ticks/__init__.py": _module("tick", "raise ValueError('in tick')"),
-    "modules/tells/__init__.py": _module("telemetry", "return {'tells': self.platform.ticks > 0}"),
+    "modules/tells/__init__.py": _module("telemetry", "return {'tells': True}"),
 }
 
 
