@@ -59,7 +59,7 @@ def _failed(error):
 try:
     import gc
 
-    gc.threshold(2_048)  # collect early while everything is loaded: what stays then lies close together (measured: see runtime)
+    gc.threshold(2_048)  # collect early while everything is loaded: what stays then lies close together (measured: see startup)
     from iot_platform.runtime import run
 
     run()

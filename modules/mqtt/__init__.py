@@ -2,7 +2,7 @@
 
 
 def __getattr__(name):
-    """The module's class is imported when the registry asks for it: the host wants nothing but the configuration's rules."""
+    """The module's class is imported when the runtime asks for it: the host wants nothing but the configuration's rules."""
     if name == "Module":
         from .module import Module
 

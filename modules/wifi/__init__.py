@@ -90,7 +90,7 @@ class Module(Base):
                 self._clock = _set_clock(server)
 
     def telemetry(self):
-        """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
+        """ssid, ip, rssi (dBm), freeram and freedisk (bytes), wifi/state."""
         board, now = self.platform.board, time.ticks_ms()
         if time.ticks_diff(now, self._disk_at) >= 0:  # counting reads the whole of littlefs' metadata: not every second
             self._disk_at = time.ticks_add(now, _DISK_MS)
