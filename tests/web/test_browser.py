@@ -304,6 +304,7 @@ def test_updates_by_the_button_across_the_restart_and_rolls_back(browser: Browse
     expect(page.locator("#notes")).to_have_text(notes)
     expect(page.locator("#new-size")).to_contain_text("KB")
     other.see("#offer", "Version 1.1.0 is available")
+    expect(other.page.locator("#notes")).to_have_text(notes)
     web_world.server.trick = Slowly(3.0)
     page.get_by_role("button", name="Update to 1.1.0").click()
     visitor.see("#result", "Version 1.1.0 is installed, works and stays.")

@@ -485,7 +485,7 @@ setInterval(() => {
 // -- firmware
 
 const STEPS = ["Check", "Download", "Verify", "Install", "Restart", "Trial"];
-const ASKS = ["ready", "confirmed", "rolled_back"]; // states of which the bus does not tell all
+const ASKS = ["available", "ready", "confirmed", "rolled_back"]; // states of which the bus does not tell all
 const BUSY = { checking: 0, downloading: 1, installing: 3, rebooting: 4, trial: 5 };
 const CHIPS = {
   up_to_date: ["good", "Up to date"],
