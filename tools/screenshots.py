@@ -9,6 +9,7 @@ page in the middle of a download. Roboto is used for the page's system font wher
 from __future__ import annotations
 
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ def board(folder: Path) -> Iterator[WebWorld]:
     with WebWorld(folder) as world:
         world.ota = {"auto_install": False, "keep_previous": True}
         world.start(world.release("1.4.0", changes, modules=modules))
-        world.offer(world.release("1.5.0", changes, modules=modules, notes=NOTES))
+        table = random.Random(1).randbytes(64 * 1024)  # something to be fetched: of what is there already, nothing is
+        world.offer(world.release("1.5.0", {**changes, "modules/greenhouse/soil.bin": table}, modules=modules, notes=NOTES))
         yield world
 
 
@@ -73,7 +75,7 @@ def take(visitor: Visitor, name: str, wait_ms: int = 300) -> None:
 
 
 def take_all(world: WebWorld, browsers: Browsers) -> None:
-    """A download seen by one window of each kind, then each section."""
+    """Each section in one window of each kind, then a download as all of them see it."""
     visitors = {}
     for width, height in SIZES:
         for scheme in SCHEMES:
@@ -83,20 +85,21 @@ def take_all(world: WebWorld, browsers: Browsers) -> None:
             visitors[f"{width}-{scheme}"] = visitor
     first = next(iter(visitors.values()))
     first.page.wait_for_timeout(15_000)  # for the plots
-    world.server.trick = Slowly(12.0)
     first.page.click("#check")
     for kind, visitor in visitors.items():
-        expect(visitor.page.locator("#detail")).to_contain_text("left", timeout=PATIENCE_MS)
-        take(visitor, f"progress-{kind}", 0)
-    for kind, visitor in visitors.items():
         visitor.see("#new-version", "Version 1.5.0 is available")
-        for section in ("firmware", "dashboard", "console", "settings"):
+        for section in ("dashboard", "console", "settings", "firmware"):
             visitor.go(section)
             if section == "settings":
                 visitor.page.click("#scan")
                 visitor.see("#networks", "sim-network")
                 visitor.page.locator("#settings-h").focus()
             take(visitor, f"{section}-{kind}")
+    world.server.trick = Slowly(20.0)
+    first.page.click("#update")
+    for kind, visitor in visitors.items():
+        expect(visitor.page.locator("#detail")).to_contain_text("left", timeout=PATIENCE_MS)
+        take(visitor, f"progress-{kind}", 0)
 
 
 def main() -> int:
