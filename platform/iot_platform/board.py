@@ -16,9 +16,10 @@ class Board:
         return gc.mem_free()
 
     def disk_free(self):
-        """Free bytes of the disk."""
+        """Free bytes of the disk. littlefs' statvfs counts the two blocks of each folder twice, so they are given back."""
         status = os.statvfs("/")
-        return max(status[0] * status[3], 0)  # littlefs counts what two files share twice
+        folders = 0 if _fat() else _folders("")
+        return max(status[0] * (status[3] + 2 * folders), 0)
 
     def unique_id(self):
         """The chip's id: letters and digits only."""
@@ -50,3 +51,21 @@ class Board:
         if time.localtime()[0] < 2024:
             return None
         return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
+
+
+def _fat():
+    """True on a file system that takes this name for boot.py's."""
+    try:
+        os.stat("/BOOT.PY")
+    except OSError:
+        return False
+    return True
+
+
+def _folders(path):
+    """How many folders are below one of the disk's own: what else is mounted has shorter entries."""
+    count = 0
+    for entry in os.ilistdir(path or "/"):
+        if entry[1] & 0x4000 and len(entry) > 3:
+            count += 1 + _folders(path + "/" + entry[0])
+    return count

@@ -14,6 +14,9 @@ class _Missing:
     def mount(self, *_):
         pass
 
+    def ilistdir(self, _path):
+        return iter(())
+
     def stat(self, path):
         if path[-3:] == ".py" and path[1:-3] in self._names:
             return (0x8000, 0, 0, 0, 0, 0, 0, 0, 0, 0)

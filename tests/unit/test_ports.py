@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from iotctl import ROOT
 from sim.board import Board
 from sim.ports import PORTS
 
@@ -68,3 +69,34 @@ def test_a_restart_reads_as_the_port_reads_it(tmp_path: Path, name: str, restart
     board.format()
     board.write({"main.py": _SAY})
     assert _says(board, restart)[1] == PORTS[name].constants[reads_as]
+
+
+_FILL = b"""
+import os
+from iot_platform.board import Board
+for i in range(24):
+    os.mkdir("/folder%d" % i)
+told = Board().disk_free()
+written = 0
+with open("/filler", "wb") as f:
+    try:
+        while True:
+            written += f.write(bytes(1024))
+            f.flush()
+    except OSError as error:
+        print("FULL", error.errno)
+print("SAYS", (told, written, os.statvfs("/")[3], Board().disk_free()))
+"""
+
+
+@pytest.mark.parametrize("fs", ["lfs", "fat"])
+def test_what_is_said_to_be_free_can_be_written_and_is_never_negative(tmp_path: Path, fs: str) -> None:
+    platform = ROOT / "platform"
+    board = Board(tmp_path / "board.img", like="pico-w", fs=fs, size=512 * 1024)
+    board.format()
+    sources = {path: (platform / path).read_bytes() for path in ("ota_boot.py", "iot_platform/board.py")}
+    board.write({**sources, "iot_platform/__init__.py": b"", "boot.py": b"", "main.py": _FILL})
+    told, written, counted, left = _says(board)
+    assert abs(told - written) <= 4 * 4096, f"{told} bytes said to be free, {written} could be written"
+    assert left == 0 if fs == "fat" else left < 3 * 4096
+    assert counted < 0 or fs == "fat", "littlefs counts folders twice: without that nothing is tested here"

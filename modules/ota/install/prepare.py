@@ -131,26 +131,13 @@ def _have(ota, n, entry, runs, staged):
 
 
 def _check_space(ota, need):
-    free = _free_bytes()
+    free = ota.platform.board.disk_free()
     if need > free:
         yield from ota.give_up_previous()
-        free = _free_bytes()
+        free = ota.platform.board.disk_free()
     ota.log("stage needs", need, "bytes, free disk", free)
     if need > free:
         raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
-
-
-def _free_bytes():
-    """What is free once littlefs' own count is put right: it counts the two blocks of a folder twice. Should another file system
-    count well, so much is not there: then the stage fails for want of space, and leaves nothing.
-    """
-    folders, before = 0, ""
-    for _n, entry in entries(RUNNING):
-        path = entry["path"]
-        for i in range(len(path)):
-            folders += path[i] == "/" and not before.startswith(path[: i + 1])
-        before = path
-    return files.free_bytes() + 2 * files.block_size() * folders
 
 
 def recheck(ota, compare):
