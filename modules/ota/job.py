@@ -10,8 +10,8 @@ from micropython import const
 from . import phases, updates
 from .errors import OtaError, from_system
 
-_BUDGET_MS = const(10)
-_COLLECT = const(32)  # steps from one collection to the next
+_BUDGET_MS = const(15)
+_COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
 
 
