@@ -71,12 +71,13 @@ class Release:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Between two ticks of another module while the update ran, in milliseconds."""
+    """Between two ticks of another module while the update ran, in milliseconds; and how long that was, in the same time."""
 
     n: int
     p99: int
     longest: int
     where: str
+    took: int
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ class Lab:
         folder: Path,
         *,
         modules: tuple[str, ...],
-        heap: str = "128k",
-        size: int = 2 * 1024 * 1024,
+        heap: str | None = "128k",
+        size: int | None = None,
+        like: str = "unix",
         weather: Weather | None = None,
         key: bool = True,
         sections: dict[str, Any] | None = None,
@@ -170,7 +172,7 @@ class Lab:
         (self.site / NAME).mkdir(parents=True)
         self.server = serve.Server(self.site)
         self.link = Link(self.server.port, weather)
-        self.board = TimedBoard(folder / "board.img", heap=heap, size=size, device_id="bench-0001")
+        self.board = TimedBoard(folder / "board.img", like=like, heap=heap, size=size, device_id="bench-0001")
         self.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
         self.broker: Broker | None = None
         self._stack = contextlib.ExitStack()
@@ -403,6 +405,6 @@ def _number(pattern: str, lines: list[str]) -> int | None:
 
 def gaps_of(lines: list[str]) -> list[Gaps]:
     """What the ticker said each time when it was stopped: first that of the old version."""
-    pattern = r"ticker: gaps (\d+), p99 (\d+) ms, longest (\d+) ms in (\w*)"
+    pattern = r"ticker: gaps (\d+), p99 (\d+) ms, longest (\d+) ms in (\w*), took (\d+) ms"
     found = [match for line in lines if (match := re.search(pattern, line))]
-    return [Gaps(int(match[1]), int(match[2]), int(match[3]), match[4]) for match in found]
+    return [Gaps(int(match[1]), int(match[2]), int(match[3]), match[4], int(match[5])) for match in found]

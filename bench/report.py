@@ -113,6 +113,8 @@ TARGETS = (
     Target("bytes hashed, of those needed", "full.hashed_ratio", 2.05),
     Target("longest gap of a full update at 4 KB/s, ms", "full.max_gap_ms", 60),
     Target("99 of 100 gaps of it, ms", "full.p99_gap_ms", 20),
+    Target("a Pico W: seconds from the command to the commit, a tenth of the files changes", "rp2.install_s", 10),
+    Target("a Pico W: longest gap of it, ms of the board's time", "rp2.max_gap_ms", 60),
     Target("lines of modules/ota", "code.lines", 4000),
     Target("files of modules/ota", "code.files", 34),
     Target("circles of imports in it", "code.circles", 0),
@@ -213,6 +215,7 @@ def _sections(results: Results) -> dict[str, str]:
         "peers": (_peers, "small.wire_in"),
         "work": (_work, "full.reads"),
         "fits": (_fits, "fits.updates"),
+        "rp2": (_rp2, "rp2.install_s"),
         "platform": (_platform, "platform.files"),
         "sources": (_sources, "tree.files"),
         "scaling": (_scaling, "scaling.points"),
@@ -262,6 +265,18 @@ def _fits(results: Results) -> str:
         return text
     end = "confirmed" if pico["confirmed"] else "**not confirmed**"
     return text + f"\nOn the 848 KB of a Pico W, an update of all {pico['files']} files ({pico['bytes']:,} bytes): {end}.\n"
+
+
+def _rp2(results: Results) -> str:
+    rows = []
+    for key, label in (
+        ("install_s", "seconds from the command to the commit, a tenth of the files changes"),
+        ("max_gap_ms", "longest gap between two ticks of another module, ms"),
+        ("all_install_s", "seconds, every file changes"),
+        ("all_max_gap_ms", "longest gap, ms"),
+    ):
+        rows.append((label, _number(before()["rp2"][key]), _number(results["rp2"][key])))
+    return _markdown(("", "before", "now"), rows)
 
 
 def _targets(results: Results) -> str:

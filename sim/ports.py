@@ -49,6 +49,9 @@ class Port:
     ap_name_before_active: bool = False  # WLAN.config(ssid=) of an access point has no effect once it is active
     erase_us: int = 0  # of a sector of 4 KiB
     page_us: int = 0  # a program of 256 bytes
+    read_ns: int = 0  # a call of the flash's readblocks(), and each byte that it brings
+    read_byte_ns: int = 0
+    cpu_us: int = 0  # what its CPU takes for what takes this computer as long as a 3072-bit pow(x, 65537, n); 0: not known
 
     def cause(self, restart: str) -> int:
         """What machine.reset_cause() returns after a start of this kind."""
@@ -88,6 +91,9 @@ _PICO_W = Port(
     ap_name_before_active=True,
     erase_us=45_000,
     page_us=400,
+    read_ns=8_000,
+    read_byte_ns=40,
+    cpu_us=200_000,
 )
 _PICO = Port(
     "pico",
@@ -102,6 +108,9 @@ _PICO = Port(
     usb_after_boot=True,
     erase_us=45_000,
     page_us=400,
+    read_ns=8_000,
+    read_byte_ns=40,
+    cpu_us=200_000,
 )
 _ESP32 = Port(
     "esp32",

@@ -70,6 +70,10 @@ def main():
     if log or _env("SIMULATOR_CUT"):
         cut = int(_env("SIMULATOR_CUT") or -1)
         chip = __import__("power").Failing(image, blocks, cut, _env("SIMULATOR_CUT_MODE"), save_counters, log)
+    elif _env("SIMULATOR_BOARD_TIME"):
+        sys.modules["time"] = __import__("board_time")
+        chip = sys.modules["time"].Timed(image, blocks)
+        sys.modules["time"].attach(machine, chip)
     else:
         chip = flash.Flash(image, blocks)
     machine.before_end.append(save_counters)
@@ -82,7 +86,7 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing"):
+    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time"):
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
     if missing:
