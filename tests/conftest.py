@@ -5,6 +5,7 @@ Most tests wait for a board's clock (settling, pauses, watchdogs) and not for a 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -38,6 +39,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         for path in FIGURES.glob("*.txt"):
             path.unlink()
+
+
+def pytest_runtest_setup() -> None:
+    """Device code collects often, because a board's heap is small: what is here before a test has no part in that."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
