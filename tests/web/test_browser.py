@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.support import world as worlds
 from tests.support.broker import Broker
 from tests.support.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
 from tests.support.world import Slowly, noise
-from tests.web.conftest import MODULES, PASSWORD, WebWorld
+from tests.web.conftest import MODULES, PASSWORD, PATIENCE_S, WebWorld
 
 MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
 PANEL = b"""
@@ -285,6 +285,26 @@ def test_two_browsers_at_once_and_the_one_without_a_stream_polls(browser: Browse
     second.go("console")
     web_world.type("status")
     expect(second.page.locator("#log")).to_contain_text("failed: none", timeout=PATIENCE_MS)
+
+
+def test_an_answer_that_an_event_has_overtaken_is_not_shown(browser: Browsers, web_world: WebWorld) -> None:
+    """The board told its status before it failed, and the page hears of that later: it would show an install for ever."""
+    web_world.start()
+    visitor = visit(browser, web_world, "firmware")
+    held: list[Route] = []
+    visitor.page.route("**/api/status", lambda route: route.continue_() if held else held.append(route))
+    since = web_world.now()
+    with visitor.page.expect_request("**/api/status"):
+        visitor.page.click("#check")
+    web_world.board.expect("ota: up to date", PATIENCE_S, since)
+    visitor.see("#state", "Up to date")
+    assert web_world.client().upload(bytes(3000)).status == 202
+    visitor.see("#result", "Not updated.")
+    answer = held[0].fetch()
+    late = {**answer.json(), "ota": {**answer.json()["ota"], "state": "installing"}}
+    with visitor.page.expect_request("**/api/status", timeout=PATIENCE_MS):  # it asks again
+        held[0].fulfill(response=answer, json=late)
+    visitor.see("#result", "Not updated.")
 
 
 def test_updates_by_the_button_across_the_restart_and_rolls_back(browser: Browsers, web_world: WebWorld) -> None:

@@ -183,12 +183,14 @@ function askStatusSoon() {
 }
 
 async function loadStatus() {
+  const before = values["ota/status"];
   const answer = await api("status");
   board = { ...answer, ota: answer.ota || {} };
   startedAt = Date.now() - answer.uptime_s * 1000;
   setText($("device"), `${answer.name} · ${answer.id}`);
   noteLast(board.ota);
-  apply({ "ota/status": board.ota.state });
+  if (values["ota/status"] === before) apply({ "ota/status": board.ota.state });
+  else askStatusSoon(); // an event has overtaken the answer
   if (board.ota.progress) percent = board.ota.progress;
 }
 
