@@ -171,10 +171,11 @@ def test_after_no_network_it_is_tried_again_at_growing_pauses(world: World) -> N
     world.board.expect(trial, 3 * PATIENCE_S, since)
     assert time.monotonic() - began > 4 * interval * 7 / 8
     assert passed_over(world, since) == [4, 3, 2, 1]
-    world.wait_rolled_back(bad, "no_network", since)
 
-    since = world.now()  # from here on the checks come faster, for somebody asks for them
-    world.board.expect("wifi: connected", PATIENCE_S, since)
+    undone = world.board.expect("ota_boot: undoing 1.1.0", PATIENCE_S, since)
+    since = world.board.lines.index(undone.string, since)
+    world.wait_rolled_back(bad, "no_network", since)
+    world.board.expect("wifi: connected", PATIENCE_S, since)  # from here on the checks come faster, for somebody asks for them
     while len(passed_over(world, since)) < 7:
         world.refused("failed_before")
     world.board.expect("ota/error = failed_before", PATIENCE_S, world.type("values"))  # it is noted on flash by then
