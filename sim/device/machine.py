@@ -63,6 +63,8 @@ def idle():
 
 def stay_at_repl():
     """A board at the REPL stays there, unless a watchdog was started: nobody feeds it any more."""
+    if WDT.started and os.getenv("SIMULATOR_WATCHDOG_MS"):
+        _setitimer(0, struct.pack("llll", 0, 0, 0, 1), None)
     while WDT.started:
         time.sleep_ms(50)
     end(_AT_REPL)
@@ -79,7 +81,7 @@ def end_with_parent():
 class WDT:
     """SIGALRM ends the process when nobody feeds: a loop that hangs inside C or Python is bitten alike.
 
-    SIMULATOR_WATCHDOG_MS makes it bite sooner, for tests that are about what comes after the bite.
+    SIMULATOR_WATCHDOG_MS makes it bite sooner, and at the REPL at once, for tests that are about what comes after the bite.
     """
 
     started = False

@@ -454,7 +454,7 @@ def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
         "TORTURE_PREFS": "1" if scenario.prefs else "",
         "TORTURE_SHORT": "1" if scenario.update_boot else "",
         "TORTURE_BROKEN": "1" if lives.broken else "",
-        "SIMULATOR_WATCHDOG_MS": "500" if lives.broken else "",
+        "SIMULATOR_WATCHDOG_MS": "60000" if lives.broken else "",  # at the REPL, where broken boards end, it bites at once
     }
 
 
