@@ -239,11 +239,11 @@ class Board:
         if self._process:
             self._process.kill()
 
-    def send(self, line: str) -> None:
-        """Type a line at the serial console. What is typed just when the board restarts is lost, as with any board."""
+    def send(self, line: str | bytes) -> None:
+        """Type a line at the serial console; bytes as they are. What comes just when the board restarts is lost, as with any."""
         with self._power, contextlib.suppress(BrokenPipeError):
             if self._process and self._process.stdin:
-                self._process.stdin.write(line.encode() + b"\n")
+                self._process.stdin.write(line if isinstance(line, bytes) else line.encode() + b"\n")
                 self._process.stdin.flush()
 
     @property

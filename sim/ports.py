@@ -22,7 +22,8 @@ class Port:
     """
 
     name: str
-    board: str
+    board: str  # in sys.implementation
+    platform: str = "linux"  # sys.platform
     flash: int = 2 * 1024 * 1024  # the file system's bytes, without the firmware
     heap: str = "128k"
     readsize: int = 32  # littlefs, as the port's own _boot.py or inisetup.py mounts it
@@ -77,6 +78,7 @@ _RP2_RESTARTS = {"power": "PWRON_RESET", "brownout": "PWRON_RESET", "soft": "PWR
 _PICO_W = Port(
     "pico-w",
     "Raspberry Pi Pico W with RP2040",
+    platform="rp2",
     flash=848 * 1024,
     heap="188k",
     progsize=256,
@@ -98,6 +100,7 @@ _PICO_W = Port(
 _PICO = Port(
     "pico",
     "Raspberry Pi Pico with RP2040",
+    platform="rp2",
     flash=1408 * 1024,
     heap="228k",
     progsize=256,
@@ -115,6 +118,7 @@ _PICO = Port(
 _ESP32 = Port(
     "esp32",
     "Generic ESP32 module with ESP32",
+    platform="esp32",
     heap="144k",
     restarts={**_UNIX.restarts, "hard": "HARD_RESET"},
     ap_security=(0, 1, 2, 3, 4, 5, 6, 7, 8),

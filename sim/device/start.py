@@ -56,6 +56,7 @@ def main():
         meter.install()
     tool = __import__(_env("SIMULATOR_TOOL")) if _env("SIMULATOR_TOOL") else None
     dump = __import__("image_tool")._dump if _env("SIMULATOR_DUMP") else None
+    port = __import__("chip") if _env("SIMULATOR_PORT_PLATFORM") != "linux" else None
     missing = __import__("missing") if _env("SIMULATOR_PORT_MISSING") else None
 
     def save_counters():
@@ -86,7 +87,7 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time"):
+    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time", "chip"):
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
     if missing:
@@ -96,7 +97,14 @@ def main():
     if tool:
         tool.run()
         return
+    late = port and _env("SIMULATOR_PORT_USB_AFTER_BOOT")
+    if port:
+        port.install()
+    if late:
+        port.usb(False)
     booted = _run("boot.py")
+    if late:
+        port.usb(True)
     if dump:
         sys.stdout.buffer.write(b"\nTREE\n")  # what comes before a dump of the file system in the output: see sim/board.py
         dump()
