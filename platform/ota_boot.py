@@ -5,6 +5,9 @@ Only this file touches the live tree. It follows the name of one file, ``/.ota/`
     journal -> trial.0 -> trial.1 ... -> confirmed          put in place, tried, kept
                                      `-> undo -> undone     or taken back
 
+A trial's number counts boots: 1 for each, but 100 for one after a restart that was asked for or after a loss of power, which no
+release is to blame for (nine of them, then they count like any other). 50 more: a restart has been asked for and is to come.
+
     /.ota/stage/<n//32>/<n%32>     new content of entry n      (the journal's header may name another folder)
     /.ota/backup/<n//32>/<n%32>    what entry n replaced or deleted
     /.ota/reserve/a* and u*        empty folders: blocks kept free for the apply and for the undo
@@ -16,6 +19,7 @@ before it. Every step is one rename, mkdir or rmdir and tests only its own sourc
 repeated. Its imports are built into the firmware, and happen while sys.path is empty (see boot.py).
 """
 
+import sys  # the one module that no file can stand in for
 
 FORMAT = 1
 ROOT = ""  # a test on another system puts a folder here
@@ -26,6 +30,8 @@ state = ""  # "", "trial", "confirmed" or "undone": what run() left behind; "jou
 attempt = 0  # which boot of the trial this is, from 1
 failures = 0  # boots that ended badly, one after the other, outside a trial
 header = {}  # the journal's header while there is a journal
+restart = "power"  # why the board started: "power", "deepsleep", "watchdog" (it hung) or "reset" (by its program)
+said = []  # the first lines that were printed: a console on USB may start only after boot.py
 
 _name = ""  # the state file's name
 _wdt = None
@@ -35,8 +41,9 @@ _FINAL = {"journal": 0, "undo": 1000, "confirmed": 1001, "undone": 1002}
 
 def run():
     """Bring the tree to exactly one version, then count the boot if that version is on trial."""
-    global ready
+    global ready, restart
     _imports()
+    restart = _reset_cause()
     _find_state()
     if _name == "journal":
         _apply()
@@ -44,7 +51,7 @@ def run():
         _try_out()
     if _name == "undo":
         _undo()
-    if not _name and _reset_cause() == "watchdog":
+    if not _name and restart == "watchdog":
         note_failure("watchdog")
     _publish_state()
     ready = True
@@ -53,9 +60,9 @@ def run():
 def forget():
     """Called once the platform runs: the code that only a boot needs gives its memory back."""
     global run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    global _any_entry, _rename, _stage, _reset_cause, _filled, _prune_all
+    global _any_entry, _rename, _stage, _reset_cause, _bitten, _filled, _prune_all
     del run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    del _any_entry, _rename, _stage, _reset_cause, _filled, _prune_all
+    del _any_entry, _rename, _stage, _reset_cause, _bitten, _filled, _prune_all
 
 
 def feed():
@@ -71,7 +78,7 @@ def start_watchdog(ms):
         try:
             _wdt = machine.WDT(timeout=ms)
         except (AttributeError, OSError, ValueError) as error:
-            print("ota_boot: no watchdog:", error)
+            _say("no watchdog:", error)
 
 
 def commit():
@@ -87,6 +94,14 @@ def confirm():
     _become("confirmed")
     _deadline = None
     _publish_state()
+
+
+def asked():
+    """The platform is about to restart, as it was asked to: a boot of a trial that ends so is no failed one."""
+    if _name.startswith("trial."):
+        n = int(_name[6:])
+        if n < 900 and n % 100 < 50:
+            _become("trial.%d" % (n + 50))
 
 
 def undo(reason, text=""):
@@ -132,7 +147,7 @@ def reason():
 def note_failure(text):
     """Count a boot that ended badly; enough of them start the board in safe mode."""
     global failures
-    print("ota_boot: failed boot:", text)
+    _say("failed boot:", text)
     if failures:
         os.rename(ota("fails.%d" % failures), ota("fails.%d" % (failures + 1)))
     else:
@@ -214,7 +229,7 @@ def read_header(name):
 def _apply():
     if not _known_journal():
         return
-    print("ota_boot: applying", header.get("new"))
+    _say("applying", header.get("new"))
     _give_up("a")
     try:
         _put_in_place()
@@ -248,7 +263,7 @@ def _put_in_place():
 
 
 def _undo():
-    print("ota_boot: undoing", header.get("new"), "because of", reason()[0])
+    _say("undoing", header.get("new"), "because of", reason()[0])
     _give_up("u")
     stage = _stage()
     staged = _filled(stage)
@@ -266,18 +281,24 @@ def _undo():
 def _try_out():
     """Count this boot in the state's name before anything of the new version runs."""
     global attempt, _deadline
-    attempt = int(_name[6:]) + 1
-    cause = _reset_cause()
-    if attempt > 1 and cause != "power":
-        _note_reason(cause, "the board restarted by itself during the trial")
+    n = int(_name[6:])
+    attempt = n % 50
+    if n % 100 >= 50:
+        n += 50
+    elif attempt and n < 900 and restart in ("power", "deepsleep"):
+        n += 100
+    else:
+        if attempt and restart in ("watchdog", "reset"):
+            _note_reason(restart, "the board restarted by itself during the trial")
+        n, attempt = n + 1, attempt + 1
     if attempt > header.get("attempts", 3):
-        print("ota_boot:", attempt - 1, "boots without a confirmation")
+        _say(attempt - 1, "boots without a confirmation")
         _give_up("u")
         _become("undo")
         return
-    _become("trial.%d" % attempt)
+    _become("trial.%d" % n)
     note_success()  # what the old version did is not held against the new one
-    print("ota_boot: trial of", header.get("new"), "boot", attempt)
+    _say("trial of", header.get("new"), "boot", attempt)
     _deadline = time.ticks_add(time.ticks_ms(), header.get("timeout_s", 300) * 1000)
     start_watchdog(WATCHDOG_MS)
 
@@ -288,7 +309,7 @@ def _note_reason(word, text):
         with open(ota("reason"), "w") as f:
             f.write("%s\n%s" % (word, text[:300]))
     except OSError as error:
-        print("ota_boot: cannot note the reason", word, error)
+        _say("cannot note the reason", word, error)
 
 
 def _find_state():
@@ -406,14 +427,37 @@ def _stage():
 
 
 def _reset_cause():
-    """Why the board started: "power", "watchdog" or "reset"."""
+    """A brownout is no word of its own: it reads as PWRON on esp32 and rp2."""
     try:
         cause = machine.reset_cause()
     except AttributeError:
         return "power"
-    if cause in (getattr(machine, "PWRON_RESET", -1), getattr(machine, "DEEPSLEEP_RESET", -1)):
+    if cause == getattr(machine, "PWRON_RESET", -1):
         return "power"
-    return "watchdog" if cause == getattr(machine, "WDT_RESET", -1) else "reset"
+    if cause == getattr(machine, "DEEPSLEEP_RESET", -1):
+        return "deepsleep"
+    return "watchdog" if cause == getattr(machine, "WDT_RESET", -1) and _bitten() else "reset"
+
+
+def _bitten():
+    """False when it was no hang that ended the last life.
+
+    On rp2 reset() and deepsleep() are done by the watchdog and read as WDT_RESET. Its registers tell: REASON has bit 0 when its
+    timer ran out, and SCRATCH4 what the SDK leaves there when a program starts a watchdog to be fed.
+    """
+    if sys.platform != "rp2":
+        return True
+    for chip, base in (("RP2040", 0x4005_8000), ("RP2350", 0x400D_8000)):
+        if chip in sys.implementation._machine:
+            return bool(machine.mem32[base + 8] & 1) and machine.mem32[base + 0x1C] == 0x6AB7_3121
+    return False  # another chip's addresses are not known
+
+
+def _say(*parts):
+    text = " ".join([str(part) for part in parts])
+    print("ota_boot:", text)
+    if len(said) < 8:
+        said.append(text[:200])
 
 
 def _imports():
@@ -424,7 +468,6 @@ def _imports():
         import hashlib
         import json
         import os
-        import sys
         import time
 
         # Nothing of a release has been imported yet: what is loaded is the port's own, such as the simulator's.

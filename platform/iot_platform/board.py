@@ -2,14 +2,25 @@
 
 import gc
 import os
+import sys
 import time
 
 import machine
 import ota_boot
 
+_WORDS = {
+    "power": "power: switched on, or it had failed",
+    "deepsleep": "awake from deep sleep",
+    "watchdog": "the watchdog: the program hung",
+    "reset": "a restart by the program",
+    "crash": "the program ended with an exception",
+}
+
 
 class Board:
     """One object that modules get; tests hand in another one."""
+
+    crashed = ""  # "crash" when the last run ended with an exception
 
     def mem_free(self):
         """Free bytes of the heap."""
@@ -29,18 +40,32 @@ class Board:
         return "".join("%02x" % byte for byte in raw)
 
     def reset_cause(self):
-        """pwron, wdt, deepsleep, soft or hard, as machine's constants are called; None for anything else."""
-        for name in ("PWRON", "WDT", "DEEPSLEEP", "SOFT", "HARD"):
-            if getattr(machine, name + "_RESET", -1) == machine.reset_cause():
-                return name.lower()
-        return None
+        """power, deepsleep, watchdog or reset, as the loader found; crash when a traceback was left."""
+        return self.crashed or getattr(ota_boot, "restart", "")  # an older loader does not say
+
+    def about(self):
+        """What this board is, and why it started last, for people."""
+        status, about = os.statvfs("/"), sys.implementation
+        return {
+            "port": sys.platform,
+            "board": getattr(about, "_machine", ""),
+            "micropython": "%d.%d.%d" % about.version[:3],
+            "heap": gc.mem_free() + gc.mem_alloc(),
+            "disk": status[0] * status[2],
+            "restart": _WORDS.get(self.reset_cause(), "unknown"),
+        }
 
     def tcp_port(self, port):
         """The port to listen on for `port`: the simulated board, which shares its computer's ports, has another one."""
         return getattr(machine, "TCP_PORTS", {}).get(port, port)
 
     def reset(self):
-        machine.reset()
+        """Restart, whatever happens; a version on trial is not blamed for it."""
+        try:
+            if hasattr(ota_boot, "asked"):  # an older loader has no such thing
+                ota_boot.asked()
+        finally:
+            machine.reset()
 
     def feed(self):
         """Feed the watchdog, as the loader allows it."""

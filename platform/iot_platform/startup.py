@@ -29,6 +29,9 @@ def start(platform):
     gc.threshold(_COLLECT_AFTER)
     if hasattr(ota_boot, "forget"):  # an older loader has no such thing
         ota_boot.forget()
+    said = getattr(ota_boot, "said", ())
+    while said:
+        SerialLog.info("loader:", said.pop(0))  # once more: a console on USB was not there yet
     platform.profile, errors = read()
     for error in errors:
         SerialLog.error("profile.json: %s %s; expected: %s" % error)
@@ -36,7 +39,7 @@ def start(platform):
         SerialLog.error("no modules are named: only", ", ".join(_SAFE), "start")
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
-    _show_crash()
+    _show_crash(platform.board)
     platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
     platform.update_boot = _count_update_boot()
@@ -54,11 +57,12 @@ def start(platform):
     return others
 
 
-def _show_crash():
+def _show_crash(board):
     """The traceback that survived a restart; once."""
     try:
         with open("/crash.log") as f:
             lines = f.read(2100).split("\n")
+        board.crashed = "crash"
         SerialLog.warning("the last run ended with:")
         for line in lines:
             if line:

@@ -175,6 +175,8 @@ def main():
         if exists("/bad.txt"):
             ota_boot.undo("exception", "the release is bad")
             machine.reset()
+        if int(ota_boot._name[6:]) < int(os.getenv("TORTURE_RESTARTS") or 0):
+            Board().reset()
     impatient()
     ota = Module(Platform())
     if ota_boot.state == "trial" and os.getenv("TORTURE_PREFS"):

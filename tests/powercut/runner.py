@@ -452,6 +452,7 @@ def _environment(lives: Lives, scenario: Scenario) -> dict[str, str]:
         "TORTURE_ACTION": scenario.action,
         "TORTURE_FILL": scenario.fill,
         "TORTURE_PREFS": "1" if scenario.prefs else "",
+        "TORTURE_RESTARTS": "400" if scenario.restarts else "",  # in the trial's number: four
         "TORTURE_SHORT": "1" if scenario.update_boot else "",
         "TORTURE_BROKEN": "1" if lives.broken else "",
         "SIMULATOR_WATCHDOG_MS": "60000" if lives.broken else "",  # at the REPL, where broken boards end, it bites at once

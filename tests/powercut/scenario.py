@@ -28,6 +28,7 @@ class Scenario:
     update_boot: bool = False  # the board is short of memory unless it is in an update boot
     resumed: bool = False  # the download takes longer than what a cut may cost; for time's sake single cuts, the server there
     loader: bool = False  # the release brings another ota_boot.py
+    restarts: bool = False  # the board is restarted in the trial, more often than a version may fail
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
@@ -77,6 +78,7 @@ SCENARIOS = (
     Scenario("delete", _BASE, _MOVED, delete=("trash",), extra=_TRASH),
     Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra=_TRASH),
     Scenario("fails its trial", _NINE, _NINE_NEW, bad=True),
+    Scenario("restarted in its trial", _NINE, _NINE_NEW, restarts=True),
     Scenario("a newer one follows", _NINE, _NINE_NEW, newer=True),
     Scenario("leftovers", _BASE, _MOVED, extra=_LEFTOVERS),
     Scenario("a version is kept", _SWAP_OLD, _SWAP_NEW, keep=True),
