@@ -9,7 +9,7 @@ from micropython import const
 
 _MAX_COMMAND = const(120)
 _HELP = const(
-    "commands: status | values | log LEVEL | purge | reset | "
+    "commands: status | values | log | log LEVEL | purge | reset | "
     "ota check|update|force|install|verify|plan|rollback|confirm|cancel|status|channel NAME"
 )
 
@@ -18,25 +18,39 @@ class Module(Base):
     name = "serial_log"
 
     def start(self):
-        self._line = ""
+        self._line = bytearray()
+        self._dropped = 0  # bytes of this line that nobody can have typed
         self._poll = select.poll()
         self._poll.register(sys.stdin, select.POLLIN)
 
     def tick(self):
-        """Take what was typed, a character at a time: reading never waits."""
+        """Take what was typed, a byte at a time: reading never waits, as it would for the rest of what looks like UTF-8."""
         for _ in range(32):
             if not self._poll or not self._poll.poll(0):
                 return
-            char = sys.stdin.read(1)
-            if not char:  # the console was closed
+            byte = sys.stdin.buffer.read(1)
+            if not byte:  # the console was closed
                 self._poll = None
                 return
-            if char in "\r\n":
-                line, self._line = self._line.strip(), ""
-                if line:
-                    self.execute(line)
-            elif len(self._line) < _MAX_COMMAND:
-                self._line += char
+            if byte in b"\r\n":
+                self._end_line()
+            elif byte < b" " or byte == b"\x7f" or len(self._line) >= _MAX_COMMAND:
+                self._dropped += 1
+            else:
+                self._line += byte
+
+    def _end_line(self):
+        """Noise is dropped: byte by byte, and the line when most of it was that."""
+        line, dropped = self._line, self._dropped
+        self._line, self._dropped = bytearray(), 0
+        try:
+            text = str(line, "utf-8")
+        except UnicodeError:
+            text = "".join([chr(byte) for byte in line if byte < 128])
+            dropped += len(line) - len(text)
+        text = text.strip()
+        if text and dropped < len(text):
+            self.execute(text)
 
     def execute(self, line):
         """Run one command of the console; what it says goes to the log. Words that mean nothing here are for the bus."""
@@ -47,12 +61,17 @@ class Module(Base):
         elif words[0] == "log" and len(words) == 2:
             if not SerialLog.set_level(words[1]):
                 SerialLog.log(_HELP)
+        elif line == "log":
+            for remembered in SerialLog.history():
+                print(remembered)
         elif words[0] == "purge":
             SerialLog.purge()
         elif words[0] == "reset":
             platform.request_reset("asked for at the console")
         elif words[0] == "status":
             SerialLog.log("running:", ", ".join(platform.modules), "failed:", platform.failed or "none")
+            for key, value in sorted(platform.board.about().items()):
+                SerialLog.log(key, "=", value)
         elif words[0] == "values":
             for key, value in sorted(platform.bus.items()):
                 SerialLog.log(key, "=", value)

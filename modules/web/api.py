@@ -5,9 +5,7 @@ there is nothing to say, or when it has said it by itself. The body of a POST ha
 """
 
 import binascii
-import gc
 import json
-import os
 
 from iot_platform.log import SerialLog
 from iot_platform.module import name_ok
@@ -55,23 +53,22 @@ async def page(_web, request):
 
 def status(web, _request):
     platform = web.platform
-    size = os.statvfs("/")
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
-    return {
+    found = {
         "ota": ota.status() if ota else None,
         "version": platform.bus.get("version"),
         "name": platform.profile.get("shortName", ""),
         "id": board.unique_id(),
         "uptime_s": web.seconds(),
         "freeram": board.mem_free(),
-        "heap": board.mem_free() + gc.mem_alloc(),
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
-        "disk": size[0] * size[2],
         "safe_mode": platform.safe_mode,
         "wifi": wifi.status() if wifi else None,
         "modules": list(platform.modules),
         "failed": platform.failed,
     }
+    found.update(board.about())
+    return found
 
 
 def panels(web, _request):

@@ -82,6 +82,8 @@ def test_logs_in_and_sees_live_values(browser: Browsers, lamp_world: WebWorld) -
     expect(page.locator('[data-key="version"]')).to_have_text("1.0.0")
     expect(page.locator('[data-key="ssid"]')).to_have_text("sim-network")
     expect(page.locator("#signal")).to_have_attribute("aria-label", "Signal 4 of 4")
+    expect(page.locator("#hardware")).to_contain_text("MicroPython 1.")
+    expect(page.locator("#last-start")).to_have_text("power: switched on, or it had failed")
     seconds = page.locator('[data-key="lamp/seconds"]')
     expect(seconds).to_contain_text("s", timeout=PATIENCE_MS)
     before = seconds.inner_text()

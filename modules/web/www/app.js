@@ -188,6 +188,9 @@ async function loadStatus() {
   board = { ...answer, ota: answer.ota || {} };
   startedAt = Date.now() - answer.uptime_s * 1000;
   setText($("device"), `${answer.name} · ${answer.id}`);
+  const { port, micropython, heap, disk } = answer;
+  setText($("hardware"), `${answer.board || port} · MicroPython ${micropython} (${port}) · ${bytes(heap)} memory, ${bytes(disk)} disk`);
+  setText($("last-start"), answer.restart);
   noteLast(board.ota);
   if (values["ota/status"] === before) apply({ "ota/status": board.ota.state });
   else askStatusSoon(); // an event has overtaken the answer
