@@ -21,6 +21,13 @@ def entries(name=LIST):
             n += 1
 
 
+def following(items, end=None):
+    """The next of an iterator, `end` when there is none. Before 1.25 MicroPython's next() takes no second argument."""
+    for item in items:
+        return item
+    return end
+
+
 def read_header(name):
     """The header of the list ``/.ota/<name>``, or None."""
     try:

@@ -10,7 +10,7 @@ from ..errors import OtaError
 from ..install.stage import Stage
 from ..transport import ranges
 from .inflate import BLOCK, Unpacker
-from .lists import entries
+from .lists import entries, following
 
 PIECE = 32768  # release.manifest has it too: importing that would load all rules of a list (a test compares them)
 _PART = const(4096)  # bytes of a file between two words about the progress
@@ -34,7 +34,7 @@ def read_files(source, base, view, visitor):
     unpacker, size = Unpacker(source), source.size
     listed = entries()
     try:
-        item = next(listed, None)
+        item = following(listed)
         for begin, end, last in ranges.runs(entries(), visitor.start, size - base):
             if not begin < end <= size - base:
                 raise OtaError("bad_bundle", "its list names places beyond the end of the bundle")
@@ -54,7 +54,7 @@ def read_files(source, base, view, visitor):
                     yield from unpacker.copy(skip, view)
                     skip = 0
                     yield from _read_file(unpacker, base, n, entry, view, visitor)
-                item = next(listed, None)
+                item = following(listed)
                 if opened and not skip and (item is None or item[1]["at"] != group):
                     yield from unpacker.end()
                     if item and unpacker.at != base + item[1]["at"]:

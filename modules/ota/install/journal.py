@@ -10,7 +10,7 @@ import os
 import ota_boot
 
 from .. import phases
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, following
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -112,10 +112,10 @@ class Journal:
     def removals(self, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
         new = entries()
-        _m, mine = next(new, (0, None))
+        _m, mine = following(new, (0, None))
         for _n, old in entries(RUNNING):
             while mine and paths.key(mine["path"]) < paths.key(old["path"]):
-                _m, mine = next(new, (0, None))
+                _m, mine = following(new, (0, None))
                 yield
             listed = mine and mine["path"] == old["path"]
             if not listed and not old.get("excluded") and not _keep(old["path"], excluded):

@@ -13,7 +13,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, RUNNING, entries, read_header, target
+from ..bundle.lists import LIST, RUNNING, entries, following, read_header, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
 from ..release.paths import excluded, key, skips
@@ -109,10 +109,10 @@ def plan(ota, header, digest, sig):
 def _beside_running():
     """``(n, entry, the entry of the running version's list for that path, or None)``: both lists are sorted. Generator."""
     running = entries(RUNNING)
-    _m, old = next(running, (0, None))
+    _m, old = following(running, (0, None))
     for n, entry in entries():
         while old and key(old["path"]) < key(entry["path"]):
-            _m, old = next(running, (0, None))
+            _m, old = following(running, (0, None))
         yield n, entry, old if old and old["path"] == entry["path"] else None
 
 

@@ -26,7 +26,7 @@ from iot_platform.module import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST, entries
+from ..bundle.lists import LIST, entries, following
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -169,7 +169,7 @@ def _stage(ota, notes, header, order):
         members = archive.members()
         for n in places:
             entry = json.loads(found.readline())
-            path, member = next(members, (None, None))
+            path, member = following(members, (None, None))
             if path != entry["path"] or member.size != entry["size"]:
                 raise OtaError("bad_digest", "the archive changed while it was read")
             if target.start(n, entry) is not None:

@@ -146,13 +146,14 @@ class Response(http.Response):
 
 
 def _get(requests, url):
-    sockets, before, response = _Sockets(), requests.socket, None
-    requests.socket = sockets
+    name = "socket" if hasattr(requests, "socket") else "usocket"  # what it is called up to 1.23
+    sockets, before, response = _Sockets(), getattr(requests, name), None
+    setattr(requests, name, sockets)
     try:
         response = _answer(requests, url)
         return response
     finally:
-        requests.socket = before
+        setattr(requests, name, before)
         if sockets.connection and not response:
             sockets.connection.close()
 
