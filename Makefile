@@ -25,9 +25,10 @@ check: setup ## Quick: ruff, and the tests named in T (make check T=tests/web/te
 	$(VENV)/ruff check .
 	$(VENV)/python -m pytest -q -n auto $(T) $(ARGS)
 
-lint: setup ## ruff, mypy, and no conflict marker left
+lint: setup ## ruff, mypy, no conflict marker left, nothing that old MicroPythons have not
 	$(VENV)/ruff check .
 	$(VENV)/python tools/check_text.py
+	$(VENV)/python tools/check_device.py
 	$(VENV)/mypy $(CODE)
 
 test: lint ## lint, then every test, with CPython coverage; needs Chromium and mosquitto, and installs them as root
