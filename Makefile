@@ -34,6 +34,7 @@ lint: setup ## ruff, mypy, no conflict marker left, nothing that old MicroPython
 test: lint ## lint, then every test, with CPython coverage; needs Chromium and mosquitto, and installs them as root
 	@$(VENV)/python tools/get_chromium.py
 	@$(VENV)/python tools/get_services.py
+	@$(VENV)/python tools/get_micropython.py --others
 	$(VENV)/python -m pytest -n auto --dist worksteal --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: fuzz torture bench

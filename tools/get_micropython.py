@@ -2,7 +2,7 @@
 
 apt does the fetching and checks the signatures, with a state of its own: nothing on this machine is installed or
 changed. The 32-bit build is tried first, as a board's integers and heap blocks have that size; then this machine's
-own architecture; then a `micropython` that is already on PATH.
+own architecture; then a `micropython` that is already on PATH. `--others`: further versions for the tests, into .build/.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / ".micropython"
+OTHERS = ROOT / ".build" / "micropython"
 OLDEST = (1, 23)  # the first with the modules tls and vfs, which the simulated board imports
 KEYRINGS = Path("/usr/share/keyrings")
 DEBIAN_SUITES = ("trixie", "forky", "sid")
+TESTED = DEBIAN_SUITES[:2]  # sid is forky, as a rule
 # After the machine's own: 24.04 has 1.22, which is too old. The loader and libc come along, so newer ones run as well.
 UBUNTU_SUITES = ("resolute", "questing", "plucky", "devel")
 NATIVE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -196,9 +198,12 @@ def sources() -> list[tuple[str, str, str, str, Path]]:
     return sorted(dict.fromkeys(found), key=lambda source: source[3] != "i386")
 
 
-def get(reasons: list[str]) -> str | None:
+def get(reasons: list[str], target: Path = TARGET, suites: tuple[str, ...] = ()) -> str | None:
+    """Unpack the first that works into `target`; of `suites` only, if there are any. What it says, or None."""
     for source in sources():
         mirror, suite, _, architecture, _ = source
+        if suites and suite not in suites:
+            continue
         label = f"{suite} {architecture}"
         with tempfile.TemporaryDirectory(prefix=".micropython-", dir=ROOT) as name:
             folder = Path(name)
@@ -211,10 +216,27 @@ def get(reasons: list[str]) -> str | None:
                 reasons.append(f"{label}: {error}")
                 print(f"micropython: not from {label}", flush=True)
                 continue
-            shutil.rmtree(TARGET, ignore_errors=True)
-            root.rename(TARGET)
-        return f"{said} ({label}, in {TARGET.name}/)"
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            root.rename(target)
+        return f"{said} ({label}, in {target.relative_to(ROOT)}/)"
     return None
+
+
+def get_others() -> int:
+    """Each version that the tests try beside the usual one. One that cannot be had is left out, and its test says so."""
+    for suite in TESTED:
+        try:
+            said: str | None = probe(OTHERS / suite / "micropython")
+        except Failed:
+            reasons: list[str] = []
+            try:
+                said = get(reasons, OTHERS / suite, (suite,))
+            except Failed as error:
+                reasons.append(str(error))
+                said = None
+        print(f"micropython of {suite}: {said or '; '.join(reasons) or 'there is none for this machine'}")
+    return 0
 
 
 def on_path(reasons: list[str]) -> str | None:
@@ -236,6 +258,8 @@ def on_path(reasons: list[str]) -> str | None:
 
 
 def main() -> int:
+    if "--others" in sys.argv[1:]:
+        return get_others()
     try:
         print(f"micropython: {probe(TARGET / 'micropython')}")
         return 0
