@@ -8,19 +8,12 @@ import time
 import machine
 import ota_boot
 
-_WORDS = {
-    "power": "power: switched on, or it had failed",
-    "deepsleep": "awake from deep sleep",
-    "watchdog": "the watchdog: the program hung",
-    "reset": "a restart by the program",
-    "crash": "the program ended with an exception",
-}
-
 
 class Board:
     """One object that modules get; tests hand in another one."""
 
     crashed = ""  # "crash" when the last run ended with an exception
+    why = ""  # it started last, in words: the start finds them
 
     def mem_free(self):
         """Free bytes of the heap."""
@@ -52,7 +45,7 @@ class Board:
             "micropython": "%d.%d.%d" % about.version[:3],
             "heap": gc.mem_free() + gc.mem_alloc(),
             "disk": status[0] * status[2],
-            "restart": _WORDS.get(self.reset_cause(), "unknown"),
+            "restart": self.why,
         }
 
     def tcp_port(self, port):

@@ -23,6 +23,14 @@ _UPDATE_BOOTS = const(3)  # that one note leads to
 _ROOM = const(32 * 1024)
 _COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
+_WORDS = {
+    "power": "power: switched on, or it had failed",
+    "deepsleep": "awake from deep sleep",
+    "watchdog": "the watchdog: the program hung",
+    "reset": "a restart by the program",
+    "crash": "the program ended with an exception",
+}
+
 
 def start(platform):
     """Read the profile, load and start the modules that it names. Returns the bytes that an update boot would not use up."""
@@ -40,6 +48,7 @@ def start(platform):
     if platform.prefs.warning:
         SerialLog.warning(platform.prefs.warning)
     _show_crash(platform.board)
+    platform.board.why = _WORDS.get(platform.board.reset_cause(), "unknown")
     platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
     platform.update_boot = _count_update_boot()
