@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from iotctl.tree import Files
 from modules.ota.errors import OtaError
-from modules.ota.release import fields, manifest, paths, policy
+from modules.ota.release import fields, manifest, paths, policy, signature
 
 Header = dict[str, Any]
 
@@ -34,7 +35,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory: the list's bytes, its signature if there is one, the files, and these once more as they are packed."""
+    """A bundle in memory: the list's bytes, its signature if there is one, its files or some of them, and all as packed."""
 
     listing: bytes
     signature: bytes | None
@@ -50,12 +51,11 @@ class Bundle:
     def entries(self) -> list[archive.Entry]:
         return [json.loads(line) for line in self.listing.splitlines()[1:]]
 
-    @property
-    def pinned(self) -> list[keys.Jwk]:
-        """The keys that the profile in it pins; none when that cannot be read."""
+    def pinned(self, role: str) -> list[keys.Jwk]:
+        """The keys that the profile in it pins for a role, "release" or "channel"; none when that cannot be read."""
         try:
-            found = json.loads(self.files["profile.json"])["ota"]["public_keys"]
-        except (KeyError, ValueError, TypeError):
+            found = signature.pinned(json.loads(self.files["profile.json"])["ota"], role)
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             return []
         return [key for key in found if isinstance(key, dict)] if isinstance(found, list) else []
 
@@ -113,7 +113,7 @@ def make(profile: Profile, files: Files, options: Options) -> Bundle:
 
 def sign(bundle: Bundle, key: keys.PrivateKey) -> Bundle:
     """The same bundle with `key`'s signature; IotctlError when boards with its profile would not believe that key."""
-    keys.check_pinned(key, bundle.pinned)
+    keys.check_pinned(key, bundle.pinned("release"), "release")
     return Bundle(bundle.listing, keys.sign(key, bundle.listing), bundle.files, bundle.packed)
 
 
@@ -122,31 +122,40 @@ def pack(bundle: Bundle) -> bytes:
     return archive.head(bundle.listing, bundle.signature) + bundle.packed
 
 
-def read(path: Path) -> Bundle:
-    """Read a whole archive into memory. OtaError when it is none, or damaged; who signed it is verify()'s business."""
+def read(path: Path, only: Container[str] | None = None) -> Bundle:
+    """Read an archive. OtaError when it is none, or damaged; who signed it is verify()'s business.
+
+    :param only: the files to keep in memory; None for all, which a bomb makes as large as it likes.
+    """
     pieces: dict[str, list[bytes]] = {}
+
+    def take(name: str, piece: bytes) -> None:
+        if only is None or name in only:
+            pieces.setdefault(name, []).append(piece)
+
     with path.open("rb") as f:
         reader = archive.Reader(f)
         _header, entries = _parse(reader.listing)
-        reader.files(entries, lambda name, piece: pieces.setdefault(name, []).append(piece))
+        reader.files(entries, take)
         f.seek(reader.head)
         packed = f.read()
-    files = {entry["path"]: b"".join(pieces.get(entry["path"], [])) for entry in entries}
-    return Bundle(reader.listing, reader.signature, files, packed)
+    kept = [entry["path"] for entry in entries if only is None or entry["path"] in only]
+    return Bundle(reader.listing, reader.signature, {name: b"".join(pieces.get(name, [])) for name in kept}, packed)
 
 
-def verify(path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = None) -> Verdict:
+def verify(path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = None, expired: bool = False) -> Verdict:
     """Check a bundle by the board's own rules, in bounded memory; OtaError says what a board would say.
 
     :param name: the board's shortName, or None for whatever the bundle is for.
     :param pinned: the keys of which one must have signed it, or None to leave the signature alone.
+    :param expired: take what has expired, too.
     """
     with path.open("rb") as f:
         reader = archive.Reader(f)
         if pinned:
             keys.check_signature(reader.listing, reader.signature, pinned)
         header, entries = _parse(reader.listing)
-        policy.check_header(header, policy.Rules(name or header["name"], now=int(time.time())))
+        policy.check_header(header, policy.Rules(name or header["name"], now=None if expired else int(time.time())))
         reader.files(entries, _ignore)
     state = "unsigned" if reader.signature is None else "good" if pinned else "not checked"
     return Verdict(header["name"], header["version"], header["sequence"], header["files"], header["size"], state)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -91,6 +91,9 @@ def keygen(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; must not exist.")],
     passphrase: PassphraseOption = None,
     pin: Annotated[Path | None, typer.Option("--profile", help="Pin the public key in this profile.")] = None,
+    role: Annotated[
+        Literal["release", "channel"] | None, typer.Option("--role", help="What it may sign.", show_default="both")
+    ] = None,
 ) -> None:
     """Make a signing key (RSA-3072), and pin its public half in a profile.
 
@@ -99,12 +102,11 @@ def keygen(
     Keep the private key off the network: whoever has it can put code on your boards.
     """
     pinned = profile.read(pin) if pin else None
-    if pinned:
-        profile.check_room(pinned)
     key = keys.generate()
+    value = profile.with_key(pinned, keys.jwk(key), role) if pinned else {}
     keys.write_private(key, file, passphrase)
     if pinned:
-        profile.pin(pinned, keys.jwk(key))
+        profile.write(pinned, value)
         typer.echo(f"{file} written; its public key is pinned in {pin}")
     else:
         typer.echo(json.dumps(keys.jwk(key), separators=(",", ":")))
@@ -232,7 +234,7 @@ def sign(
     """
     private = keys.read_private(key, _ask_passphrase(key, passphrase))
     bundle.verify(path)
-    files.replace(path, bundle.pack(bundle.sign(bundle.read(path), private)))
+    files.replace(path, bundle.pack(bundle.sign(bundle.read(path, ("profile.json",)), private)))
     typer.echo(f"{path}: signed")
 
 
@@ -267,7 +269,7 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
 
     Example: iotctl inspect dist/1.4.0.tar.gz
     """
-    found = bundle.read(path)
+    found = bundle.read(path, ())
     if as_json:
         _print_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
         return
@@ -288,6 +290,7 @@ def publish_command(
     rollout: Annotated[int, typer.Option("--rollout", min=0, max=100, help="Percent of the boards.")] = 100,
     expires: ExpiresOption = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Also for devices of public-micropython-iot-platform.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what is older than the channel, or has expired.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a bundle where boards find it; the channel file that names it comes after it.
@@ -295,7 +298,7 @@ def publish_command(
     Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
     """
     private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
-    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy)
+    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, force)
     done = publish.publish(path, directory, options, private)
     if as_json:
         _print_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})
@@ -489,7 +492,7 @@ def _signing_key(given: profile.Profile, key: Path | None, passphrase: str | Non
             raise IotctlError("the profile pins keys, so its boards need a signature: give --key, or --unsigned to sign later")
         return None
     private = keys.read_private(key, _ask_passphrase(key, passphrase))
-    keys.check_pinned(private, given.keys)
+    keys.check_pinned(private, given.keys, "release")
     return private
 
 

@@ -101,10 +101,11 @@ def check_signature(data: bytes, signature: bytes | None, known: list[Jwk]) -> N
     board_sign.check(hashlib.sha256(data).digest(), signature, known)
 
 
-def check_pinned(key: PrivateKey, pinned: list[Jwk]) -> None:
-    """IotctlError unless boards with these `pinned` keys believe `key`. Without pinned keys they believe any."""
+def check_pinned(key: PrivateKey, pinned: list[Jwk], role: str) -> None:
+    """IotctlError unless boards that pin these keys for a `role` believe `key`. Without any they believe all."""
     if pinned and not any(jwk(key)["n"] == other.get("n") for other in pinned):
-        raise IotctlError("this key is not among the profile's ota.public_keys: its boards would refuse what it signs")
+        where = f"ota.public_keys or ota.{role}_keys"
+        raise IotctlError(f"this key is not among the profile's {where}: its boards would refuse what it signs")
 
 
 def _jwk(key: rsa.RSAPublicKey) -> Jwk:

@@ -14,6 +14,9 @@ from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
 from modules.ota.release import fields, signature
 
+ROLES = ("release", "channel")
+KEYS = ("public_keys", "release_keys", "channel_keys")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -42,7 +45,8 @@ class Profile:
 
     @property
     def keys(self) -> list[Jwk]:
-        return list(self._ota.get("public_keys") or [])
+        """Those that may sign a release."""
+        return list(signature.pinned(self._ota, "release"))
 
     @property
     def delete(self) -> list[str]:
@@ -79,9 +83,10 @@ def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
 
 def _private_keys(ota: Any) -> list[Problem]:
     """Keys that are whole JWKs: a board takes the public half that it needs, and hands on the rest."""
-    pinned = ota.get("public_keys") if isinstance(ota, dict) else None
-    private = [n for n, key in enumerate(pinned if isinstance(pinned, list) else []) if isinstance(key, dict) and "d" in key]
-    return [Problem(f"ota.public_keys[{n}]", "is a private key", "its public half, kty, n and e") for n in private]
+    pinned = {name: ota.get(name) for name in KEYS} if isinstance(ota, dict) else {}
+    lists = [(name, n, key) for name, found in pinned.items() if isinstance(found, list) for n, key in enumerate(found)]
+    private = [(name, n) for name, n, key in lists if isinstance(key, dict) and "d" in key]
+    return [Problem(f"ota.{name}[{n}]", "is a private key", "its public half, kty, n and e") for name, n in private]
 
 
 def read_good(path: Path, source: Path | None = ROOT) -> Profile:
@@ -95,19 +100,24 @@ def read_good(path: Path, source: Path | None = ROOT) -> Profile:
     return profile
 
 
-def check_room(profile: Profile) -> None:
-    """IotctlError unless one more key can be pinned."""
+def with_key(profile: Profile, key: Jwk, role: str | None) -> dict[str, Any]:
+    """The profile's value with one more public key, for a `role` ("release" or "channel") or for both. IotctlError without room.
+
+    What was pinned for both roles stays so when the first key comes that is for one.
+    """
     ota = profile.value.get("ota")
-    if not isinstance(ota, dict) or not isinstance(ota.get("public_keys", []), list):
+    if not isinstance(ota, dict) or not all(isinstance(ota.get(name, []), list) for name in KEYS):
         raise IotctlError(f"{profile.path} has no ota object that a key could be pinned in: iotctl check {profile.path}")
-    if len(ota.get("public_keys", [])) >= signature.MAX_KEYS:
+    if role is None and not any(name in ota for name in KEYS[1:]):
+        pins = {"public_keys": [*ota.get("public_keys", []), key]}
+    else:
+        pins = {f"{each}_keys": [*signature.pinned(ota, each), *([key] if role in (None, each) else [])] for each in ROLES}
+    if any(len(pinned) > signature.MAX_KEYS for pinned in pins.values()):
         raise IotctlError(f"{profile.path} pins {signature.MAX_KEYS} keys already: take one out first")
+    rest = {name: value for name, value in ota.items() if name not in KEYS}
+    return {**profile.value, "ota": {**rest, **{name: pinned for name, pinned in pins.items() if pinned}}}
 
 
-def pin(profile: Profile, key: Jwk) -> None:
-    """Add a public key to ``ota.public_keys`` in the profile's file."""
-    check_room(profile)
-    ota = dict(profile.value["ota"])
-    ota["public_keys"] = [*ota.get("public_keys", []), key]
-    text = json.dumps({**profile.value, "ota": ota}, indent=2, ensure_ascii=False) + "\n"
-    files.replace(profile.path, text.encode())
+def write(profile: Profile, value: dict[str, Any]) -> None:
+    """Another value in the profile's file."""
+    files.replace(profile.path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -17,18 +17,20 @@ from iot_platform.module import name_ok
 
 from iotctl import archive, bundle, files, keys
 from iotctl.errors import IotctlError
+from modules.ota.errors import OtaError
 from modules.ota.release import channel as board_channel
 from modules.ota.release import fields
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a bundle is offered. `expires` in seconds since 1970."""
+    """How a bundle is offered. `expires` in seconds since 1970; `force`: also what is older than the channel, or has expired."""
 
     channel: str = "stable"
     rollout: int = 100
     expires: int | None = None
     legacy: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,18 @@ class Published:
 
 
 def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey | None = None) -> Published:
-    """Put the bundle at `path` below `directory`. IotctlError or OtaError before anything is written."""
-    bundle.verify(path)
-    made = bundle.read(path)
-    data = path.read_bytes()
+    """Put the bundle at `path` below `directory`. IotctlError or OtaError before anything is written.
+
+    It is what boards with the bundle's own profile would take, by the keys that are pinned there.
+    """
+    made = bundle.read(path, None if options.legacy else ("profile.json",))
     _check(made, options, key)
+    bundle.verify(path, pinned=made.pinned("release"), expired=options.force)
+    data = path.read_bytes()
     folder = directory / made.header["name"].lower()
     target = folder / f"{made.header['version']}.tar.gz"
     channel_file = folder / f"{options.channel}.json"
-    counter = next_counter(channel_file)
+    counter = next_counter(channel_file, made.header["sequence"], options)
     channel = channel_bytes(made.header, data, options, counter, key)
     writes = [(target, data), (channel_file, channel)]
     if options.legacy:
@@ -91,13 +96,21 @@ def channel_bytes(
     return line + b"\n" + (base64.b64encode(keys.sign(key, line)) + b"\n" if key else b"")
 
 
-def next_counter(channel_file: Path) -> int:
-    """Seconds since 1970, but above the counter of the channel file that is there: boards refuse one that goes back."""
+def next_counter(channel_file: Path, sequence: int, options: Options) -> int:
+    """Seconds since 1970, but above the counter of the channel file that is there: boards refuse one that goes back.
+
+    OtaError ``old_sequence`` or ``expired`` for what boards would not take, unless it is forced.
+    """
     now = int(time.time())
+    if options.expires is not None and options.expires < now and not options.force:
+        raise OtaError("expired", "the channel file would have expired already: give --force to publish it all the same")
     if not channel_file.exists():
         return now
-    before: int = board_channel.parse(channel_file.read_bytes(), [])["published"]
-    return max(now, before + 1)
+    before = board_channel.parse(channel_file.read_bytes(), [])
+    if sequence < before["sequence"] and not options.force:
+        found = f"{channel_file} has sequence {before['sequence']}, this is {sequence}"
+        raise OtaError("old_sequence", f"{found}: give --force to publish it all the same")
+    return max(now, int(before["published"]) + 1)
 
 
 def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -> None:
@@ -105,10 +118,10 @@ def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -
         raise IotctlError("a channel's name has letters, digits, _ . or -, such as stable")
     if made.signature is not None and key is None:
         raise IotctlError("the bundle is signed, so its channel file must be: give --key")
-    if made.signature is None and (key or made.pinned):
+    if made.signature is None and (key or made.pinned("release")):
         raise IotctlError("the bundle is not signed, so boards with a key would refuse it: iotctl sign it first")
     if key:
-        keys.check_pinned(key, made.pinned)
+        keys.check_pinned(key, made.pinned("channel"), "channel")
 
 
 def _legacy(made: bundle.Bundle, folder: Path) -> list[tuple[Path, bytes]]:

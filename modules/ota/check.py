@@ -5,7 +5,7 @@ import hashlib
 
 from . import state
 from .errors import OtaError
-from .release import channel, policy
+from .release import channel, policy, signature
 
 
 def decide(ota, raw, etag, force):
@@ -17,9 +17,10 @@ def decide(ota, raw, etag, force):
     OtaError when it is refused, or when it offers what has failed or was refused here. What it teaches is noted in the store.
     """
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
-    value = channel.parse(raw, ota.keys)
+    keys = signature.pinned(ota.cfg, "channel")
+    value = channel.parse(raw, keys)
     seen = ota.store.get("published", {})
-    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if ota.keys else 0, ota.platform.board.now())
+    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if keys else 0, ota.platform.board.now())
     if value["published"] > seen.get(ota.channel, 0):
         ota.store.set("published", dict(seen, **{ota.channel: value["published"]}))
     version, sequence = value["version"], value["sequence"]

@@ -9,6 +9,7 @@ from .errors import OtaError
 from .release import paths, signature
 from .release.fields import is_digest, is_whole
 
+_KEYS = ("public_keys", "release_keys", "channel_keys")
 _REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
 
 
@@ -21,7 +22,7 @@ def check(ota):
         field(errors, ota, key, good, expected, "ota.", True)
     for key, good, expected in _OPTIONAL:
         field(errors, ota, key, good, expected, "ota.")
-    _check_keys(errors, ota.get("public_keys"))
+    _check_keys(errors, {name: ota[name] for name in _KEYS if ota.get(name) is not None})
     return errors
 
 
@@ -38,7 +39,7 @@ def load(module):
         return False
     module.name_on_server = profile["shortName"]
     module.cfg = module.platform.profile["ota"] = profile["ota"]  # one copy of it: a key has some 600 bytes
-    module.keys = module.cfg.get("public_keys") or ()
+    module.keys = signature.pinned(module.cfg, "release")
     module.excluded = module.cfg["excluded_files"]
     module.archive = ota_boot.live(module.cfg["tmp_filename"].lstrip("/"))
     return True
@@ -53,17 +54,21 @@ def set_channel(module, channel):
     module.platform.bus.publish("ota/channel", channel)
 
 
-def _check_keys(errors, keys):
-    if keys is None:
-        return
-    if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
-        errors.append(("ota.public_keys", "is wrong", "a list of 1 to %d keys (iotctl keygen writes them)" % signature.MAX_KEYS))
-        return
-    for i, key in enumerate(keys):
-        try:
-            signature.modulus(key)
-        except OtaError as error:
-            errors.append(("ota.public_keys[%d]" % i, "is wrong", str(error)))
+def _check_keys(errors, pinned):
+    if len(pinned) > 1 and "public_keys" in pinned or len(pinned) == 1 and "public_keys" not in pinned:
+        alone = "public_keys" if len(pinned) > 1 else list(pinned)[0]
+        errors.append(("ota." + alone, "is wrong", "release_keys and channel_keys together, or public_keys alone"))
+    for name in pinned:
+        keys = pinned[name]
+        if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
+            expected = "a list of 1 to %d keys (iotctl keygen writes them)" % signature.MAX_KEYS
+            errors.append(("ota." + name, "is wrong", expected))
+            continue
+        for i, key in enumerate(keys):
+            try:
+                signature.modulus(key)
+            except OtaError as error:
+                errors.append(("ota.%s[%d]" % (name, i), "is wrong", str(error)))
 
 
 def is_url(value):

@@ -123,6 +123,44 @@ def test_a_release_that_has_expired_is_refused_by_a_board_that_knows_the_time(si
     site.untouched()
 
 
+def roles(url: str, release: tuple[int, ...], channel: tuple[int, ...]) -> bytes:
+    """A profile with these keys for releases, and these for channel files."""
+    pins = {"release_keys": forge.pinned(*release), "channel_keys": forge.pinned(*channel)}
+    return make_profile(url, **{name: pinned for name, pinned in pins.items() if pinned})
+
+
+def test_each_key_does_only_its_own_work_and_both_are_rotated(tmp_path: Path, server: ScriptedServer) -> None:
+    """Releases: key 0, then 2. Channel files: key 1, then 3."""
+    site = Site(tmp_path, server, release_keys=forge.pinned(0), channel_keys=forge.pinned(1))
+
+    def offer(version: str, release: int, channel: int, published: int, profile: bytes | None = None) -> None:
+        archive = site.release(version, release, profile)
+        server.routes[CHANNEL] = proper(site.channel(archive, version, channel, 1_700_000_000 + published))
+        server.routes[archive_path(version)] = proper(archive)
+
+    offer("1.1.0", 0, 0, 1)
+    site.board.start()
+    assert site.refused() == "bad_signature"  # the release key moves no channel
+    offer("1.1.0", 1, 1, 2)
+    assert site.refused(site.check()) == "bad_signature"  # the channel key brings no code
+    for n, (release, channel) in enumerate([((2,), (1,)), ((0,), ()), ((), (1,)), ((), ())]):  # drops or replaces a role's keys
+        offer("1.1.0", 0, 1, 3 + n, roles(server.url, release, channel))
+        assert site.refused(site.check()) == "bad_key"
+    both, new = roles(server.url, (0, 2), (1, 3)), roles(server.url, (2,), (3,))
+    offer("1.1.0", 0, 1, 10, both)
+    site.check()
+    site.board.expect("confirmed: version 1.1.0 stays", 60)
+    offer("1.2.0", 2, 3, 11, new)
+    site.check()
+    site.board.expect("confirmed: version 1.2.0 stays", 60)
+    offer("1.3.0", 0, 3, 12)
+    assert site.refused(site.check()) == "bad_signature"
+    offer("1.3.0", 2, 1, 13)
+    assert site.refused(site.check()) == "bad_signature"
+    site.board.stop()
+    assert site.board.read().without(".ota", "boot.keep").files == site.files("1.2.0", new)
+
+
 def test_five_keys_are_too_many(tmp_path: Path, server: ScriptedServer) -> None:
     site = Site(tmp_path, server, 0, 1, 2, 3, 0)
     site.board.start()

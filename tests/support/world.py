@@ -274,7 +274,7 @@ class World:
         """Publish it with iotctl."""
         path = self.folder / f"{release.version}.tar.gz"
         path.write_bytes(release.archive)
-        publish.publish(path, self.site, publish.Options(channel, **options), self.key)
+        publish.publish(path, self.site, publish.Options(channel, force=True, **options), self.key)
         self._published = max(self._published, json.loads(self.channel_file(channel).read_bytes().splitlines()[0])["published"])
 
     def offer_raw(self, header: Mapping[str, Any], archive: bytes, **channel: Any) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,54 @@ def test_publish_refuses_and_writes_nothing(place: Place) -> None:
         result = run("publish", bundle_path, place.root / "site", *options)
         assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
     assert place.snapshot() == before
+
+
+def test_publish_believes_only_what_the_bundles_own_profile_pins(place: Place) -> None:
+    """Signed by some key, and published with the right one: no board would take it."""
+    made = bundle.read(place.built())
+    path = place.root / "foreign.tar.gz"
+    path.write_bytes(bundle.pack(replace(made, signature=keys.sign(key(1), made.listing))))
+    before = place.snapshot()
+    for options in ((), ("--force",)):
+        result = run("publish", path, place.root / "site", "--key", place.key, *options)
+        assert result.exit_code == 1 and "bad_signature" in result.stderr, result.output
+    assert place.snapshot() == before
+
+
+def test_publish_refuses_what_is_older_or_has_expired_unless_told(place: Place) -> None:
+    site = place.root / "site"
+    newer = place.built("1.5.0")
+    assert run("publish", newer, site, "--key", place.key).exit_code == 0
+    assert place.build("--key", place.key, "--expires", "2020-01-31", version="1.6.0").exit_code == 0
+    older, expired = place.built("1.4.0"), place.root / "dist" / "1.6.0.tar.gz"
+    before = place.snapshot()
+    for path, options, words in (
+        (older, (), "old_sequence"),
+        (expired, (), "expired"),
+        (newer, ("--expires", "2020-01-31"), "expired"),
+    ):
+        result = run("publish", path, site, "--key", place.key, *options)
+        assert result.exit_code == 1 and words in result.stderr, result.output
+        assert place.snapshot() == before
+    for path in (newer, older, expired):  # the same once more needs no force: another rollout, say
+        assert run("publish", path, site, "--key", place.key, *(() if path is newer else ("--force",))).exit_code == 0
+
+
+def test_each_key_has_its_role(place: Place) -> None:
+    """The release key signs the bundle, the channel key publishes it; neither does the other's work."""
+    channel = place.root / "channel.pem"
+    assert run("keygen", channel, "--profile", place.profile, "--role", "channel").exit_code == 0
+    pinned = json.loads(place.profile.read_text())["ota"]
+    assert pinned["release_keys"] == [keys.jwk(key(0))] and "public_keys" not in pinned
+    assert pinned["channel_keys"] == [keys.jwk(key(0)), keys.read_public_jwk(channel)]  # old, then both, then new
+    place.change_ota(channel_keys=[keys.read_public_jwk(channel)])
+    assert "release_keys" in place.build("--key", channel).stderr
+    path, site = place.built(), place.root / "site"
+    assert "channel_keys" in run("publish", path, site, "--key", place.key).stderr
+    assert run("publish", path, site, "--key", channel).exit_code == 0
+    assert board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.read_public_jwk(channel)])
+    assert run("verify", path, "--profile", place.profile).exit_code == 0
+    assert "bad_signature" in run("verify", path, "--key", channel).stderr
 
 
 def test_a_damaged_channel_file_is_not_replaced(place: Place) -> None:

@@ -22,6 +22,7 @@ WRONG: list[tuple[str, Any]] = [
     ("confirm_wakes", 0), ("max_boot_attempts", 11), ("keep_previous", "yes"), ("window", "25:00-01:00"), ("window", "1:00-2:00"),
     ("headers", {"A": "b\r\nc"}), ("headers", ["x"]), ("ca", ""), ("mip", {}), ("mip", {"index": "x"}),
     ("public_keys", []), ("public_keys", [KEY] * 5), ("public_keys", "x"),
+    ("release_keys", [KEY]), ("channel_keys", [KEY]),  # one without the other
 ]  # fmt: skip
 
 
@@ -47,6 +48,14 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_a_wrong_value_is_named(key: str, value: Any) -> None:
     assert [found.split("[")[0] for found in _keys({**GOOD, "ota": {**OTA, key: value}})] == [f"ota.{key}"]
+
+
+def test_keys_are_pinned_for_both_roles_or_for_each() -> None:
+    each = {**OTA, "release_keys": [KEY], "channel_keys": [KEY] * 4}
+    assert profile.check({**GOOD, "ota": each}) == []
+    assert _keys({**GOOD, "ota": {**each, "public_keys": [KEY]}}) == ["ota.public_keys"]
+    assert _keys({**GOOD, "ota": {**each, "channel_keys": []}}) == ["ota.channel_keys"]
+    assert _keys({**GOOD, "ota": {**each, "release_keys": [KEY, {}]}}) == ["ota.release_keys[1]"]
 
 
 @pytest.mark.parametrize("value", ["", "a/b", "..", None, 7, "x" * 65])

@@ -146,7 +146,8 @@ def recheck(ota, compare):
     :param compare: True when some time has passed since it was filled: the tree is compared once more as well.
 
     1. The list on flash is the one that was checked, signed by a pinned key, and every staged file has its digest.
-    2. Where keys are pinned, the new profile pins one that verifies this very release: no lock-out, no take-over.
+    2. Where keys are pinned, the new profile pins one that verifies this very release, and some for channel files: no lock-out,
+       no take-over.
     """
     (digest, sig), header = _read_id(), read_header(LIST)
     if not digest or not header:
@@ -187,9 +188,11 @@ def _read_id():
 def _check_profile(profile, digest, sig):
     if not profile:
         raise OtaError("bad_key", "the release has no profile.json, so it pins no key")
-    keys = _load_profile(*profile).get("ota", {}).get("public_keys") or []
-    if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
-        raise OtaError("bad_key", "the new profile pins no key")
+    ota = _load_profile(*profile).get("ota", {})
+    for role in ("channel", "release"):
+        keys = signature.pinned(ota, role)
+        if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
+            raise OtaError("bad_key", "the new profile pins no %s key" % role)
     if not signature.verify_any(digest, sig, keys):
         raise OtaError("bad_key", "the new profile's keys do not verify this release")
 

@@ -22,7 +22,7 @@ from micropython import const
 
 from ..errors import OtaError
 from ..install import files
-from ..release import paths
+from ..release import paths, signature
 from ..release.fields import load_object
 from ..transport.http import Http
 
@@ -61,7 +61,7 @@ def _install(name, cfg, log):
     digests = source.get("sha256") or {}
     if not source.get("index"):
         raise _missing(name, "the profile names no index to fetch it from (ota.mip.index)")
-    if cfg.get("public_keys") and not digests:
+    if signature.pinned(cfg, "release") and not digests:
         raise _missing(name, "a key is pinned, and the profile gives no digests for it (ota.mip.sha256)")
     mip = _import("mip")
     if not hasattr(mip, "requests"):
@@ -70,7 +70,7 @@ def _install(name, cfg, log):
     _run(files.remove_tree(ota_boot.live(_FOLDER)))
     try:
         _fetch(mip, name, source["index"].rstrip("/"))
-        _check(name, digests, bool(cfg.get("public_keys")))
+        _check(name, digests, bool(signature.pinned(cfg, "release")))
         _move(log)
     finally:
         _run(files.remove_tree(ota_boot.live(_FOLDER)))

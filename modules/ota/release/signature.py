@@ -15,6 +15,11 @@ MAX_KEYS = 4
 _PREFIX = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
 
 
+def pinned(ota, role):
+    """The keys that the profile's section pins for a `role`, "release" or "channel"; ``public_keys`` pins them for both."""
+    return ota.get(role + "_keys") or ota.get("public_keys") or ()
+
+
 def modulus(jwk):
     """The modulus of a JWK as an int; OtaError ``bad_key`` unless it is an odd 3072-bit number with e = 65537."""
     if not isinstance(jwk, dict) or jwk.get("kty") != "RSA" or jwk.get("e") != "AQAB":
