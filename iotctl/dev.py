@@ -14,6 +14,7 @@ import gzip
 import http.client
 import json
 import mimetypes
+import secrets
 import socket
 import threading
 from http import HTTPStatus
@@ -30,8 +31,7 @@ from iotctl import profile as profiles
 from iotctl.sim import flash, forward_console, open_board
 
 PAGE = ROOT / "modules" / "web" / webfiles.FOLDER
-PASSWORD = "developer"  # of the simulated board, unless the profile sets one
-VERSION = "0.0.1-dev"
+VERSION = "0.0.1"
 _LOOK_S = 0.25
 _PING_S = 10.0
 _CHUNK = 64 * 1024
@@ -256,7 +256,7 @@ def prepare(path: Path, image: Path) -> str:
     given = profiles.read_good(path)
     modules = [*given.modules, *(["web"] if "web" not in given.modules else [])]
     web = given.value.get("web")
-    web = {"password": PASSWORD, **(web if isinstance(web, dict) else {})}
+    web = {"password": secrets.token_urlsafe(9), **(web if isinstance(web, dict) else {})}
     image.parent.mkdir(parents=True, exist_ok=True)
     image.with_suffix(".json").write_text(json.dumps({**given.value, "activeModules": modules, "web": web}))
     return str(web["password"])

@@ -151,12 +151,12 @@ class Module(Base):
         return ota and ota.job
 
     def _listen(self):
-        port = self.platform.board.tcp_port(self.cfg.get("port", 80))
+        host, port = self.platform.board.tcp_address(self.cfg.get("port", 80))
         sock = socket.socket()
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(False)
-            sock.bind(socket.getaddrinfo("0.0.0.0", port)[0][-1])
+            sock.bind(socket.getaddrinfo(host, port)[0][-1])
             sock.listen(_BACKLOG)
         except OSError as error:
             sock.close()

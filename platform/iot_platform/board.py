@@ -48,9 +48,9 @@ class Board:
             "restart": self.why,
         }
 
-    def tcp_port(self, port):
-        """The port to listen on for `port`: the simulated board, which shares its computer's ports, has another one."""
-        return getattr(machine, "TCP_PORTS", {}).get(port, port)
+    def tcp_address(self, port):
+        """Where to listen for `port`; the simulated board, which shares its computer, has a port of its own on loopback only."""
+        return getattr(machine, "tcp_address", lambda port: ("0.0.0.0", port))(port)
 
     def reset(self):
         """Restart, whatever happens; a version on trial is not blamed for it."""

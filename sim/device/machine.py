@@ -15,13 +15,17 @@ HARD_RESET = 2
 WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
-TCP_PORTS = {80: int(os.getenv("SIMULATOR_WEB_PORT") or 0) or 80}  # where a board listens -> where this one does
 _RESET = const(3)  # the process's exit codes; the host starts it again
 _DEEPSLEEP = const(5)
 _AT_REPL = const(4)  # boot.py or main.py ended, and no watchdog will ever bite
 _libc = ffi.open(None)
+try:
+    _libc.func("i", "prctl", "iLLLL")(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: the board ends with the thread that has started it
+except OSError:
+    pass  # no Linux
 end = _libc.func("v", "_exit", "i")
 _setitimer = _libc.func("i", "setitimer", "iPP")
+del _libc, ffi
 _cause = int(os.getenv("SIMULATOR_RESET_CAUSE"))
 _id = (os.getenv("SIMULATOR_DEVICE_ID") or "sim-0001").encode()
 for _name in ("HARD_RESET", "DEEPSLEEP_RESET", "SOFT_RESET"):
@@ -53,6 +57,11 @@ def unique_id():
     return _id
 
 
+def tcp_address(port):
+    """Where to listen instead of at `port` of all interfaces."""
+    return "127.0.0.1", (int(os.getenv("SIMULATOR_WEB_PORT") or 0) if port == 80 else 0) or port
+
+
 def freq(_hz=None):
     return 240_000_000
 
@@ -68,14 +77,6 @@ def stay_at_repl():
     while WDT.started:
         time.sleep_ms(50)
     end(_AT_REPL)
-
-
-def end_with_parent():
-    """When the thread that has started this process ends, whatever ends it, so does the board (Linux: PR_SET_PDEATHSIG)."""
-    try:
-        _libc.func("i", "prctl", "iLLLL")(1, 9, 0, 0, 0)
-    except OSError:
-        pass
 
 
 class WDT:

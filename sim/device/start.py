@@ -46,7 +46,6 @@ def main():
     import machine
     import network
 
-    machine.end_with_parent()
     if _env("SIMULATOR_WIFI"):
         network.file = open(_env("SIMULATOR_WIFI"))
     if _env("SIMULATOR_CLOCK") == "unset":
@@ -57,6 +56,8 @@ def main():
     tool = __import__(_env("SIMULATOR_TOOL")) if _env("SIMULATOR_TOOL") else None
     dump = __import__("image_tool")._dump if _env("SIMULATOR_DUMP") else None
     port = __import__("chip") if _env("SIMULATOR_PORT_PLATFORM") != "linux" else None
+    locked = __import__("locked")
+    posix = vfs.VfsPosix if _env("SIMULATOR_MOUNT") else None
     missing = __import__("missing") if _env("SIMULATOR_PORT_MISSING") else None
 
     def save_counters():
@@ -87,11 +88,13 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time", "chip"):
+    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time", "chip", "locked"):
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
+    locked.install()
     if missing:
         missing.install()
+    locked = missing = None
     sys.argv[:] = []
     gc.collect()
     if tool:
@@ -110,8 +113,8 @@ def main():
         dump()
         dump = None
         gc.collect()
-    if _env("SIMULATOR_MOUNT"):  # a folder of the host beside the flash: tests keep their own code off it
-        vfs.mount(vfs.VfsPosix(_env("SIMULATOR_MOUNT")), "/sys")
+    if posix:  # a folder of the host beside the flash: tests keep their own code off it
+        vfs.mount(posix(_env("SIMULATOR_MOUNT")), "/sys")
     if booted and not _env("SIMULATOR_ONLY_BOOT"):
         _run("main.py")
     save_counters()

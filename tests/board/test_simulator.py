@@ -16,6 +16,23 @@ from iotctl import ROOT
 from sim.board import Board
 
 _MAIN = b"import os, time\nprint('alive')\ntime.sleep(600)\n"
+_REACH = b'''
+import machine, network, os, sys, vfs
+
+found = []
+for module, names in (("ffi", ("open", "func", "callback")), ("os", ("system", "VfsPosix")), ("vfs", ("VfsPosix",))):
+    sys.modules.pop(module, None)
+    try:
+        fresh = __import__(module)
+    except ImportError:
+        continue
+    found += [module + "." + name for name in names if hasattr(fresh, name)]
+for driver in (machine, network):
+    found += [name for name in dir(driver) if type(getattr(driver, name)).__name__ == "ffimod" or name == "ffi"]
+print("reach:", found)
+machine.WDT(timeout=5000).feed()
+machine.reset()
+'''
 _HOST = """
 import pathlib, sys, time
 from sim.board import Board
@@ -87,3 +104,13 @@ def _runs(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_board_code_does_not_reach_the_computer(tmp_path: Path) -> None:
+    """Not through the unix port's ffi, os.system and VfsPosix; the simulator's own drivers go on working."""
+    for file in ("boot.py", "main.py"):
+        board = Board(tmp_path / f"{file}.img")
+        board.format()
+        board.write({file: _REACH})
+        boot = board.boot_once(timeout=20)
+        assert "reach: []" in boot.output and boot.cause == "hard", boot.output

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
+import pytest
 from playwright.sync_api import expect
 
 from iotctl import dev
@@ -48,14 +56,34 @@ def test_says_when_no_board_answers(browser: Browsers, shared: WebWorld) -> None
         visitor.page.goto("about:blank")
 
 
+def test_the_command_starts_and_nothing_listens_beyond_this_computer() -> None:
+    command = [sys.executable, "-u", "-m", "iotctl", "dev", "profile.json", "--port", "0"]
+    with subprocess.Popen(command, cwd=dev.ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            said = iter(process.stdout.readline, "")
+            page = next(found for line in said if (found := re.search(r"the page: (\S+) \(password: (\S+)\)", line)))
+            board = next(found for line in said if (found := re.search(r"web: listening on port (\d+)", line)))
+            with urlopen(page[1], timeout=20) as answer:
+                assert b"/dev.js" in answer.read()
+            for port in (urlsplit(page[1]).port, int(board[1])):
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                with pytest.raises(ConnectionRefusedError):  # what listens on all interfaces takes this one, too
+                    socket.create_connection(("127.0.0.2", port), timeout=5)
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+
+
 def test_the_simulated_board_gets_the_web_module_and_a_password(tmp_path: Path) -> None:
     given = tmp_path / "given.json"
     value = json.loads((dev.ROOT / "profile.json").read_text())
     value["activeModules"] = ["serial_log", "wifi", "ota"]
     given.write_text(json.dumps(value))
     image = tmp_path / "dev.img"
-    assert dev.prepare(given, image) == dev.PASSWORD
+    password = dev.prepare(given, image)
     made = profiles.read_good(image.with_suffix(".json"))
-    assert made.modules == ["serial_log", "wifi", "ota", "web"] and made.value["web"]["password"] == dev.PASSWORD
+    assert made.modules == ["serial_log", "wifi", "ota", "web"] and made.value["web"]["password"] == password
+    assert len(password) >= 12 and dev.prepare(given, image) != password
     given.write_text(json.dumps({**value, "web": {"password": "my own secret"}}))
     assert dev.prepare(given, image) == "my own secret"
