@@ -6,7 +6,6 @@ Results go to stdout, errors as one line to stderr (see errors); a progress bar 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 from typer.core import TyperGroup
 
-from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, tree
+from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, terminal, tree
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
 
@@ -37,7 +35,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except errors.REPORTED as error:
             line, code = errors.report(error)
-            typer.echo(line, err=True)
+            terminal.say(line, err=True)
             raise typer.Exit(code) from None
 
 
@@ -107,9 +105,9 @@ def keygen(
     keys.write_private(key, file, passphrase)
     if pinned:
         profile.write(pinned, value)
-        typer.echo(f"{file} written; its public key is pinned in {pin}")
+        terminal.say(f"{file} written; its public key is pinned in {pin}")
     else:
-        typer.echo(json.dumps(keys.jwk(key), separators=(",", ":")))
+        terminal.say_json(keys.jwk(key))
 
 
 @app.command()
@@ -122,11 +120,12 @@ def check(path: ProfileArgument = Path("profile.json"), as_json: JsonOption = Fa
     """
     found = profile.problems(profile.read(path), source)
     if as_json:
-        _print_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
+        terminal.say_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
     elif not found:
-        typer.echo(f"{path} is good")
+        terminal.say(f"{path} is good")
     else:
-        out.print(_table(("key", "problem", "expected"), [(p.key, p.problem, p.expected) for p in found]))
+        rows = (((problem.key, problem.problem, problem.expected), "") for problem in found)
+        out.print(terminal.table(None, ("key", "problem", "expected"), rows))
     raise typer.Exit(errors.REFUSED if found else 0)
 
 
@@ -145,7 +144,7 @@ def build(
     source: SourceOption = ROOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the board's whole file system as one bundle. The same input gives the same bytes.
+    """Build the board's whole file system as one bundle, and its bill of materials. The same input gives the same bytes.
 
     Example: iotctl build profile.json --version 1.4.0 --key key.pem --notes "Fixes the door." --out dist
     """
@@ -158,12 +157,15 @@ def build(
     target = to / f"{version}.tar.gz"
     to.mkdir(parents=True, exist_ok=True)
     files.replace(target, data)
+    from iotctl import sbom
+
+    files.replace(to / f"{version}.cdx.json", sbom.make(made, source))
     if as_json:
-        _print_json({"file": str(target), "size": len(data), "signed": made.signature is not None, **made.header})
+        terminal.say_json({"file": str(target), "size": len(data), "signed": made.signature is not None, **made.header})
     else:
         header = made.header
         state = "signed" if made.signature else "not signed"
-        typer.echo(f"{target}: {header['files']} files, {header['size']} bytes, {len(data)} packed, {state}")
+        terminal.say(f"{target}: {header['files']} files, {header['size']} bytes, {len(data)} packed, {state}")
 
 
 @app.command("tree")
@@ -185,7 +187,7 @@ def tree_command(
     """
     made = _make(profile.read_good(path, source), version, py, notes, sequence, expires, source)
     tree.write(flash_files(made), folder)
-    typer.echo(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
+    terminal.say(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
 
 
 @app.command("flash")
@@ -215,11 +217,12 @@ def flash_command(
     content = flash_files(made)
     done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover)
     if as_json:
-        typer.echo(flash.as_json(done, content))
+        terminal.say_json(flash.as_json(done, content))
     elif dry_run:
-        typer.echo("\n".join(done.paths))
+        for file in done.paths:
+            terminal.say(file)
     else:
-        typer.echo(f"{len(done.paths)} files, {sum(map(len, content.values()))} bytes written and checked; the board restarts")
+        terminal.say(f"{len(done.paths)} files, {sum(map(len, content.values()))} bytes written and checked; the board restarts")
 
 
 @app.command()
@@ -235,7 +238,7 @@ def sign(
     private = keys.read_private(key, _ask_passphrase(key, passphrase))
     bundle.verify(path)
     files.replace(path, bundle.pack(bundle.sign(bundle.read(path, ("profile.json",)), private)))
-    typer.echo(f"{path}: signed")
+    terminal.say(f"{path}: signed")
 
 
 @app.command()
@@ -258,9 +261,9 @@ def verify(
     pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
     verdict = bundle.verify(path, board.name if board else None, pinned)
     if as_json:
-        _print_json(dataclasses.asdict(verdict))
+        terminal.say_json(dataclasses.asdict(verdict))
     else:
-        typer.echo(f"{path}: {verdict.name} {verdict.version} is whole; signature: {verdict.signature}")
+        terminal.say(f"{path}: {verdict.name} {verdict.version} is whole; signature: {verdict.signature}")
 
 
 @app.command()
@@ -271,13 +274,12 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
     """
     found = bundle.read(path, ())
     if as_json:
-        _print_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
+        terminal.say_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
         return
-    out.print(_table(("header", ""), [*((k, str(v)) for k, v in found.header.items()), ("signed", str(bool(found.signature)))]))
-    rows: list[tuple[str, ...]] = [
-        (entry["path"], str(entry["size"]), entry["sha256"][:16], str(entry["at"])) for entry in found.entries
-    ]
-    out.print(_table(("path", "size", "sha256", "at"), rows))
+    header = {**found.header, "signed": bool(found.signature)}
+    out.print(terminal.table(None, ("header", ""), ((row, "") for row in header.items())))
+    rows = ((entry["path"], entry["size"], entry["sha256"][:16], entry["at"]) for entry in found.entries)
+    out.print(terminal.table(None, ("path", "size", "sha256", "at"), ((row, "") for row in rows)))
 
 
 @app.command("publish")
@@ -301,10 +303,10 @@ def publish_command(
     options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, force)
     done = publish.publish(path, directory, options, private)
     if as_json:
-        _print_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})
+        terminal.say_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})
     else:
         for file in done.files:
-            typer.echo(str(file))
+            terminal.say(file)
 
 
 @app.command("serve")
@@ -317,12 +319,12 @@ def serve_command(
 
     Example: iotctl serve site --host 0.0.0.0
     """
-    with serve.Server(directory, port, host, log=typer.echo) as server:
-        typer.echo(f"serving {directory} at {server.url} (Ctrl-C ends)")
+    with serve.Server(directory, port, host, log=terminal.say) as server:
+        terminal.say(f"serving {directory} at {server.url} (Ctrl-C ends)")
         try:
             server.wait()
         except KeyboardInterrupt:
-            typer.echo("ended")
+            terminal.say("ended")
 
 
 @app.command()
@@ -384,7 +386,7 @@ def watch(
 
     address = _address(broker, user, password, tls, ca)
     if as_json:
-        _print_json([board.summary() for board in view.snapshot(address)])
+        terminal.say_json([board.summary() for board in view.snapshot(address)])
     elif once or not out.is_terminal:
         wide = out if out.is_terminal else Console(width=200)  # a pipe has no edge where lines must be cut
         wide.print(view.table(view.snapshot(address), address))
@@ -460,11 +462,11 @@ def _ask_board(address: Address, device: str, path: str, payload: str, timeout: 
     with Fleet(address) as fleet:
         fleet.settle()
         name = fleet.find(device).name
-        reply = fleet.ask(name, path, payload, timeout, lambda line: err.print(line, highlight=False))
+        reply = fleet.ask(name, path, payload, timeout, lambda line: terminal.say(line, err=True))
     if as_json:
-        _print_json({"device": name, **reply})
+        terminal.say_json({"device": name, **reply})
     elif reply.get("ok"):
-        typer.echo(f"{name}: {reply.get('state')}, running {reply.get('version')}")
+        terminal.say(f"{name}: {reply.get('state')}, running {reply.get('version')}")
     else:
         raise IotctlError(f"{name}: {reply.get('error')}: {reply.get('message', 'no reason given')}")
     raise typer.Exit(0 if reply.get("ok") else errors.REFUSED)
@@ -516,18 +518,7 @@ def _expiry(text: str | None, now: int) -> int | None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("compiling", total=total)
         yield lambda path: bar.update(task, advance=1, description=path)
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return table
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value))

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.rule import Rule
+from rich.text import Text
 
 from iotctl import ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
 from iotctl.sim import forward_console, open_board
+from iotctl.terminal import plain
 from sim.board import Board, BoardError
 
 FOLDER = ROOT / ".build" / "demo"
@@ -56,7 +57,7 @@ class Story:
         self.console.print(Rule(text, align="left", style="bold cyan"))
 
     def tell(self, who: str, line: str) -> None:
-        self.console.print(f"[dim]{who:>6} |[/dim] {escape(line)}", highlight=False, soft_wrap=True)
+        self.console.print(Text.assemble((f"{who:>6} | ", "dim"), plain(line)), soft_wrap=True)
 
 
 def run_demo(once: bool) -> int:
@@ -69,7 +70,7 @@ def run_demo(once: bool) -> int:
     try:
         return _play(story, once)
     except BoardError as error:
-        console.print(f"[bold red]The board did not get there:[/bold red] {str(error).splitlines()[0]}")
+        console.print(Text(f"The board did not get there: {plain(str(error).splitlines()[0])}", "bold red"))
         return 1
     except KeyboardInterrupt:
         console.print("power off")
@@ -174,7 +175,7 @@ def _check_tree(story: Story) -> int:
     found, wanted = story.board.read().without(".ota", "prefs.json", "prefs.json.1").files, story.made["1.1.0"].files
     if found != wanted:
         different = sorted(path for path in found | wanted if found.get(path) != wanted.get(path))
-        story.console.print(f"[bold red]The board's files differ from 1.1.0:[/bold red] {', '.join(different)}")
+        story.console.print(Text(f"The board's files differ from 1.1.0: {plain(', '.join(different))}", "bold red"))
         return 1
     story.console.print(f"The board's {len(found)} files are exactly those of 1.1.0.")
     return 0

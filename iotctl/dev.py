@@ -24,9 +24,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import typer
-
-from iotctl import ROOT, webfiles
+from iotctl import ROOT, terminal, webfiles
 from iotctl import profile as profiles
 from iotctl.sim import flash, forward_console, open_board
 
@@ -230,22 +228,22 @@ def run_dev(path: Path, port: int, image: Path, board: str | None = None) -> int
     if board:
         address = urlsplit(board if "//" in board else f"//{board}").netloc
         with DevServer(address, port) as server, contextlib.suppress(KeyboardInterrupt):
-            typer.echo(f"the page of {address}: {server.url}")
+            terminal.say(f"the page of {address}: {server.url}")
             threading.Event().wait()
         return 0
     web_port = free_port()
     password = prepare(path, image)
     simulated = open_board(image, fs="lfs", heap="128k", device_id="sim-0001", web_port=web_port)
     flash(simulated, image.with_suffix(".json"), VERSION)
-    simulated.on_line = typer.echo
+    simulated.on_line = terminal.say
     with DevServer(f"127.0.0.1:{web_port}", port) as server:
-        typer.echo(f"the page: {server.url} (password: {password}); a change of {PAGE.relative_to(ROOT)} reloads it")
+        terminal.say(f"the page: {server.url} (password: {password}); a change of {PAGE.relative_to(ROOT)} reloads it")
         simulated.start()
         forward_console(simulated)
         try:
             simulated.wait()
         except KeyboardInterrupt:
-            typer.echo("power off")
+            terminal.say("power off")
         finally:
             simulated.stop()
     return 1 if simulated.restarts[-1:] == ["dead"] else 0

@@ -10,7 +10,6 @@ has left is removed first, and what the board remembers of updates (`/.ota/state
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -149,6 +148,6 @@ def _mpremote(words: list[str]) -> str:
     return done.stdout
 
 
-def as_json(made: Plan, files: Files) -> str:
+def as_json(made: Plan, files: Files) -> dict[str, object]:
     """For programs: what was, or would be, written."""
-    return json.dumps({"files": list(made.paths), "bytes": sum(map(len, files.values())), "recover": made.recover})
+    return {"files": list(made.paths), "bytes": sum(map(len, files.values())), "recover": made.recover}

@@ -202,7 +202,7 @@ def _split(topic: str) -> tuple[str, str, str]:
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"ok": False, "error": "bad_reply", "message": text[:200]}
 

@@ -20,6 +20,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from iotctl import keys
+
+MOST_REQUESTS = 1000  # that are remembered
+
 
 @dataclass(frozen=True)
 class Request:
@@ -99,13 +103,22 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _find(self) -> bytes | None:
-        """The content of the file that was asked for: read at once, so that a rename cannot mix two versions."""
+        """The content of the file that was asked for: read at once, so that a rename cannot mix two versions.
+
+        None for what is not there, lies outside the folder, or is nobody's business: dotfiles, and private keys.
+        """
         root = self.server.owner.directory.resolve()
         try:
             path = (root / unquote(urlsplit(self.path).path).lstrip("/")).resolve()
-            return path.read_bytes() if path.is_relative_to(root) and path.is_file() else None
+            if not path.is_relative_to(root) or _hidden(path.relative_to(root)) or not path.is_file():
+                return None
+            data = path.read_bytes()
         except (OSError, ValueError):
             return None
+        if keys.holds_private(data):
+            self.server.owner.log(f"{path} holds a private key: it is not served, and does not belong here")
+            return None
+        return data
 
     def _answer(self, data: bytes | None) -> None:
         if data is None:
@@ -136,7 +149,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _remember(self, status: HTTPStatus, sent: int) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.owner.requests.append(Request(self.command, self.path, int(status), sent, headers))
+        remembered = self.server.owner.requests
+        remembered.append(Request(self.command, self.path, int(status), sent, headers))
+        del remembered[:-MOST_REQUESTS]
         wished = f" ({headers['range']})" if "range" in headers else ""
         self.log_message("%s", f"{self.command} {self.path}{wished} {int(status)} {sent} bytes")
 
@@ -207,6 +222,10 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _content_type(path: str) -> str:

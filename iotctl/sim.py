@@ -6,9 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-import typer
-
-from iotctl import bundle, tree
+from iotctl import bundle, terminal, tree
 from iotctl import profile as profiles
 from iotctl.errors import IotctlError
 from sim.board import Board
@@ -34,15 +32,15 @@ def run_sim(
     board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port, like=like)
     if not image.exists():
         flash(board, profile, version)
-        typer.echo(f"made {image} with version {version} of {profile}")
+        terminal.say(f"made {image} with version {version} of {profile}")
     board.wifi = wifi
-    board.on_line = typer.echo
+    board.on_line = terminal.say
     board.start()
     forward_console(board)
     try:
         board.wait()
     except KeyboardInterrupt:
-        typer.echo("power off")
+        terminal.say("power off")
     finally:
         board.stop()
     return 1 if board.restarts[-1:] == ["dead"] else 0

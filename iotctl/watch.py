@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from iotctl import terminal
 from iotctl.fleet import Address, Board, Fleet
 
 _EVERY_S = 0.5
@@ -31,10 +32,9 @@ def watch(address: Address, console: Console) -> None:
 
 def table(boards: list[Board], address: Address) -> Table:
     columns = ("board", "version", "status", "progress", "signal", "free memory", "last seen", "last error", "waits for")
-    made = Table(*columns, box=None, header_style="bold", pad_edge=False, title=f"{len(boards)} boards at {address}")
+    rows = ((_row(board), "" if board.online else "dim") for board in boards)
+    made = terminal.table(f"{len(boards)} boards at {address}", columns, rows)
     made.columns[0].no_wrap = True
-    for board in boards:
-        made.add_row(*(cell.replace("[", r"\[") for cell in _row(board)), style="" if board.online else "dim")
     return made
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / ".packages"
-STAMP = ".pinned"
+LIBRARIES = "libraries.json"  # what is here, for bills of materials; the last thing that is written
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Package:
     sha256: str
     folder: str  # inside the archive; its *.py are taken
     target: str  # below .packages/
+    license: str  # SPDX
     needs: tuple[str, ...]  # files that must be there, or the archive is not what this script was written for
 
 
@@ -40,6 +42,7 @@ PACKAGES = (
         "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f",
         "micropython-umqtt.simple-1.3.4/umqtt",
         "umqtt",
+        "MIT",
         ("simple.py",),
     ),
     Package(
@@ -49,6 +52,7 @@ PACKAGES = (
         "22a1b8c8e1128281efb13b3020927d07e33c5b747869da2cd77d37983a9ea002",
         "micropython-umqtt.robust-1.0/umqtt",
         "umqtt",
+        "MIT",
         ("robust.py",),
     ),
 )
@@ -131,13 +135,24 @@ def unpack(package: Package, content: bytes, root: Path) -> None:
             raise Failed(f"{package.archive} has no {package.folder}/{file}")
 
 
-def stamp() -> str:
-    return "".join(f"{package.sha256}  {package.archive}\n" for package in PACKAGES)
+def libraries() -> str:
+    """What is in .packages: each library's name, version and licence, the archive that it is from, and its files."""
+    rows = [
+        {
+            "name": package.name,
+            "version": package.version,
+            "license": package.license,
+            "sha256": package.sha256,
+            "files": [f"{package.target}/{file}" for file in package.needs],
+        }
+        for package in PACKAGES
+    ]
+    return json.dumps(rows, indent=1) + "\n"
 
 
 def present() -> bool:
     try:
-        if (TARGET / STAMP).read_text() != stamp():
+        if (TARGET / LIBRARIES).read_text() != libraries():
             return False
     except OSError:
         return False
@@ -152,7 +167,7 @@ def main() -> int:
                 root = Path(name) / "root"
                 for package in PACKAGES:
                     unpack(package, archives[package.archive], root)
-                (root / STAMP).write_text(stamp())
+                (root / LIBRARIES).write_text(libraries())
                 shutil.rmtree(TARGET, ignore_errors=True)
                 root.rename(TARGET)
         except Failed as error:

@@ -18,6 +18,7 @@ _libc = ffi.open(None)
 _dup2 = _libc.func("i", "dup2", "ii")
 _console = _libc.func("i", "dup", "i")(1)
 _nowhere = open("/dev/null", "wb")
+del _libc, ffi
 
 
 class _Instead:

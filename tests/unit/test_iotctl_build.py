@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cyclonedx.model.bom import Bom
 
 from iotctl import archive, bundle, keys, mpy, tree
 from iotctl.profile import Profile
@@ -414,3 +415,25 @@ def test_a_protected_key_needs_its_passphrase(place: Place) -> None:
     assert "passphrase is wrong" in place.build("--key", place.key, "--passphrase", "guess").stderr
     assert not (place.root / "dist").exists()
     assert place.build("--key", place.key, "--passphrase", "secret").exit_code == 0
+
+
+def test_a_bill_of_materials_lies_beside_the_bundle(place: Place) -> None:
+    """Every file with its digest, the libraries with version and licence, and what it runs on; the same each time."""
+    about = {"name": "squeak", "version": "1.1", "license": "MIT", "sha256": "0" * 64, "files": ["squeak/__init__.py"]}
+    (place.source / ".packages" / "libraries.json").write_text(json.dumps([about]))
+    made = bundle.read(place.built())
+    raw = (place.root / "dist" / "1.4.0.cdx.json").read_bytes()
+    bill = json.loads(raw)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    top = bill["metadata"]["component"]
+    assert (top["name"], top["version"]) == ("Door-1", "1.4.0") and {"name": "mpy", "value": "6"} in top["properties"]
+    assert [tool["name"] for tool in bill["metadata"]["tools"]["components"]] == ["mpy-cross"]
+    parts = {part["name"]: part for part in bill["components"]}
+    squeak = parts.pop("squeak")
+    assert (squeak["type"], squeak["version"], squeak["licenses"]) == ("library", "1.1", [{"license": {"id": "MIT"}}])
+    assert parts.pop("MicroPython")["version"] == made.header["micropython"]
+    listed = {part["name"]: part["hashes"] for part in [*parts.values(), *squeak["components"]]}
+    assert listed == {entry["path"]: [{"alg": "SHA-256", "content": entry["sha256"]}] for entry in made.entries}
+    place.built()
+    assert (place.root / "dist" / "1.4.0.cdx.json").read_bytes() == raw
+    assert Bom.from_json(bill).metadata.component  # type: ignore[attr-defined]

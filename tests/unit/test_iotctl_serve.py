@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from iotctl import ROOT
 from iotctl.serve import Handler, Server
+from tests.unit.iotctl_fixture import key
 
 DATA = bytes(range(256)) * 40
 
@@ -145,3 +147,28 @@ def test_a_port_in_use_is_one_line(server: Server) -> None:
     command = [sys.executable, "-m", "iotctl", "serve", str(server.directory), "--port", str(server.port)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+
+
+def test_dotfiles_and_private_keys_are_404(server: Server) -> None:
+    """Whatever lies in the folder by mistake: a key beside the bundles, .git, what an editor or a rename has left."""
+    secret = key(0).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    der = key(0).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    for path, data in {".env": b"x", ".git/config": b"x", "door/.1.tar.gz.x": b"x", "key.pem": secret, "key.der": der}.items():
+        target = server.directory / path
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(data)
+        for asked in (path, path.replace(".", "%2e"), f"door/../{path}", f"//{path}"):
+            answer = Answer(server, f"/{asked}")
+            assert (answer.status, answer.body) == (404, b"not found\n"), asked
+    os.symlink(server.directory / ".env", server.directory / "env")
+    assert Answer(server, "/env").status == 404
+    public = key(0).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (server.directory / "public.pem").write_bytes(public)
+    assert Answer(server, "/public.pem").status == 200
+
+
+def test_only_so_many_requests_are_remembered(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotctl.serve.MOST_REQUESTS", 5, raising=False)
+    for n in range(8):
+        Answer(server, f"/{n}")
+    assert [request.path for request in server.requests] == [f"/{n}" for n in range(3, 8)]
