@@ -25,6 +25,8 @@ OLDEST = (1, 23)  # the first with the modules tls and vfs, which the simulated 
 KEYRINGS = Path("/usr/share/keyrings")
 DEBIAN_SUITES = ("trixie", "forky", "sid")
 TESTED = DEBIAN_SUITES[:2]  # sid is forky, as a rule
+OLD = ("1.23.0", "1.24.1")  # that no suite has: the WebAssembly port's, which npm brings
+WEB = "@micropython/micropython-webassembly-pyscript"
 # After the machine's own: 24.04 has 1.22, which is too old. The loader and libc come along, so newer ones run as well.
 UBUNTU_SUITES = ("resolute", "questing", "plucky", "devel")
 NATIVE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -236,7 +238,27 @@ def get_others() -> int:
                 reasons.append(str(error))
                 said = None
         print(f"micropython of {suite}: {said or '; '.join(reasons) or 'there is none for this machine'}")
+    for version in OLD:
+        try:
+            get_old(version)
+            print(f"micropython {version}: for node, in {(OTHERS / version).relative_to(ROOT)}/")
+        except (Failed, subprocess.TimeoutExpired) as error:
+            print(f"micropython {version}: {error}")
     return 0
+
+
+def get_old(version: str) -> None:
+    """Unpack a version of the WebAssembly port, which node runs. Failed where there is no npm."""
+    target = OTHERS / version
+    if target.exists():
+        return
+    if not (shutil.which("npm") and shutil.which("node")):
+        raise Failed("not without node and npm")
+    with tempfile.TemporaryDirectory(prefix=".micropython-", dir=ROOT) as name:
+        run(["npm", "pack", "--silent", f"{WEB}@{version}"], cwd=Path(name))
+        run(["tar", "-xzf", *(path.name for path in Path(name).glob("*.tgz"))], cwd=Path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (Path(name) / "package").rename(target)
 
 
 def on_path(reasons: list[str]) -> str | None:
