@@ -8,12 +8,14 @@ import os
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sim.ports import PORTS
 from tests.powercut import fat, runner
 from tests.powercut.scenario import SCENARIOS, Scenario
 
@@ -25,11 +27,11 @@ _DOUBLES = {"lfs": 80, "fat": 240}
 def main() -> int:
     options = _options()
     if options.replay:
-        outcome = runner.replay(options.replay, options.broken)
+        outcome = runner.replay(options.replay, options.broken, options.like)
         print(outcome.verdict, "preferences lost" if outcome.lost else "", outcome.detail, sep="\n")
         return 0 if outcome.good else 1
     rows, lost = [], 0
-    chosen = [s for s in SCENARIOS if not options.scenario or s.name in options.scenario]
+    chosen = [replace(s, like=options.like) for s in SCENARIOS if not options.scenario or s.name in options.scenario]
     with _bar(options.json) as bar:
         task = bar.add_task("", total=len(options.fs) * len(chosen))
         for fs in options.fs:
@@ -71,12 +73,13 @@ def _show(row: dict[str, Any], outcomes: list[runner.Outcome], options: argparse
     else:
         console.print(", ".join(f"{name} {row[name]}" for name in _COLUMNS), highlight=False, soft_wrap=True)
     for outcome in [o for o in outcomes if not o.good][:5]:
-        print(f"again: {replay_command(outcome.case, options.broken)}  ({outcome.verdict})", file=sys.stderr, flush=True)
+        again = replay_command(outcome.case, options.broken, options.like)
+        print(f"again: {again}  ({outcome.verdict})", file=sys.stderr, flush=True)
 
 
-def replay_command(case: runner.Case, broken: bool = False) -> str:
+def replay_command(case: runner.Case, broken: bool = False, like: str = "unix") -> str:
     """The one command that does a case again."""
-    inner = f"--replay {shlex.quote(case.replay())}{' --broken' if broken else ''}"
+    inner = f"--replay {shlex.quote(case.replay())}{' --broken' if broken else ''}{f' --like {like}' if like != 'unix' else ''}"
     return f'make torture ARGS="{inner}"'
 
 
@@ -101,6 +104,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="about so many cuts a scenario, evenly spread, and no double cuts")
     parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (80; FAT: 240); 0 for none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--like", choices=list(PORTS), default="unix", help="whose habits the board has")
     parser.add_argument("--broken", action="store_true", help="commit before the stage is complete: this must fail")
     parser.add_argument("--replay", metavar="CASE", help="do one case again, as a failure prints it")
     options = parser.parse_args()

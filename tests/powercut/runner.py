@@ -148,13 +148,13 @@ def _thinned(found: list[tuple[Case, ...]], sample: int | None) -> list[tuple[Ca
     return [found[i * len(found) // wanted] for i in range(wanted)]
 
 
-def replay(text: str, broken: bool = False) -> Outcome:
+def replay(text: str, broken: bool = False, like: str = "unix") -> Outcome:
     """Do one case again."""
     parts = text.split(":")
     network = parts.pop() if parts[-1] in NETWORKS else ""
     second = Cut(int(parts[5]), parts[6]) if len(parts) > 5 else None
     case = Case(parts[0], parts[1], int(parts[2]), Cut(int(parts[3]), parts[4]), second, network)
-    scenario = by_name(case.scenario)
+    scenario = replace(by_name(case.scenario), like=like)
     with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, Site(Path(folder), scenario.ranges) as site:
         lives = record(scenario, case.fs, Path(folder), site, broken)
         with _board(lives) as board:
@@ -438,7 +438,8 @@ class _board:
         self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
         image = Path(self._folder.name) / "board.img"
         env = {"SIMULATOR_MOUNT": str(lives.folder / "sys"), **_environment(lives, lives.scenario)}
-        self._made = Board(image, fs=lives.fs, size=lives.scenario.blocks * BLOCK, heap=_HEAP, env=env)
+        like, size = lives.scenario.like, lives.scenario.blocks * BLOCK
+        self._made = Board(image, like=like, fs=lives.fs, size=size, heap=_HEAP if like == "unix" else None, env=env)
 
     def __enter__(self) -> Board:
         return self._made

@@ -33,6 +33,7 @@ class Scenario:
     delete: tuple[str, ...] = ()
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
     blocks: int = 128  # of 4 KiB: the size of the flash
+    like: str = "unix"  # whose habits the board has
     large: bool = False  # seconds a cut: `make torture` takes an evenly spread sample
 
     @property
