@@ -3,11 +3,13 @@
 >>> SerialLog.log("door", 3, "opened")
 [    1.234] I door 3 opened
 
-The history is bounded in lines and in bytes. Logging never raises: without memory the history goes.
+The history is bounded in lines and in bytes. Logging never raises: without memory the history goes. And it does not wait: while a
+computer holds the port open and reads nothing, lines are only remembered, and it says later how many.
 """
 
 import gc
 import io
+import select
 import sys
 import time
 
@@ -18,6 +20,8 @@ _NAMES = ("debug", "info", "warning", "error")
 _MAX_LINE = const(300)
 _MAX_LINES = const(32)
 _MAX_BYTES = const(2048)
+_SLOW_MS = const(50)  # a line that took longer had to wait
+_PAUSE_MS = const(10_000)
 
 
 class SerialLog:
@@ -27,6 +31,10 @@ class SerialLog:
     count = 0  # lines since the start: the newest one in the history has the number count - 1
     _history = []
     _bytes = 0
+    _poll = None  # of the console's output
+    _tells = False  # True once that has said that it takes something: not every port's does
+    _pause = None  # ticks_ms until which nothing is printed
+    _unseen = 0  # lines that were not printed
 
     @classmethod
     def set_level(cls, name):
@@ -84,7 +92,7 @@ class SerialLog:
             return
         try:
             line = _line(level, parts)
-            print(line)
+            cls._print(line)
             history = cls._history
             history.append(line)
             cls.count += 1
@@ -94,6 +102,37 @@ class SerialLog:
         except MemoryError:
             cls.purge()
             gc.collect()
+
+    @classmethod
+    def _print(cls, line):
+        began = time.ticks_ms()
+        if not cls._takes(began):
+            cls._unseen += 1
+            return
+        if cls._unseen:
+            print("(%d lines were not shown: nobody read)" % cls._unseen)
+            cls._unseen = 0
+        print(line)
+        if time.ticks_diff(time.ticks_ms(), began) > _SLOW_MS:
+            cls._pause = time.ticks_add(began, _PAUSE_MS)
+
+    @classmethod
+    def _takes(cls, now):
+        """False while printing would wait."""
+        if cls._poll is None:
+            cls._poll = select.poll()
+            try:
+                cls._poll.register(sys.stdout, select.POLLOUT)
+            except (OSError, ValueError, TypeError):  # no stream that can be asked
+                cls._poll = False
+        if cls._poll and cls._poll.poll(0):
+            cls._tells, cls._pause = True, None
+        elif cls._tells:
+            return False
+        if cls._pause is not None and time.ticks_diff(cls._pause, now) > 0:
+            return False
+        cls._pause = None
+        return True
 
 
 def _line(level, parts):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import fcntl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,40 @@ def test_what_is_said_to_be_free_can_be_written_and_is_never_negative(tmp_path: 
     assert abs(told - written) <= 4 * 4096, f"{told} bytes said to be free, {written} could be written"
     assert left == 0 if fs == "fat" else left < 3 * 4096
     assert counted < 0 or fs == "fat", "littlefs counts folders twice: without that nothing is tested here"
+
+
+_TALK = b"""
+import time
+from iot_platform.log import SerialLog
+for n in range(400):
+    SerialLog.log("line", n, "x" * 60)
+with open("/mark", "w") as f:
+    f.write("THE LOOP WENT " + "ON")
+for n in range(1000):
+    time.sleep_ms(20)
+    SerialLog.log("heard", n)
+"""
+
+
+def test_a_console_that_nobody_reads_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A computer that holds a pico's port open without reading: the firmware waits half a second for each write."""
+    platform = ROOT / "platform"
+    board = Board(tmp_path / "board.img", like="pico-w", size=256 * 1024)
+    board.format()
+    log = (platform / "iot_platform/log.py").read_bytes()
+    board.write({"iot_platform/__init__.py": b"", "iot_platform/log.py": log, "boot.py": b"", "main.py": _TALK})
+    process = board._spawn("power", None, {})
+    assert process.stdout
+    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        deadline = time.monotonic() + 60
+        while b"THE LOOP WENT ON" not in board.image.read_bytes():
+            assert time.monotonic() < deadline, "it waits for somebody who reads"
+            time.sleep(0.1)
+        read = ""
+        while "heard" not in read:
+            read += process.stdout.readline().decode()
+        assert "lines were not shown: nobody read)" in read
+    finally:
+        process.kill()
+        process.communicate()
