@@ -111,18 +111,28 @@ def keygen(
 
 
 @app.command()
-def check(path: ProfileArgument = Path("profile.json"), as_json: JsonOption = False, source: SourceOption = ROOT) -> None:
+def check(
+    path: ProfileArgument = Path("profile.json"),
+    board: Annotated[str | None, typer.Option("--board", help="And on a pico, pico-w or esp32.")] = None,
+    as_json: JsonOption = False,
+    source: SourceOption = ROOT,
+) -> None:
     """Say everything that is wrong with a profile: the key, the problem, and what is expected.
 
-    Example: iotctl check profile.json
+    Example: iotctl check profile.json --board pico-w
 
     Exit code 0 when it is good, 1 when it is not.
     """
-    found = profile.problems(profile.read(path), source)
+    given = profile.read(path)
+    found = profile.problems(given, source)
+    if board and not found:
+        from iotctl import boards
+
+        found = boards.problems(given, board, source)
     if as_json:
         terminal.say_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
     elif not found:
-        terminal.say(f"{path} is good")
+        terminal.say(f"{path} is good{f' on {board}' if board else ''}")
     else:
         rows = (((problem.key, problem.problem, problem.expected), "") for problem in found)
         out.print(terminal.table(None, ("key", "problem", "expected"), rows))

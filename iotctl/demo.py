@@ -84,7 +84,7 @@ def run_demo(once: bool) -> int:
 def _prepare(console: Console) -> Story:
     server = serve.Server(FOLDER / "server")
     (FOLDER / "server").mkdir()
-    board = open_board(FOLDER / "board.img", fs="lfs", heap="128k", device_id="demo-0001")
+    board = open_board(FOLDER / "board.img", fs="lfs", heap=None, device_id="demo-0001", like="pico-w")
     key = keys.generate()
     story = Story(console, key, server, board, EmbeddedBroker())
     server.log = lambda line: story.tell("server", line.split("] ", 1)[-1])
@@ -162,7 +162,7 @@ def _sum_up(story: Story) -> None:
     downloaded = [r for r in story.server.requests if r.path.endswith("1.1.0.tar.gz")]
     lines = [
         "1.0.0 was running, 1.1.0 was downloaded, verified, staged, committed, tried and confirmed.",
-        f"Free heap (of 128 KiB) at the main loop: {heap[-1]} bytes; lowest during the update: {min(lowest)} bytes.",
+        f"Free heap (a Pico W's: {story.board.heap}) at the main loop: {heap[-1]} bytes; lowest in the update: {min(lowest)}.",
         f"Downloaded: {sum(r.sent for r in downloaded)} bytes in {len(downloaded)} request(s).",
         f"Restarts: {', '.join(story.board.restarts)}.",
     ]
