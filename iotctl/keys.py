@@ -12,12 +12,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from iotctl import files
+from iotctl import files, pkcs8
 from iotctl.errors import IotctlError
 from modules.ota.release import signature as board_sign
 
 Jwk = dict[str, Any]
 PrivateKey = rsa.RSAPrivateKey
+_SHORTEST = 12  # characters of a new passphrase
 _BITS = 8 * board_sign.KEY_BYTES
 _PRIVATE_PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")  # PKCS#8, encrypted, RSA, EC, OpenSSH, PGP
 
@@ -29,10 +30,13 @@ def generate() -> PrivateKey:
 
 def write_private(key: PrivateKey, path: Path, passphrase: str | None) -> None:
     """PKCS#8 PEM with mode 0600. IotctlError when the file exists: a lost key means boards that nobody can update."""
-    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase:
-        protection = serialization.BestAvailableEncryption(passphrase.encode())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+    if passphrase is not None and len(passphrase) < _SHORTEST:
+        raise IotctlError(f"a passphrase has {_SHORTEST} characters at least: whoever has the file can guess for years")
+    plain = serialization.NoEncryption()
+    if passphrase is None:
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    else:
+        pem = pkcs8.protect(key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, plain), passphrase)
     try:
         files.create_private(path, pem)
     except FileExistsError:

@@ -12,6 +12,8 @@ from iotctl import keys
 from modules.ota.release import signature as board_sign
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
+PASSPHRASE = "correct horse b\u00e4ttery"
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -41,9 +43,28 @@ def test_the_board_believes_the_key(place: Place) -> None:
 
 def test_without_a_profile_the_public_half_is_printed(place: Place) -> None:
     path = place.root / "new.pem"
-    result = run("keygen", path, "--passphrase", "secret")
-    assert json.loads(result.stdout) == keys.read_public_jwk(path, "secret")
+    result = run("keygen", path, "--passphrase", PASSPHRASE)
+    assert json.loads(result.stdout) == keys.read_public_jwk(path, PASSPHRASE)
     assert b"ENCRYPTED" in path.read_bytes()
+
+
+def test_a_passphrase_is_long_and_each_guess_at_it_is_work(place: Place) -> None:
+    """scrypt, by openssl's own look at the file; and openssl reads the key."""
+    path = place.root / "new.pem"
+    before = place.snapshot()
+    for short in ("", "secret", "11 letters."):
+        result = run("keygen", path, "--passphrase", short, "--profile", place.profile)
+        assert result.exit_code == 1 and "12 characters" in result.stderr and place.snapshot() == before
+    assert run("keygen", path, "--passphrase", PASSPHRASE).exit_code == 0
+    lines = subprocess.run(["openssl", "asn1parse", "-in", path], capture_output=True, text=True, check=True).stdout.splitlines()
+    kdf = next(n for n, line in enumerate(lines) if line.endswith(":scrypt"))
+    n, r, p = (int(line.rpartition(":")[2], 16) for line in lines[kdf + 3 : kdf + 6])
+    assert (n >= 1 << 14, r, p >= 5) == (True, 8, True)
+    command: list[str | Path] = ["openssl", "pkey", "-in", path, "-passin", f"pass:{PASSPHRASE}", "-pubout"]
+    public = place.root / "public.pem"
+    public.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert keys.read_public_jwk(public) == keys.read_public_jwk(path, PASSPHRASE)
+    assert "wrong" in place.build("--key", path, "--passphrase", "another passphrase").stderr
 
 
 def test_a_public_pem_has_the_same_jwk(place: Place) -> None:
