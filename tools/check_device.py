@@ -41,7 +41,7 @@ MODULES = {  # what 1.22 has of each, as far as it is used here
     "socket": "SOCK_DGRAM SOCK_STREAM SOL_SOCKET SO_REUSEADDR getaddrinfo socket",
     "ssl": "CERT_NONE CERT_REQUIRED PROTOCOL_TLS_CLIENT SSLContext",
     "struct": "pack pack_into unpack_from",
-    "sys": "implementation modules path platform print_exception stdin",
+    "sys": "implementation modules path platform print_exception stdin stdout",
     "time": "gmtime localtime sleep sleep_ms ticks_add ticks_diff ticks_ms ticks_us time",
 }
 OURS = ("iot_platform", "modules", "ota_boot", "tarfile", "umqtt")  # from the tree itself
