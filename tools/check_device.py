@@ -6,8 +6,8 @@ are found. A name that is in no table is refused: look up since when MicroPython
 that ends in ``except ImportError`` is free.
 
 Sources: real interpreters, asked for every name: 1.23.0-preview.224, 1.23.0 and 1.24.1 (WebAssembly port, which has no socket,
-ssl, network, machine, and no streams in asyncio), 1.25.0 and 1.26.1 (unix port); for those modules MicroPython's documentation,
-where none of these names is of a version after 1.22. tests/unit/test_check_device.py asks the interpreter that is here.
+ssl, network, machine, and no streams in asyncio) and 1.25.0 (unix port). What is used of those modules has been there for
+longer than 1.22 as far as we know; nobody has asked a 1.22. tests/unit/test_check_device.py asks the interpreter that is here.
 """
 
 from __future__ import annotations
