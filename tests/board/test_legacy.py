@@ -90,7 +90,7 @@ return [version, late]
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    board = new_board(tmp_path_factory.mktemp("legacy") / "board.img")
+    board = new_board(tmp_path_factory.mktemp("legacy") / "board.img", fs="fat")  # see tests/hostile/test_sweeps.py
     board.write(
         {"old.py": b"old = 1\n", "gone/x.py": b"", "keep.txt": b"mine", "version": b"1.0.0\n", "modules/door.mpy": b"old"}
     )
@@ -99,7 +99,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def board(image: Path, tmp_path: Path) -> Board:
-    board = Board(tmp_path / "board.img", heap="192k")  # others' gzip needs a window of 32 KB, in one piece
+    board = Board(tmp_path / "board.img", fs="fat", heap="192k")  # others' gzip needs a window of 32 KB, in one piece
     board.restore(image)
     return board
 
