@@ -30,13 +30,14 @@ __all__ = ["certificates"]  # a fixture
 # What the code of an update sees of its job, with the real store and the real stage behind it.
 _JOB = """
 import os, ota_boot
+from iot_platform.runtime import Platform
 from iot_platform.slots import Slots
 from modules.ota import phases, updates
 from modules.ota.job import Job
 
 class Board(Job):
     def __init__(self):
-        self.cfg, self.keys, self.excluded = {}, (), ("keep.txt",)
+        self.platform, self.cfg, self.keys, self.excluded = Platform(), {}, (), ("keep.txt",)
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.name_on_server, self.bytes, self._http = "Old-Board", 0, None

@@ -260,6 +260,11 @@ class Job:
         self.excluded: tuple[str, ...] = ()
         self.platform = types.SimpleNamespace(board=types.SimpleNamespace(disk_free=lambda: 1 << 30))
         self.done = 0
+        self.platform = types.SimpleNamespace(board=self)
+
+    def disk_free(self) -> int:
+        status = os.statvfs(ota_boot.ROOT)
+        return status.f_frsize * status.f_bavail
 
     def log(self, *parts: Any) -> None:
         assert all(isinstance(part, str | int) for part in parts)
