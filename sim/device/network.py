@@ -3,20 +3,26 @@
 The file (SIMULATOR_WIFI) holds one word: `ok`, `off` (no such network), `wrong_password`, `slow` (two seconds to join). It is
 read at most four times a second, so a test can change the weather while the board runs. Sockets are the host's and do not care;
 `isconnected()` does, as on a board.
+
+What an access point of the board's own is really like is said on the console, as a phone would see it: a port may not do what it
+was told (sim/ports.py). The Pico W's takes name, password and security into account only when it becomes active.
 """
 
+import os
 import time
 
 from micropython import const
 
 STA_IF = 0
 AP_IF = 1
-STAT_IDLE = 1000
-STAT_CONNECTING = 1001
-STAT_GOT_IP = 1010
-STAT_NO_AP_FOUND = 201
-STAT_WRONG_PASSWORD = 202
-STAT_ASSOC_FAIL = 203
+_late = os.getenv("SIMULATOR_PORT_AP_NAME_BEFORE_ACTIVE")  # the Pico W's driver
+_password = os.getenv("SIMULATOR_PORT_AP_PASSWORD")
+_modes = [int(mode) for mode in os.getenv("SIMULATOR_PORT_AP_SECURITY").split()]
+if _late:
+    STAT_IDLE, STAT_CONNECTING, STAT_GOT_IP, STAT_NO_AP_FOUND, STAT_WRONG_PASSWORD = 0, 1, 3, -2, -3
+else:
+    STAT_IDLE, STAT_CONNECTING, STAT_GOT_IP, STAT_NO_AP_FOUND, STAT_WRONG_PASSWORD = 1000, 1001, 1010, 201, 202
+    AUTH_WPA2_PSK = 3
 _POLL_MS = const(250)
 _hostname = "sim-board"
 _weather = "ok"
@@ -58,6 +64,8 @@ class WLAN:
             self._active = False
             self._ssid = self._password = None
             self._since = 0
+            if self._ap:
+                self._ssid, self._password, self._security = "board-default", _password, _modes[-1] if _password else 0
         return cls._all[interface]
 
     def __init__(self, interface=STA_IF):
@@ -66,9 +74,16 @@ class WLAN:
     def active(self, on=None):
         if on is not None:
             self._active = bool(on)
-            if not on:
+            if self._ap:
+                self._tell()
+            elif not on:
                 self._ssid = None
         return self._active
+
+    def _tell(self):
+        if self._active:
+            key = "open" if not self._security else "key " + self._password if self._security in _modes else "nobody can join"
+            print("(on the air: %s, %s)" % (self._ssid, key))
 
     def connect(self, ssid=None, key=None, **options):
         if not self._active:
@@ -101,7 +116,7 @@ class WLAN:
             return ("192.168.4.1", "255.255.255.0", "192.168.4.1", "192.168.4.1")
         if not self.isconnected():
             return ("0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0")
-        return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1")
+        return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1" if os.getenv("SIMULATOR_DNS") else "0.0.0.0")
 
     def ipconfig(self, param):
         return {"addr4": self.ifconfig()[:2], "gw4": self.ifconfig()[2]}.get(param)
@@ -113,8 +128,19 @@ class WLAN:
         return [ours, (b"neighbour", b"\x02\x00\x00\x00\x00\x02", 11, -80, 3, False)]
 
     def config(self, *names, **values):
-        if values:
-            if "ssid" in values or "essid" in values:
-                self._ssid = values.get("ssid", values.get("essid"))
-            return None
-        return {"mac": b"\x02\x00\x00\x00\x00\x09", "ssid": self._ssid, "essid": self._ssid, "channel": 6}.get(names[0])
+        if not values:
+            known = {"ssid": self._ssid, "essid": self._ssid, "mac": b"\x02\x00\x00\x00\x00\x09", "channel": 6}
+            if self._ap:
+                known["security"] = self._security
+            if names[0] not in known:
+                raise ValueError("unknown config param")
+            return known[names[0]]
+        if self._ap:
+            if not _late and values.get("security", 0) not in _modes:
+                raise OSError(0x102, "Wifi Unknown Error 0x0102")
+            self._ssid = values.get("ssid", self._ssid)
+            self._password = values.get("key", self._password)
+            self._security = values.get("security", self._security)
+            if not _late:
+                self._tell()
+        return None

@@ -48,6 +48,8 @@ def main():
 
     if _env("SIMULATOR_WIFI"):
         network.file = open(_env("SIMULATOR_WIFI"))
+    if _env("SIMULATOR_DNS") or _env("SIMULATOR_PORT_SOCKTYPE_STREAM"):
+        __import__("resolver").install()
     if _env("SIMULATOR_CLOCK") == "unset":
         sys.modules["time"] = __import__("unset_time")
     meter = __import__("meter") if _env("SIMULATOR_METER") else None
@@ -88,11 +90,12 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    for name in ("flash", "power", "start", "image_tool", "unset_time", "meter", "missing", "board_time", "chip", "locked"):
+    drivers = "flash power start image_tool unset_time meter missing board_time chip locked resolver"
+    for name in drivers.split():
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
     locked.install()
-    if missing:
+    if missing and not tool:
         missing.install()
     locked = missing = None
     sys.argv[:] = []
