@@ -26,10 +26,9 @@ class MqttError(Exception):
         self.reason = reason
 
 
-def login(cfg, addresses, base, callback):
-    """TCP, TLS, and the broker's yes: a Client. Generator; MqttError when that does not work in time.
+def login(cfg, base, callback):
+    """Its name, TCP, TLS, and the broker's yes: a Client. Generator; MqttError when that does not work in time.
 
-    :param addresses: the broker's, from sockets.lookup().
     :param base: what this board's topics begin with; its id for the broker, with dashes.
     """
     began = time.ticks_ms()
@@ -37,7 +36,7 @@ def login(cfg, addresses, base, callback):
     def check(_since=None):
         _check(began, cfg)
 
-    sock = yield from sockets.connect(addresses, check, MqttError)
+    sock = yield from sockets.reach(cfg["host"], cfg["port"], check, MqttError)
     client = None
     try:
         reason = "connection_lost"

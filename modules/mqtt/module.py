@@ -12,7 +12,6 @@ import random
 import time
 
 from iot_platform.module import Module as Base
-from iot_platform.sockets import lookup
 from micropython import const
 
 from .client import MqttError, login
@@ -38,7 +37,6 @@ class Module(Base):
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
         self._told = set()  # what was logged about this connection
-        self._addresses = None
         self._failures = 0
         self._changed = set()
         self._noisy = set()
@@ -51,7 +49,6 @@ class Module(Base):
     def start(self):
         """Read the settings and connect. To be called again when ``mqtt.*`` in the preferences has changed."""
         self._drop()
-        self._addresses = None
         self._failures = 0
         self._told.clear()
         self.cfg, error = self.platform.settings("mqtt")
@@ -138,10 +135,7 @@ class Module(Base):
     def _connect(self):
         """Log in, ask for what concerns this board, and tell everything. Generator."""
         cfg = self.cfg
-        if self._failures > 2 or not self._addresses:  # perhaps the broker has moved
-            self._addresses = lookup(cfg["host"], cfg["port"], MqttError)
-            yield
-        client = yield from login(cfg, self._addresses, self.base, lambda topic, data: received(self, topic, data))
+        client = yield from login(cfg, self.base, lambda topic, data: received(self, topic, data))
         self.client = client
         self._told.clear()
         self._enter("connected")

@@ -1,9 +1,9 @@
-"""Sockets without waiting: opening a connection (name, TCP, TLS), and calling a socket's methods. OTA's HTTP and MQTT share it.
+"""Sockets without waiting: opening a connection (name, TCP, TLS), and calling a socket's methods. OTA, MQTT and wifi share it.
 
-Every wait is a yield. Only the name lookup blocks, as long as the firmware's resolver does. What goes wrong is raised as
-`error(reason, message)`, the caller's own class; reasons: dns connect timeout tls connection_lost. With `ca` (a file, PEM or
-DER) the server's certificate must be signed by it and bear the host's name, and the board must know the time. Without, TLS
-hides what is sent but proves nothing.
+Every wait is a yield. Names are looked up with the name server that `name_server` tells of; where nothing does, and only there,
+the firmware's resolver blocks for as long as it likes. What goes wrong is raised as `error(reason, message)`, the caller's own
+class; reasons: dns connect timeout tls connection_lost. With `ca` (a file, PEM or DER) the server's certificate must be signed by
+it and bear the host's name, and the board must know the time. Without, TLS hides what is sent but proves nothing.
 """
 
 import binascii
@@ -13,6 +13,8 @@ import select
 import socket
 
 from micropython import const
+
+from .parts import borrow
 
 try:
     from time import ticks_diff, ticks_ms
@@ -44,13 +46,39 @@ _TEXT = {
 _MAX_ADDRESSES = const(3)
 _MAX_CA = const(8192)
 
+# Called for the address of the network's name server: text, "" while there is no network. Whoever brings up the network sets it.
+name_server = None
+names = {}  # what is remembered of them: see the file names
+
 
 def lookup(host, port, error):
-    """The addresses of a host, for connect()."""
-    try:
-        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    """The addresses of a host as getaddrinfo() has them, for connect(). Generator."""
+    server = name_server and not (":" in host or all(c in "0123456789." for c in host)) and name_server()
+    addresses = (host,)
+    if server == "":
+        raise error("dns", "the name %s cannot be looked up: there is no network" % host)
+    if server and server != "0.0.0.0":
+        addresses = yield from borrow("names", "find", host, server, error)
+    try:  # for an address there is nothing to wait for
+        return [a for host in addresses for a in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)][:_MAX_ADDRESSES]
     except OSError as failure:
         raise error("dns", "the name %s cannot be looked up: %s" % (host, failure))
+
+
+def reach(host, port, check, error):
+    """A socket that is connected to the host. A name that was remembered is asked for again if nobody answers. Generator.
+
+    :param check: see connect().
+    """
+    remembered = host in names
+    while True:
+        addresses = yield from lookup(host, port, error)
+        try:
+            return (yield from connect(addresses, check, error))
+        except error:
+            if not names.pop(host, None) or not remembered:
+                raise
+            remembered = False
 
 
 def connect(addresses, check, error):

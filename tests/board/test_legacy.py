@@ -21,6 +21,7 @@ import pytest
 
 from sim.board import Board
 from tests.support.driver import new_board, run
+from tests.support.name_server import NameServer, silence
 from tests.support.scripted_server import ScriptedServer, always, answer, endless
 from tests.support.site import GAP_MS, PATIENCE_S, Site
 from tests.unit.test_http import certificates, secure
@@ -413,6 +414,15 @@ def test_a_server_that_never_takes_the_connection_is_given_up(board: Board) -> N
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
         result, ms = run(board, _TIMED, url="http://127.0.0.1:%d" % server.getsockname()[1])
+    assert result == "timeout"
+    assert ms < HEAD_MS + 2000
+
+
+def test_a_silent_name_server_is_given_up(board: Board) -> None:
+    with NameServer({}, silence) as names:
+        board.env.update(SIMULATOR_DNS=str(names.port), SIMULATOR_PORT_DNS_SILENT_MS="14000")
+        named = "from iot_platform import sockets\nsockets.name_server = lambda: '127.0.0.1'\n" + _TIMED
+        result, ms = run(board, named, url="http://update.test")
     assert result == "timeout"
     assert ms < HEAD_MS + 2000
 

@@ -1,10 +1,10 @@
 """HTTP through `requests`, for the `latest` protocol, bounded.
 
-By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
-it asks it gets other sockets: connecting, all redirects and the head of the answer have one deadline together, and the head a
-bound. Still it waits within its calls: the look-up of the name comes on top, and so does what TLS computes. Below TLS a
-connection sees only what is encrypted: there the bound counts that, with the certificates. Bodies are read without blocking. It
-follows redirects by its own rules, token and all, so it gets none of the profile's headers.
+By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So
+while it asks it gets other sockets: looking up names, connecting, all redirects and the head of the answer have one deadline
+together, and the head a bound. Still it waits within its calls, and what TLS computes comes on top. Below TLS a connection sees
+only what is encrypted: there the bound counts that, with the certificates. Bodies are read without blocking. It follows redirects
+by its own rules, token and all, so it gets none of the profile's headers.
 """
 
 import errno
@@ -14,6 +14,7 @@ import socket
 import time
 
 import ota_boot
+from iot_platform import sockets
 from micropython import const
 
 from ..errors import OtaError
@@ -147,15 +148,15 @@ class Response(http.Response):
 
 def _get(requests, url):
     name = "socket" if hasattr(requests, "socket") else "usocket"  # what it is called up to 1.23
-    sockets, before, response = _Sockets(), getattr(requests, name), None
-    setattr(requests, name, sockets)
+    ours, before, response = _Sockets(), getattr(requests, name), None
+    setattr(requests, name, ours)
     try:
         response = _answer(requests, url)
         return response
     finally:
         setattr(requests, name, before)
-        if sockets.connection and not response:
-            sockets.connection.close()
+        if ours.connection and not response:
+            ours.connection.close()
 
 
 def _answer(requests, url):
@@ -181,8 +182,16 @@ class _Sockets:
         self._began = time.ticks_ms()
         self._hops = 0
 
-    def getaddrinfo(self, *args):
-        return socket.getaddrinfo(*args)
+    def getaddrinfo(self, host, port, *_kind):
+        job = sockets.lookup(host, port, OtaError)
+        try:
+            while time.ticks_diff(time.ticks_ms(), self._began) < _ANSWER_MS:
+                next(job)
+                time.sleep_ms(1)
+        except StopIteration as stop:
+            return stop.value
+        job.close()
+        raise OSError(errno.ETIMEDOUT, "the name server does not answer in time")
 
     def socket(self, *args):
         if self._hops > _MAX_REDIRECTS:

@@ -1,6 +1,6 @@
 """A socket that never blocks, with a small buffer in front of it, deadlines, and a count of the bytes.
 
-Every wait is a yield, but for the name lookup: see iot_platform.sockets. Failures are OtaErrors of kind transport.
+Every wait is a yield: see iot_platform.sockets. Failures are OtaErrors of kind transport.
 """
 
 from iot_platform import sockets
@@ -36,7 +36,7 @@ class Connection:
         self.close()
         scheme, host, port = origin
         self.phase = "connect"
-        self.sock = yield from sockets.connect(sockets.lookup(host, port, OtaError), self._check, OtaError)
+        self.sock = yield from sockets.reach(host, port, self._check, OtaError)
         self.origin = origin
         if scheme == "https":
             self.phase = "tls"

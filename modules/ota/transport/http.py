@@ -5,8 +5,8 @@
     n = yield from response.read_into(view)        # 0 at the end of the body
     response.close()
 
-Everything is a generator that yields instead of waiting, and once per read: the caller's loop goes on. Only the name lookup
-blocks, as long as the firmware's resolver does. An answer is either right or an OtaError:
+Everything is a generator that yields instead of waiting, and once per read: the caller's loop goes on. An answer is either
+right or an OtaError:
 
 1. Status line and headers have at most 4096 bytes, a line 1024 and a body `max_body`; one buffer is used for all of them.
 2. Every wait has an idle deadline, the whole of it (connect, redirects, headers, body) a total one.
