@@ -1,20 +1,19 @@
 """Wifi: joins the user's network, joins it again after every loss, and opens an access point when there is none to join.
 
-Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day.
+Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day. And it tells
+iot_platform.sockets of the network's name server, so that looking up a name waits for nobody.
 
 Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. Nothing here waits: tick() looks at
 the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
 """
 
-import errno
-import os
 import random
-import socket
 import time
 
-import machine
 import network
+from iot_platform import sockets
 from iot_platform.module import Module as Base
+from iot_platform.parts import borrow
 from micropython import const
 
 _CONNECT_MS = const(15_000)
@@ -24,12 +23,10 @@ _AP_AFTER = const(4)  # failed attempts before the access point opens beside the
 _CHECK_MS = const(500)
 _DISK_MS = const(600_000)
 _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
-_CLOCK_RETRY_MS = const(15_000)
-_ANSWER_MS = const(5_000)
-_1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
-_2000 = const(3_155_673_600)
-_ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
+_CLOCK_RETRY_MS = const(15_000)  # twice as long after each further failure, up to an hour
+_CLOCK_DOUBLINGS = const(8)
 _REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
+_WPA2 = const(0x0040_0004)  # what the driver of the Pico W calls WPA2 with AES: it has no name for it
 
 
 class Module(Base):
@@ -46,15 +43,17 @@ class Module(Base):
         self._disk_at = self._since  # ticks_ms of the next count
         self._clock = None  # asking for the time: a generator
         self._clock_at = self._since  # ticks_ms of the next question
+        self._clock_failures = 0
 
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
         self._failures = 0
+        if hasattr(network, "hostname"):  # comes first: some ports read it when the interface is made
+            network.hostname(self._host_name()[:32])
         self._station = network.WLAN(getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0)))
+        sockets.name_server = self._name_server
         if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
-        if hasattr(network, "hostname"):
-            network.hostname(self._host_name()[:32])
         self.platform.bus.publish("wifi/connected", False)
         if self._known()[0]:
             self._connect()
@@ -87,7 +86,7 @@ class Module(Base):
             self._clock_at = time.ticks_add(now, _CLOCK_MS)
             server = self.platform.profile.get("ntp", "pool.ntp.org")
             if server:
-                self._clock = _set_clock(server)
+                self._clock = borrow("clock", "set_clock", server)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes), wifi/state."""
@@ -166,15 +165,23 @@ class Module(Base):
             ota.check_when_due()
 
     def _ask_time(self, now):
+        job, self._clock = self._clock, None
         try:
-            next(self._clock)
+            next(job)
+            self._clock = job
+            return
         except StopIteration as stop:
-            self._clock = None
-            if stop.value:
-                self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)
-                self.platform.log("wifi:", stop.value)
-            else:
-                self.platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
+            failed = stop.value
+        except (MemoryError, ValueError) as error:  # the second: a port that is no number
+            failed = "the time cannot be asked for: %s" % error
+        if failed:
+            pause = _CLOCK_RETRY_MS << min(self._clock_failures, _CLOCK_DOUBLINGS)
+            self._clock_failures += 1
+            self._clock_at = time.ticks_add(now, pause)
+            self.platform.log("wifi: %s; asking again in %d s" % (failed, pause // 1000))
+        else:
+            self._clock_failures = 0
+            self.platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
 
     def _failed(self):
         self._failures += 1
@@ -197,15 +204,24 @@ class Module(Base):
         return status == _REFUSED or any(status == getattr(network, name, None) for name in names)
 
     def _open_access_point(self):
+        """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
         self._access_point = ap = network.WLAN(getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1)))
         password = self.platform.prefs.get("wifi.ap_password") or self._section().get("ap_password")
         ssid = self._host_name()
-        ap.active(True)
-        if password:
-            ap.config(ssid=ssid, key=password, security=3)
-        else:
-            ap.config(ssid=ssid)
-        self.platform.log("wifi: access point %s is open at %s" % (ssid, ap.ifconfig()[0]))
+        try:
+            if ap.active():
+                ap.active(False)
+            if password:
+                if not 8 <= len(password) <= 63:
+                    raise ValueError("its password must have 8 to 63 characters")
+                ap.config(ssid=ssid, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
+            else:
+                ap.config(ssid=ssid, security=0)  # said, because the Pico W has a password of its own otherwise
+            ap.active(True)
+            kind = "with a password" if ap.config("security") else "open to all"
+            self.platform.log("wifi: access point %s, %s, at %s" % (ap.config("ssid"), kind, ap.ifconfig()[0]))
+        except (OSError, ValueError) as error:
+            self.platform.log("wifi: no access point:", error)
 
     # -- what is configured
 
@@ -220,55 +236,9 @@ class Module(Base):
             return prefs.get("wifi.ssid"), prefs.get("wifi.password")
         return section.get("ssid"), section.get("password")
 
+    def _name_server(self):
+        """Its address as text; "" while there is no network."""
+        return self._station.ifconfig()[3] if self._station.isconnected() else ""
+
     def _host_name(self):
         return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
-
-
-def _set_clock(server):
-    """One SNTP question (RFC 4330). Generator; returns None, or in one sentence why the clock could not be set.
-
-    An answer counts only if it repeats the random number of the question: whoever cannot see the question cannot set the clock.
-
-    :param server: a host, or ``host:port``.
-    """
-    host, _colon, port = server.partition(":")
-    sock = None
-    try:
-        address = socket.getaddrinfo(host, int(port or 123), 0, socket.SOCK_DGRAM)[0]
-        sock = socket.socket(address[0], address[1])
-        sock.setblocking(False)
-        sock.connect(address[-1])
-        question = b"\x23" + bytes(39) + os.urandom(8)  # version 4, from a client; the last 8 bytes come back
-        sock.send(question)
-        answer = yield from _answer(sock)
-    except OSError as error:
-        return "the time server %s cannot be asked: %s" % (server, error)
-    finally:
-        if sock:
-            sock.close()
-    if answer is None:
-        return "the time server %s does not answer" % server
-    # From a server that is in step with others, to this question, after this code was written
-    good = len(answer) >= 48 and answer[0] & 7 == 4 and answer[0] >> 6 != 3
-    good = good and 0 < answer[1] < 16 and answer[24:32] == question[40:]
-    seconds = int.from_bytes(answer[40:44], "big") if good else 0
-    if not seconds >> 31:
-        seconds += _ERA
-    if not good or seconds <= _1970 + 1_700_000_000:
-        return "the answer of the time server %s makes no sense" % server
-    now = time.gmtime(seconds - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
-    machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))
-    return None
-
-
-def _answer(sock):
-    """What comes in time, or None. Generator."""
-    began = time.ticks_ms()
-    while time.ticks_diff(time.ticks_ms(), began) < _ANSWER_MS:
-        try:
-            return sock.recv(64)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
-        yield
-    return None

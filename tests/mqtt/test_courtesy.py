@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pytest
-
+from sim.board import Board
 from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP
 from tests.mqtt.test_commands import start
 from tests.support.broker import Observer, parsed
-from tests.support.world import PATIENCE_S, World
+from tests.support.world import PATIENCE_S, Changes, World, patched
 
 _1900 = 2_208_988_800
 IN_WINDOW = calendar.timegm((2031, 5, 6, 3, 0, 0))
@@ -33,8 +33,10 @@ class TimeServer:
     begins: float
     mode: int = 4
     stratum: int = 2
+    leap: int = 0
     echo: bool = True
     asked: int = 0
+    before: bytes = b""  # what somebody else sends just before the answer
 
 
 @contextmanager
@@ -54,7 +56,10 @@ def time_server(begins: float) -> Iterator[TimeServer]:
             server.asked += 1
             now = int(server.begins + time.monotonic() - started) + _1900
             echo = question[40:48] if server.echo else bytes(8)
-            head = bytes((0x20 | server.mode, server.stratum, 6, 0xEC)) + bytes(20)
+            if server.before:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                    stranger.sendto(server.before, who)
+            head = bytes((server.leap << 6 | 0x20 | server.mode, server.stratum, 6, 0xEC)) + bytes(20)
             sock.sendto(head + echo + struct.pack(">II", now & 0xFFFFFFFF, 0) * 2, who)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -70,6 +75,7 @@ def time_server(begins: float) -> Iterator[TimeServer]:
 def clockless(folder: Path, server: TimeServer, **ota: object) -> World:
     """A board whose clock nobody has set."""
     world = World(folder, ota=dict(ota), sections={"ntp": f"127.0.0.1:{server.port}"})
+    world.board = Board(folder / "board.img", like="pico-w", size=2 * 1024 * 1024)
     world.board.env["SIMULATOR_CLOCK"] = "unset"
     return world
 
@@ -90,20 +96,47 @@ def test_the_clock_is_set_by_the_network_and_an_update_waits_for_its_window(tmp_
         world.assert_runs(new, {"www/a.txt": b"a" * 9_000})
 
 
-@pytest.mark.parametrize("lie", ["wrong echo", "not a server", "out of step", "the past"])
-def test_an_answer_that_makes_no_sense_sets_no_clock(tmp_path: Path, lie: str) -> None:
-    with time_server(IN_WINDOW) as server:
-        server.echo = lie != "wrong echo"
-        server.mode = 3 if lie == "not a server" else 4
-        server.stratum = 0 if lie == "out of step" else 2
-        server.begins = 1_000_000_000 if lie == "the past" else IN_WINDOW
-        with clockless(tmp_path, server, window=WINDOW) as world:
-            old = world.release("1.0.0")
-            world.flash(old)
-            world.offer(old)
-            world.boot()
-            world.board.expect("wifi: the answer of the time server .* makes no sense", PATIENCE_S)
-            assert not [line for line in world.board.lines if "the clock is set" in line]
+LIES: dict[str, dict[str, Any]] = {
+    "wrong echo": {"echo": False},
+    "not a server": {"mode": 3},
+    "says to go away": {"stratum": 0},
+    "out of step": {"stratum": 16},
+    "not in step yet": {"leap": 3},
+    "2001": {"begins": 1_000_000_000},
+    "1970": {"begins": 5},
+    "2106": {"begins": 4_294_967_000},
+    "2090": {"begins": calendar.timegm((2090, 1, 1, 0, 0, 0))},
+}
+SOON: Changes = patched("modules/wifi/__init__.py", ("_CLOCK_RETRY_MS = const(15_000)", "_CLOCK_RETRY_MS = const(8)"))
+
+
+def test_an_answer_that_makes_no_sense_sets_no_clock_and_the_pause_grows(tmp_path: Path) -> None:
+    """The server lies in each of the ways, one after the other, and is asked later and later; then it tells the truth."""
+    with time_server(IN_WINDOW) as server, clockless(tmp_path, server) as world:
+        world.flash(world.release("1.0.0", SOON))
+        truth = {name: getattr(server, name) for lie in LIES.values() for name in lie}
+        answers = iter(LIES.values())
+
+        def next_lie(line: str) -> None:
+            if "makes no sense" in line:
+                vars(server).update(truth, **next(answers, {}))
+
+        vars(server).update(next(answers))
+        world.board.on_line = next_lie
+        world.board.start()
+        world.board.expect("the clock is set: 2031-05-06", PATIENCE_S)
+        told = [line for line in world.board.lines if "the answer of the time server" in line]
+        assert len(told) == len(LIES)
+        assert "asking again in 0 s" in told[0] and "asking again in 2 s" in told[-1]
+
+
+def test_somebody_elses_answer_sets_no_clock(tmp_path: Path) -> None:
+    with time_server(IN_WINDOW) as server, clockless(tmp_path, server) as world:
+        lie = calendar.timegm((2033, 1, 1, 0, 0, 0)) + _1900
+        server.before = bytes((0x24, 2)) + bytes(38) + struct.pack(">II", lie & 0xFFFFFFFF, 0)
+        world.flash(world.release("1.0.0"))
+        world.board.start()
+        world.board.expect("the clock is set: 2031-05-06", PATIENCE_S)
 
 
 def test_no_time_no_unasked_install_and_a_silent_time_server_harms_nobody(tmp_path: Path) -> None:
@@ -117,7 +150,9 @@ def test_no_time_no_unasked_install_and_a_silent_time_server_harms_nobody(tmp_pa
             since = world.now()
             world.board.start()
             world.board.expect(r"waits: window 02:00-04:30, and the time is not known", PATIENCE_S, since)
-            world.board.expect(r"wifi: the time server 127\.0\.0\.1:\d+ does not answer", PATIENCE_S, since)
+            world.board.expect(
+                r"wifi: the time server 127\.0\.0\.1:\d+ does not answer; asking again in 15 s", PATIENCE_S, since
+            )
             world.update_to(new, "ota update")
 
 

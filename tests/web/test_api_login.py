@@ -27,7 +27,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
 
 def test_the_first_password_is_made_and_shown_on_the_serial_console_only(bare: WebWorld) -> None:
     shown = bare.board.expect(r"web: the password of this board's page is ([a-z2-9]{4}(-[a-z2-9]{4}){2}) ", PATIENCE_S)
-    bare.board.expect("wifi: access point sim-board-.* is open", PATIENCE_S)
+    bare.board.expect(r"wifi: access point sim-board-\S+, open to all", PATIENCE_S)
     client = bare.client(login=False)
     assert client.get("/api/session").json["setup"] is True  # the page asks for a network
     assert client.login("wrong-password").status == 401
