@@ -102,7 +102,7 @@ class Job:
 
     def http(self):
         """The server that the profile names; OtaError when there is no network."""
-        if self.platform.bus.get("wifi/connected") is False:
+        if self.platform.bus.get("wifi/connected") is False or not self.platform.board.has_sockets():
             raise OtaError("no_network", "there is no network")
         cfg = self.cfg
         self._http = phases.part("transport.http").Http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept)

@@ -79,6 +79,8 @@ def after_job(job, error):
     if module.check_soon:
         module.check_soon = False
         _check_in(module, 0)
+    elif not module.platform.board.has_sockets():
+        module.next_check = None  # there is nothing to ask
     elif job.name in ("check", "fetch", "update") or job.asked:
         after_check(module, error)
     elif module.next_check is None and (module.online or module.platform.module("wifi") is None):

@@ -48,6 +48,14 @@ class Board:
             "restart": self.why,
         }
 
+    def has_sockets(self):
+        """False where the firmware knows no network at all, as on a Pico without W."""
+        try:
+            __import__("socket")
+        except ImportError:
+            return False
+        return True
+
     def tcp_address(self, port):
         """Where to listen for `port`; the simulated board, which shares its computer, has a port of its own on loopback only."""
         return getattr(machine, "tcp_address", lambda port: ("0.0.0.0", port))(port)

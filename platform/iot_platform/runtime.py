@@ -79,7 +79,10 @@ class Platform:
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
-        SerialLog.exception(error, "module", name, "is switched off: it failed in", where)
+        if isinstance(error, ImportError) and str(error).startswith("no module") and "." not in str(error):
+            SerialLog.warning("module", name, "is switched off: this board has", error)  # such as 'network': no mistake of its
+        else:
+            SerialLog.exception(error, "module", name, "is switched off: it failed in", where)
         self.failed[name] = "%s: %r" % (where, error)
         self.bus.publish("module/" + name, "off: " + self.failed[name])
         module = self.modules.pop(name, None)

@@ -7,7 +7,6 @@ is dropped on the way.
 from micropython import const
 
 from ..errors import OtaError
-from .connection import bad
 
 GAP = 1024  # bytes between two members that cost less than one more request
 _IDLE_MS = const(20_000)
@@ -140,5 +139,5 @@ class FromServer:
     def _over(self):
         """The part is read; so must the answer be: nothing follows. Generator."""
         if (yield from self.response.read_into(memoryview(bytearray(1)))):
-            raise bad("it is longer than announced")
+            raise OtaError("bad_response", "the server sends more than it has announced")
         self.close()
