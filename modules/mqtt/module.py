@@ -11,6 +11,7 @@ import json
 import random
 import time
 
+from iot_platform import sockets
 from iot_platform.module import Module as Base
 from micropython import const
 
@@ -155,6 +156,7 @@ class Module(Base):
         if self.client and time.ticks_diff(time.ticks_ms(), self._since) > _STABLE_MS:
             self._failures = 0
         self._drop()
+        sockets.names.pop(self.cfg["host"], None)  # perhaps the broker has moved
         pause = _FIRST_PAUSE_MS << min(self._failures, _MAX_DOUBLINGS)
         pause += random.getrandbits(10) * pause >> 10
         self._failures += 1

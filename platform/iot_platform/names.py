@@ -56,8 +56,8 @@ def _ask(host, server, error):
     sock = None
     try:
         text = question(host, os.urandom(2))
-        where = socket.getaddrinfo(where, port)[0][-1]
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family, *_, where = socket.getaddrinfo(where, port)[0]
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         code, addresses, seconds = yield from _answer(sock, text, where, port == 53)
     except (OSError, ValueError) as failure:

@@ -104,7 +104,12 @@ class Connection:
         self._end += n
 
     def _read(self, view):
-        n = yield from self._do(getattr(self.sock, "readinto", None) or self.sock.recv_into, view)
+        n, host = 0, self.origin[1]
+        try:
+            n = yield from self._do(getattr(self.sock, "readinto", None) or self.sock.recv_into, view)
+        finally:
+            if not n:  # perhaps the server has moved
+                sockets.names.pop(host, None)
         self.phase = "connection_lost"
         self.wire_in += n
         return n
