@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,24 @@ def test_each_key_does_only_its_own_work_and_both_are_rotated(tmp_path: Path, se
     assert site.refused(site.check()) == "bad_signature"
     site.board.stop()
     assert site.board.read().without(".ota", "boot.keep").files == site.files("1.2.0", new)
+
+
+def test_what_was_staged_without_a_signature_is_never_installed_once_a_key_is_pinned(
+    tmp_path: Path, server: ScriptedServer
+) -> None:
+    now = time.gmtime().tm_hour
+    site = Site(tmp_path, server, window=f"{(now + 2) % 24:02}:00-{(now + 3) % 24:02}:00")
+    site.offer("1.1.0", None)
+    site.board.start()
+    site.board.expect("version 1.1.0 waits: window", 60)
+    site.board.stop()
+    site.board.write({"profile.json": make_profile(server.url, 0, window="00:00-23:59")})
+    server.routes[CHANNEL] = proper(site.channel(site.release("1.1.0", None), "1.1.0", 0, 1_700_000_001))
+    site.board.start()
+    assert site.refused() == "no_signature"  # a signed channel file offers the very bytes that lie in the stage
+    site.board.stop()
+    left = site.board.read()
+    assert left.files["version"] == b"1.0.0\n" and not [path for path in left.files if path.startswith(".ota/stage")]
 
 
 def test_five_keys_are_too_many(tmp_path: Path, server: ScriptedServer) -> None:
