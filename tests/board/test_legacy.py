@@ -300,7 +300,7 @@ def test_an_archive_that_changes_on_flash_before_it_is_staged_is_refused(board: 
         (answer(b"1.1.0;" + b"x" * 100_000), "too_large"),
         (b"garbage\r\n\r\n", "bad_response"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "bad_response"),
-        (b"", "bad_response"),
+        (b"", "connection_lost"),
         (answer(b"", "Location: /old-board/latest", status="302 Found"), "bad_response"),
     ],
 )

@@ -67,13 +67,13 @@ def _install(name, cfg, log):
     if not hasattr(mip, "requests"):
         raise _missing(name, "this firmware has no working mip")
     log("%s is missing: installing it from %s" % (name, source["index"]))
-    _run(files.remove_tree(ota_boot.live(_FOLDER)))
+    run(files.remove_tree(ota_boot.live(_FOLDER)))
     try:
         _fetch(mip, name, source["index"].rstrip("/"))
         _check(name, digests, bool(signature.pinned(cfg, "release")))
         _move(log)
     finally:
-        _run(files.remove_tree(ota_boot.live(_FOLDER)))
+        run(files.remove_tree(ota_boot.live(_FOLDER)))
 
 
 def _fetch(mip, name, index):
@@ -99,7 +99,7 @@ def _check(name, digests, pinned):
     for path in arrived:
         target = _target(path)
         paths.check_member(target)
-        found = _run(files.digest(ota_boot.live(path), view))
+        found = run(files.digest(ota_boot.live(path), view))
         if (pinned or target in digests) and found != digests.get(target):
             raise OtaError("bad_digest", "%s from the index is not what the profile expects" % target)
 
@@ -122,13 +122,15 @@ def _target(path):
     return "lib" + path[len(_FOLDER) :]
 
 
-def _run(job):
-    """A job's result, here and now."""
+def run(job, waits=True):
+    """A generator's result, here and now; None when it does not wait, and would have to."""
     while True:
         try:
             next(job)
         except StopIteration as stop:
             return stop.value
+        if not waits:
+            return None
         ota_boot.feed()
         time.sleep_ms(1)
 
@@ -149,7 +151,7 @@ class _Requests:
         self._left[most] -= 1
         if not url.startswith(self._index + "/") or self._left[most] < 0:
             raise OtaError("not_allowed", "the index wants too many files, or files from elsewhere")
-        return _Answer(_run(Http(self._index).get(url, max_body=most)))
+        return _Answer(run(Http(self._index).get(url, max_body=most)))
 
 
 class _Answer:
@@ -161,16 +163,11 @@ class _Answer:
         self._response = response
 
     def readinto(self, view):
-        return _run(self._response.read_into(view))
+        return run(self._response.read_into(view))
 
     def json(self):
         """A package's description, once it is known to name nothing but files below its folder and packages by their names."""
-        view = memoryview(bytearray(_MAX_JSON))
-        length, n = 0, 1
-        while n:
-            n = self.readinto(view[length:])
-            length += n
-        package = load_object(bytes(view[:length]), "the index's answer", "bad_response")
+        package = load_object(run(self._response.read_all(_MAX_JSON)), "the index's answer", "bad_response")
         _check_package(package)
         return package
 

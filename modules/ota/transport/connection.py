@@ -36,19 +36,19 @@ class Connection:
         self.close()
         scheme, host, port = origin
         self.phase = "connect"
-        self.sock = yield from sockets.reach(host, port, self._check, OtaError)
+        self.sock = yield from sockets.reach(host, port, self.check, OtaError)
         self.origin = origin
         if scheme == "https":
             self.phase = "tls"
             self.sock = sockets.secure(self.sock, host, ca, OtaError)
         return False
 
-    def send(self, text):
+    def send(self, data):
         """Send all of it. Generator."""
-        data = memoryview(text.encode())
+        data = memoryview(data)
         write = getattr(self.sock, "write", None) or self.sock.send
         while data:
-            n = yield from self._do(write, data)
+            n = yield from self.wait(write, data)
             self.wire_out += n
             data = data[n:]
         if self.phase == "connect":
@@ -106,7 +106,7 @@ class Connection:
     def _read(self, view):
         n, host = 0, self.origin[1]
         try:
-            n = yield from self._do(getattr(self.sock, "readinto", None) or self.sock.recv_into, view)
+            n = yield from self.wait(getattr(self.sock, "readinto", None) or self.sock.recv_into, view)
         finally:
             if not n:  # perhaps the server has moved
                 sockets.names.pop(host, None)
@@ -114,17 +114,18 @@ class Connection:
         self.wire_in += n
         return n
 
-    def _do(self, call, argument):
+    def wait(self, call, argument):
         """The result of a socket's method once it does not block any more. Generator."""
         since = ticks_ms()
         while True:
-            self._check(since)
+            self.check(since)
             n = sockets.attempt(call, argument, self.phase, OtaError)
             if n is not None:
                 return n
             yield SOON
 
-    def _check(self, since):
+    def check(self, since):
+        """OtaError when a wait that began at the ticks_ms `since`, or all of them together, took too long."""
         now = ticks_ms()
         if ticks_diff(now, since) > self.idle_ms:
             raise OtaError("timeout", "the server has been silent for %d s" % (self.idle_ms // 1000))

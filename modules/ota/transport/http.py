@@ -67,7 +67,7 @@ class Http:
         private = self._private if (scheme, host, port) == self.origin else ""
         self.connection.limit(idle_ms, total_ms)
         for _hop in range(_MAX_REDIRECTS + 1):
-            text = _TEXT % (target, urls.host_header(scheme, host, port), private + extra)
+            text = (_TEXT % (target, urls.host_header(scheme, host, port), private + extra)).encode()
             response = Response(self.connection, begin, end, max_body)
             yield from self._ask((scheme, host, port), text, response)
             if response.location is None:
