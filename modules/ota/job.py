@@ -71,9 +71,6 @@ class Job:
             self._ended(OtaError("internal", "the updater failed: %r" % error))
         return True
 
-    def running(self):
-        return self._job is not None
-
     def close(self):
         """Stop it where it is, and give back its memory."""
         if self._job:

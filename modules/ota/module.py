@@ -99,7 +99,7 @@ class Module(Base):
 
     def install_new_firmware(self, quiet=False):
         """Commit what was staged, and restart into it. True when it was committed."""
-        self._complete("stage", bool(quiet))
+        self._complete("stage", False)
         return self.state == "rebooting"
 
     def check_free_space(self, min_free_space):
@@ -184,7 +184,8 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
-        phases.call("schedule", "later", self)
+        phases.call("schedule", "after_check", self, None)
+        self.save()
         if self.platform.update_boot:
             phases.call("state", "ended", self)
         return True
@@ -376,7 +377,7 @@ class Module(Base):
         if not job:
             self.error = OtaError("busy" if self.cfg else "not_configured", "OTA is busy" if self.cfg else "OTA is off")
             return None
-        while job.running():
+        while self._job is job:
             job.step()
             self.platform.board.feed()
             time.sleep_ms(1 if self.state in ("downloading", "checking") else 0)

@@ -100,16 +100,8 @@ def at_start(module):
     _check_in(module, pause)
 
 
-def later(module):
-    """After a job that was cancelled: not before the interval is over, whatever restarts."""
-    pause, now = pause_after_check(module.cfg.get("check_interval_s", _DAY), _chance()), module.platform.board.now()
-    module.store.set("next", now + int(pause) if now else 0)
-    module.store.save()
-    _check_in(module, pause)
-
-
 def after_check(module, error):
-    """A check has ended, well or with `error`."""
+    """A check has ended, well or with `error`: the next one, whatever restarts. The caller saves the state."""
     interval, store = module.cfg.get("check_interval_s", _DAY), module.store
     failures = None
     if error and (error.kind == "transport" or error.reason == "no_memory"):

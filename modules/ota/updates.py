@@ -26,15 +26,13 @@ OBTAIN = 42 * 1024  # bytes of free heap for the largest phase, with its buffers
 def start(ota, name, flag):
     """The generator of the job called `name`; `flag`: see job.Job."""
     if name == "check":
-        return update(ota, False, lambda: _waits_for(ota))
-    if name == "fetch":
-        return update(ota, flag, lambda: "asked")
-    if name == "update":
-        return update(ota, flag, lambda: "")
+        return update(ota, False)
+    if name in ("fetch", "update"):
+        return update(ota, flag)
     if name == "install":
         return install_file(ota, flag)
     if name == "stage":
-        return install_ready(ota, flag)
+        return install_ready(ota)
     if name == "rollback":
         return roll_back(ota)
     if name == "upload":
@@ -48,11 +46,8 @@ def _after_start(ota):
     yield from phases.part("install.trial").after_start(ota)  # loaded with the first step: the other modules have started then
 
 
-def update(ota, force, waits):
-    """Ask, obtain, install. Returns True when an update is ready, or was found where installing has to be asked for.
-
-    :param waits: called when something was found: what the installation has to wait for, "" for nothing.
-    """
+def update(ota, force):
+    """Ask, obtain, install. Returns True when an update is ready, or was found where installing has to be asked for."""
     ota.enter("checking")
     offer = yield from look(ota, force)
     if offer is None:
@@ -62,10 +57,11 @@ def update(ota, force, waits):
         ota.log("up to date: running", ota.local_version())
         return False
     ota.available(offer)
-    if ota.name == "check" and waits().startswith("asked"):
-        ota.module.wait_for(waits())
-        return True
-    yield from bring(ota, offer, force, waits)
+    waiting = _waits_for(ota)
+    if ota.name == "check" and waiting.startswith("asked"):
+        ota.module.wait_for(waiting)
+    else:
+        yield from bring(ota, offer, force)
     return True
 
 
@@ -115,12 +111,12 @@ def _ask(ota, force):
     return found
 
 
-def bring(ota, offer, force, waits):
+def bring(ota, offer, force):
     """Stage what is offered, and install it unless that has to wait."""
     if ota.store.get("ready") != [offer["version"], offer["source"]]:
         yield from _remembering(ota, offer["source"], _obtain(ota, offer, force))
     ota.enter("ready")
-    waiting = waits()
+    waiting = _waits_for(ota)
     if waiting:
         ota.store.set("ready", [offer["version"], offer["source"]])
         ota.store.save()  # what is said to be ready survives a power cut
@@ -128,15 +124,15 @@ def bring(ota, offer, force, waits):
     if waiting and ota.name == "check":
         ota.module.wait_for(waiting)
     if not waiting:
-        yield from _remembering(ota, offer["source"], _commit(ota, False))
+        yield from _remembering(ota, offer["source"], _commit(ota))
 
 
-def install_ready(ota, _quiet):
+def install_ready(ota):
     """Install what was staged some time ago."""
     ready = ota.store.get("ready")
     if not ready:
         raise OtaError("no_update", "no update has been downloaded")
-    yield from _remembering(ota, ready[1], _commit(ota, True))
+    yield from _remembering(ota, ready[1], _commit(ota))
 
 
 def _remembering(ota, source, job):
@@ -155,7 +151,7 @@ def install_file(ota, force):
     if not ota_boot.exists(ota.archive):
         raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
     yield from _refusing(ota, _fill(ota, None, force))
-    yield from _commit(ota, False)
+    yield from _commit(ota)
     ota.discard()
 
 
@@ -172,20 +168,13 @@ def _obtain(ota, offer, force):
 
     And to restart there must be room on the disk: a board that cannot remember how its update boot ended would try for ever.
     """
-    free = ota.module.report_space()
+    ota.module.report_space()
     gc.collect()
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
-        if free < _ROOM:
-            yield from ota.give_up_previous()
-            free = ota.module.report_space()
-        if free < _ROOM:
-            raise OtaError("no_space", "the disk is full")
+        yield from ota.phase("install.files", "make_room", ota, _ROOM, "an update boot")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.enter("downloading")
-    if "head" in offer:
-        yield from _refusing(ota, _fill(ota, offer, force))
-    else:
-        yield from _refusing(ota, _fill_from_archive(ota, offer))
+    yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
 
 
 def _fill(ota, offer, force):
@@ -209,19 +198,16 @@ def _fill_from_archive(ota, offer):
         ota.discard()
 
 
-def _commit(ota, later):
-    """Check the stage once more and commit it.
-
-    :param later: True when it has been ready for some time.
-    """
+def _commit(ota):
+    """Check the stage once more and commit it."""
     ota.enter("installing")
-    header = yield from _refusing(ota, _journal(ota, later))
+    header = yield from _refusing(ota, _journal(ota))
     _restart(ota, "installing %s" % header["version"])
 
 
-def _journal(ota, later):
+def _journal(ota):
     yield from ota.phase("install.cleanup", "clean_up", ota)
-    header = yield from ota.phase("install.prepare", "recheck", ota, later)
+    header = yield from ota.phase("install.prepare", "recheck", ota, ota.name == "stage")  # then some time has passed
     yield from ota.phase("install.journal", "commit", ota, header)
     return header
 
@@ -249,7 +235,10 @@ def _restart(ota, why):
 
 
 def _waits_for(ota):
-    return phases.call("schedule", "waits_for", ota)
+    """What the installation of what was found has to wait for, "" for nothing."""
+    if ota.name == "fetch":
+        return "asked"
+    return phases.call("schedule", "waits_for", ota) if ota.name == "check" else ""
 
 
 def _upload():

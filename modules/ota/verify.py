@@ -28,7 +28,7 @@ def verify(ota, repair):
         if not offer or "head" not in offer:
             raise OtaError("no_update", "the server does not offer version %s, which runs here, any more" % ota.local_version())
         ota.available(offer)
-        yield from updates.bring(ota, offer, True, lambda: "")
+        yield from updates.bring(ota, offer, True)
     else:
         ota.enter(before)
     return damaged

@@ -10,6 +10,8 @@ import os
 import ota_boot
 from micropython import const
 
+from ..errors import OtaError
+
 _FOLDER = const(0x4000)
 _NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _block = 0  # see block_size
@@ -153,6 +155,14 @@ def free_bytes():
     status = os.statvfs(ota_boot.ROOT or "/")
     _block = status[0]
     return max(status[0] * status[3], 0)
+
+
+def make_room(ota, need, what):
+    """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
+    if free_bytes() < need:
+        yield from ota.give_up_previous()
+        if free_bytes() < need:
+            raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free_bytes()))
 
 
 def blocks(size):

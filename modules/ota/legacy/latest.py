@@ -26,7 +26,7 @@ from iot_platform.module import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST, entries, following
+from ..bundle.lists import LIST, entries
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -88,11 +88,10 @@ def unpack(ota, offer):
     notes = ota_boot.ota("members")
     try:
         ota.log("verifying")
-        names, offsets, total = yield from _scan(ota, offer["version"], notes)
-        order = sorted(range(len(names)), key=lambda i: paths.key(names[i]))
-        yield from _write_list(ota, offer["version"], notes, order, offsets, total)
+        places, total = yield from _scan(ota, offer["version"], notes)
+        yield from _write_list(ota, offer["version"], notes, places, total)
         header = yield from prepare.check_lines(None)  # duplicates, twins, a file that is also a folder
-        yield from _stage(ota, notes, header, order)
+        yield from _stage(ota, notes, header, {at: n for n, at in enumerate(places)})
     finally:
         if ota_boot.exists(notes):
             os.remove(notes)
@@ -121,57 +120,53 @@ def deletes():
 def _scan(ota, announced, notes):
     """Read the whole archive, and note every member's path, size and digest in the file `notes`. Generator.
 
-    Returns the paths, where in the notes each of them is, and the sum of the sizes.
+    Returns where in the notes each of them is, in the order of a list, and the sum of the sizes.
     """
-    names, offsets, total, version = [], [], 0, b""
+    found, total, version = [], 0, b""
     ota_boot.make_parents(notes)
     with _Archive(ota.archive) as archive, open(notes, "wb") as out:
         for path, member in archive.members():
             total += member.size
-            if len(names) >= _MAX_FILES or total > _MAX_TOTAL:
+            if len(found) >= _MAX_FILES or total > _MAX_TOTAL:
                 raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
-            names.append(path)
-            offsets.append(out.tell())
+            found.append((paths.key(path), out.tell()))
             digest = hashlib.sha256()
+            begin = yield from archive.copy(member, ota.view, digest)
             if path == "version":
-                version = yield from archive.copy(member, ota.view, digest, None)
-            else:
-                yield from archive.copy(member, ota.view, digest, None)
+                version = begin
             out.write(manifest.entry_line({"path": path, "size": member.size, "sha256": files.hexdigest(digest), "at": 0}))
     if version.strip() != announced.encode():
         raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
-    return names, offsets, total
+    return [at for _key, at in sorted(found)], total
 
 
-def _write_list(ota, version, notes, order, offsets, total):
+def _write_list(ota, version, notes, places, total):
     """Make ``/.ota/list`` of the notes; sequence 0 raises no floor, and an empty `micropython` asks for none. Generator."""
     header = {
         "format": FORMAT, "name": ota.name_on_server, "version": version, "sequence": 0, "micropython": "", "mpy": 0,
-        "created": 0, "expires": None, "notes": "", "files": len(order), "size": total, "delete": [],
+        "created": 0, "expires": None, "notes": "", "files": len(places), "size": total, "delete": [],
     }  # fmt: skip
     with open(notes, "rb") as source, open(ota_boot.ota(LIST), "wb") as out:
         out.write(manifest.header_line(header))
-        for n, i in enumerate(order):
-            source.seek(offsets[i])
+        for n, at in enumerate(places):
+            source.seek(at)
             out.write(manifest.entry_line(dict(json.loads(source.readline()), at=n)))
             yield
 
 
-def _stage(ota, notes, header, order):
-    """Stage the archive, with what was found out before. Generator."""
-    places = order[:]
-    for n, i in enumerate(order):
-        places[i] = n
+def _stage(ota, notes, header, numbers):
+    """Stage the archive, with what was found out before. Generator.
+
+    :param numbers: the number in the list of what stands somewhere in the notes.
+    """
     with open(ota_boot.ota(LIST), "rb") as f:
         digest = yield from files.hashed(f, ota.view)
     target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest(), None)))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
-        members = archive.members()
-        for n in places:
-            entry = json.loads(found.readline())
-            path, member = following(members, (None, None))
-            if path != entry["path"] or member.size != entry["size"]:
-                raise OtaError("bad_digest", "the archive changed while it was read")
+        for path, member in archive.members():
+            n, entry = numbers.get(found.tell()), json.loads(found.readline() or "{}")
+            if n is None or path != entry["path"] or member.size != entry["size"]:
+                break
             if target.start(n, entry) is not None:
                 out, digest, _done = yield from target.open(n, entry)
                 try:
@@ -180,7 +175,11 @@ def _stage(ota, notes, header, order):
                     out.close()
                 target.written(entry, digest)
             else:
-                yield from archive.copy(member, ota.view, hashlib.sha256(), None)
+                yield from archive.copy(member, ota.view)
+        else:
+            if not found.read(1):
+                return
+    raise OtaError("bad_digest", "the archive changed while it was read")
 
 
 class _Archive:
@@ -221,15 +220,16 @@ class _Archive:
                 paths.check_member(path)
                 yield path, member
 
-    def copy(self, member, view, digest, out):
-        """One block a step into the digest and the file `out`, if there is one. Generator; returns the file's first bytes."""
+    def copy(self, member, view, digest=None, out=None):
+        """One block a step into the digest and the file `out`, if there are such. Generator; returns the file's first bytes."""
         source, left, first = self._tar.extractfile(member), member.size, b""
         while left:
             part = view if left >= len(view) else view[:left]
             n = self._step(source.readinto, part)
             part = part if n == len(part) else part[:n]
-            digest.update(part)
             first = first or bytes(part[:_MAX_VERSION])
+            if digest:
+                digest.update(part)
             if out:
                 out.write(part)
             left -= n

@@ -13,6 +13,7 @@ mip cannot do it: it imports `requests` itself.
 This blocks, for at most a minute a file, and feeds the watchdog meanwhile.
 """
 
+import binascii
 import hashlib
 import os
 import sys
@@ -125,7 +126,7 @@ def _fetch(http, url, path):
         while n := run(response.read_into(view)):
             digest.update(view[:n])
             out.write(view[:n])
-    return files.hexdigest(digest)
+    return binascii.hexlify(digest.digest()).decode()
 
 
 def run(job, waits=True):

@@ -7,6 +7,7 @@ is encrypted can be counted: there the bound has room for the certificates. Bodi
 by its own rules, token and all, so it gets none of the profile's headers.
 """
 
+import binascii
 import hashlib
 import io
 import socket
@@ -49,20 +50,15 @@ def receive(ota, offer):
     It is never resumed: the protocol may not even say which file it is.
     """
     announced = offer["size"] or 0
-    need, free = files.blocks(announced) * files.block_size() + 2 * _SPARE, files.free_bytes()
-    if free < need:
-        yield from ota.give_up_previous()
-        free = files.free_bytes()
-    if free < need:
-        raise OtaError("no_space", "the download needs %d bytes, %d are free" % (need, free))
-    response = _get(ota, offer["file"], announced or free - _SPARE, _TOTAL_MS)
+    yield from files.make_room(ota, files.blocks(announced) * files.block_size() + 2 * _SPARE, "the download")
+    response = _get(ota, offer["file"], announced or files.free_bytes() - _SPARE, _TOTAL_MS)
     try:
         size, digest = yield from _write(ota, response, announced or response.content_length)
     finally:
         response.close()
     if size < (announced or 1):
         raise OtaError("connection_lost", "the server sent only %d bytes" % size)
-    if offer["sha256"] and files.hexdigest(digest) != offer["sha256"]:
+    if offer["sha256"] and binascii.hexlify(digest.digest()).decode() != offer["sha256"]:
         raise OtaError("bad_digest", "the download is not the file that was announced")
 
 

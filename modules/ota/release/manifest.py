@@ -31,7 +31,7 @@ def parse_header(line):
     if len(line) > MAX_HEADER:
         raise OtaError("bad_bundle", "the release header is longer than %d bytes" % MAX_HEADER)
     header = load_object(line, "the release header")
-    check_keys(header, HEADER.split(), (), "the release header")
+    check_keys(header, HEADER.split(), "the release header")
     if header["format"] is True or header["format"] != FORMAT:
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
     if not name_ok(header["name"]):
@@ -57,7 +57,7 @@ def parse_entry(line, previous):
     if len(line) > MAX_LINE:
         raise OtaError("bad_bundle", "an entry of the release is longer than %d bytes" % MAX_LINE)
     entry = load_object(line, "an entry of the release")
-    check_keys(entry, _ENTRY.split(), (), "an entry of the release")
+    check_keys(entry, _ENTRY.split(), "an entry of the release")
     path = entry["path"]
     paths.check_member(path)
     paths.check_order(previous["path"] if previous else None, path)

@@ -83,21 +83,18 @@ class Http:
 
     def _ask(self, origin, text, response):
         """One request and the head of its answer. Generator."""
-        connection = self.connection
-        done = False
+        connection, done = self.connection, False
         try:
-            kept = yield from connection.open(origin, self.ca)
-            heard = connection.wire_in
-            try:
-                yield from connection.send(text)
-                yield from response.read_head()
-            except OtaError as error:
-                if not kept or connection.wire_in != heard or error.reason != "connection_lost":
-                    raise
-                connection.close()  # the server had closed it already: that says nothing about this request
-                yield from connection.open(origin, self.ca)
-                yield from connection.send(text)
-                yield from response.read_head()
+            while not response.status:
+                kept = yield from connection.open(origin, self.ca)
+                heard = connection.wire_in
+                try:
+                    yield from connection.send(text)
+                    yield from response.read_head()
+                except OtaError as error:
+                    if not kept or connection.wire_in != heard or error.reason != "connection_lost":
+                        raise
+                    connection.close()  # the server had closed it already: that says nothing about this request
             done = response.location is None
         finally:
             if not done:  # a failure, a redirect, or a caller that gave up
