@@ -62,7 +62,7 @@ def _ota(mqtt, ota, path, text):
         ota.set_channel(text)
         return encode(True, channel=ota.channel)
     if verb == "check":
-        started = ota.job not in ("trial", "clean_up") and ota.request_check()
+        started = ota.job != "start" and ota.request_check()
     elif verb == "update":
         started = ota.request_update(text == "force")
     elif verb == "rollback":

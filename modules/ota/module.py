@@ -26,7 +26,6 @@ _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so
 _SETTLE_MS = const(3_000)  # that an update boot leaves MQTT once there is a network
 _PATIENCE = const(3)
 _LOOK_MS = const(10_000)  # from one look at the window to the next
-_AT_START = ("trial", "clean_up")  # jobs that no one asked for
 UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
 
 
@@ -132,7 +131,7 @@ class Module(Base):
 
     def request_check(self):
         """Check soon, and install if the profile lets it. False when OTA is off or busy with another update."""
-        if self.job in _AT_START:
+        if self.job == "start":
             self.check_soon = True
             return True
         return self._request("check", True)
@@ -175,11 +174,11 @@ class Module(Base):
             return False
         self._stop_job()
         ota_boot.confirm()
-        return self._request("trial")
+        return self._request("start")
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was staged stays for the next try."""
-        if not self.job or self.job in _AT_START or self.state == "rebooting":
+        if not self.job or self.job == "start" or self.state == "rebooting":
             return False
         self._stop_job()
         self.enter("idle")
@@ -247,7 +246,7 @@ class Module(Base):
             return
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.platform.bus.publish("ota/channel", self.channel)
-        self._request("trial" if ota_boot.state == "trial" else "clean_up")
+        self._request("start")
 
     def tick(self):
         if self._job:
@@ -256,14 +255,11 @@ class Module(Base):
             self._begin_noted()
         elif self.waiting and time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.look_at = time.ticks_add(time.ticks_ms(), _LOOK_MS)
-            if self.cfg.get("window") and self.cfg.get("auto_install", True) and not phases.call("schedule", "waits_for", self):
+            if self.waiting.startswith("window") and not phases.call("schedule", "waits_for", self):
                 self._request("stage")  # what waited for its window
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-            if self.error and ota_boot.state in ("trial", "confirmed", "undone"):  # what the start could not finish comes first
-                self._request("trial" if ota_boot.state == "trial" else "clean_up")
-            else:
-                self._request("check")
+            self._request("start" if self.error and ota_boot.state else "check")  # what the start could not finish comes first
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
@@ -282,10 +278,10 @@ class Module(Base):
         if error:
             self.failed(job.name, error)
             self.report_space()
-        elif job.name not in _AT_START:
+        elif job.name != "start":
             self.tell(None)
         phases.call("schedule", "after_job", job, error)
-        if self.platform.update_boot and job.name not in _AT_START:
+        if self.platform.update_boot and job.name != "start":
             phases.call("state", "ended", self)
         self.save()
 
@@ -333,7 +329,7 @@ class Module(Base):
         if not self.cfg:
             self.warn("off: see the profile")
             return None
-        if self.job or self.state == "rebooting" or (ota_boot.state and name not in _AT_START):
+        if self.job or self.state == "rebooting" or (ota_boot.state and name != "start"):
             SerialLog.debug("ota: busy with", self.job or self.state, "so not:", name)
             return None
         return self._new_job(name, flag)
@@ -363,7 +359,7 @@ class Module(Base):
         try:
             return bool(self._begin(name, flag))
         except MemoryError:
-            if name in _AT_START:
+            if name == "start":
                 raise
             self.starved += 1
             if name != "check" or flag or self.starved >= _PATIENCE:

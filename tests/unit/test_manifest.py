@@ -144,7 +144,8 @@ def test_brackets_in_a_text_are_no_lists() -> None:
 
 def test_a_rollout_takes_about_its_share_of_boards_and_grows_only() -> None:
     boards = [f"board-{i}" for i in range(2000)]
-    shares = [{b for b in boards if policy.in_rollout(9, b, percent)} for percent in (0, 10, 50, 100)]
+    offers = [{"sequence": 9, "rollout": {"percent": percent}} for percent in (0, 10, 50, 100)]
+    shares = [{b for b in boards if policy.rollout_allows(offer, b)} for offer in offers]
     assert len(shares[0]) == 0 and len(shares[3]) == len(boards)
     assert 140 < len(shares[1]) < 260 and 900 < len(shares[2]) < 1100
     assert shares[1] <= shares[2]

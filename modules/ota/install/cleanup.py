@@ -68,17 +68,13 @@ def _after_confirm(ota):
     remembered needs some, and a full disk must not keep the board from its next update.
     """
     yield from _clear(("reserve", "stage", LIST))
-    state.clear_note()
     ota.discard()  # of an upload: the power can fail between the commit and its removal
     header, store = ota_boot.header, ota.store
     running = read_header(RUNNING)
     if running and running["sequence"]:  # an archive of the `latest` protocol has none
         state.raise_floor(store, running["sequence"])
         store.set("bundled", True)
-    for key in ("wakes", "refused", "ready", "part", "result", "ran"):
-        store.set(key, None)
-    store.set("last", {"version": header.get("new"), "from": header.get("old"), "result": "confirmed"})
-    store.save()
+    _remember(store, {"result": "confirmed"})
     yield from _replace_loader(ota)
     yield from _clear(("loader",))
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
@@ -95,17 +91,21 @@ def _after_undo(ota):
     if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
         yield from _clear(("stage",))
     yield from _clear(("backup", "loader", "reserve", LIST))
-    state.clear_note()
     reason, text = ota_boot.reason()
-    version = header.get("new", "?")
     if "sequence" in header:
-        state.add_failure(store, header["sequence"], version, reason, text)
-    for key in ("wakes", "ready", "part", "result", "ran"):
+        state.add_failure(store, header["sequence"], header["new"], reason, text)
+    _remember(store, {"result": "rolled_back", "reason": reason, "message": text})
+    ota_boot.finish()
+
+
+def _remember(store, last):
+    """The update is over: nothing of it stays in the state but `last`, how it ended."""
+    state.clear_note()
+    last.update({"version": ota_boot.header.get("new", "?"), "from": ota_boot.header.get("old")})
+    for key in ("wakes", "refused", "ready", "part", "result", "ran"):
         store.set(key, None)
-    last = {"version": version, "from": header.get("old"), "result": "rolled_back", "reason": reason, "message": text}
     store.set("last", last)
     store.save()
-    ota_boot.finish()
 
 
 def _clear(names):

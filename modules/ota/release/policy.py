@@ -14,14 +14,13 @@ from . import versions
 class Rules:
     """What this board accepts, put together once for a job."""
 
-    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None, excluded=()):
+    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None):
         self.name = name  # the board's shortName
         self.keys = keys  # pinned JWKs
         self.floor = floor  # the highest sequence that was confirmed here
         self.force = force
         self.now = now  # seconds since 1970, or None
         self.expect = expect  # (version, sequence) that the channel file announced, or None
-        self.excluded = excluded  # the profile's files that updates leave alone
 
 
 def check_header(header, rules):
@@ -67,12 +66,6 @@ def _check_firmware(header):
 
 
 def rollout_allows(channel, device_id):
-    """True when this board is in the channel file's staged rollout."""
-    percent = channel.get("rollout", {}).get("percent", 100)
-    return in_rollout(channel["sequence"], device_id, percent)
-
-
-def in_rollout(sequence, device_id, percent):
-    """True when a board is in a staged rollout: a fixed, even choice of boards that no server has to know."""
-    digest = hashlib.sha256(("%d%s" % (sequence, device_id)).encode()).digest()
-    return int.from_bytes(digest, "big") % 100 < percent
+    """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know."""
+    digest = hashlib.sha256(("%d%s" % (channel["sequence"], device_id)).encode()).digest()
+    return int.from_bytes(digest, "big") % 100 < channel.get("rollout", {}).get("percent", 100)

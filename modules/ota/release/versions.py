@@ -14,7 +14,7 @@ def valid(text):
     if not isinstance(text, str) or not 0 < len(text) <= _MAX_LENGTH:
         return False
     numbers, dash, suffix = text.partition("-")
-    if dash and not (suffix and all(c.isalpha() or c.isdigit() or c == "." for c in suffix) and _ascii(suffix)):
+    if dash and not (suffix and all("0" <= c <= "9" or "A" <= c <= "Z" or "a" <= c <= "z" or c == "." for c in suffix)):
         return False
     return all(_number(part) for part in numbers.split("."))
 
@@ -46,10 +46,6 @@ def newer(version, running):
 
 def _number(part):
     return 0 < len(part) <= 9 and all("0" <= c <= "9" for c in part)
-
-
-def _ascii(text):
-    return all(ord(c) < 128 for c in text)
 
 
 def _suffix(text):
