@@ -5,6 +5,7 @@ import os
 import time
 
 import ota_boot
+from iot_platform.log import SerialLog
 from micropython import const
 
 from . import phases, updates
@@ -67,7 +68,7 @@ class Job:
         except (MemoryError, OSError) as error:
             self._ended(from_system(error))
         except Exception as error:  # a mistake of ours must not look like a job that ended well
-            self.module.trace(error)
+            SerialLog.exception(error, "ota:")
             self._ended(OtaError("internal", "the updater failed: %r" % error))
         return True
 

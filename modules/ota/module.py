@@ -319,9 +319,6 @@ class Module(Base):
     def warn(self, *parts):
         SerialLog.warning("ota:", *parts)
 
-    def trace(self, error):
-        SerialLog.exception(error, "ota:")
-
     # -- inside
 
     def _begin(self, name, flag):

@@ -19,7 +19,6 @@ from .fields import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
 
 MAX_BYTES = 4096
 MAX_NOTES = 255  # characters
-_KEYS = "format name channel version sequence published notes bundle"  # `expires` and `rollout` may be left out
 
 
 def parse(raw, keys):
@@ -63,37 +62,23 @@ def _check_signature(line, text, keys):
 
 
 def _check_fields(value):
-    for key in _KEYS.split():
-        if key not in value:
-            raise _bad(key)
-    if value["format"] is True or value["format"] != FORMAT:
-        raise _bad("format")
-    if not name_ok(value["name"]) or not name_ok(value["channel"]):
-        raise _bad("name or channel")
-    if not versions.valid(value["version"]):
-        raise _bad("version")
-    for key in ("sequence", "published"):
-        if not is_whole(value[key], MAX_COUNTER):
-            raise _bad(key)
-    expires = value.get("expires")
-    if expires is not None and not is_whole(expires, MAX_COUNTER):
-        raise _bad("expires")
-    if not isinstance(value["notes"], str) or len(value["notes"]) > MAX_NOTES:
-        raise _bad("notes")
-    _check_bundle(value["bundle"])
-    rollout = value.get("rollout", {"percent": 100})
-    if not isinstance(rollout, dict) or not is_whole(rollout.get("percent"), 100):
-        raise _bad("rollout")
+    get, rollout = value.get, value.get("rollout", {"percent": 100})
+    for key, good in (
+        ("format", get("format") is not True and get("format") == FORMAT),
+        ("name or channel", name_ok(get("name")) and name_ok(get("channel"))),
+        ("version", versions.valid(get("version"))),
+        ("sequence", is_whole(get("sequence"), MAX_COUNTER)),
+        ("published", is_whole(get("published"), MAX_COUNTER)),
+        ("expires", get("expires") is None or is_whole(get("expires"), MAX_COUNTER)),
+        ("notes", isinstance(get("notes"), str) and len(get("notes")) <= MAX_NOTES),
+        ("bundle", isinstance(get("bundle"), dict) and _is_bundle(get("bundle").get)),
+        ("rollout", isinstance(rollout, dict) and is_whole(rollout.get("percent"), 100)),
+    ):
+        if not good:
+            raise OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)
 
 
-def _check_bundle(value):
+def _is_bundle(get):
     """``{"file", "size", "head", "sha256"}``, the file beside the channel file: a plain name, never a path."""
-    if not isinstance(value, dict) or not name_ok(value.get("file")) or not is_digest(value.get("sha256")):
-        raise _bad("bundle")
-    size, head = value.get("size"), value.get("head")
-    if not is_whole(size, MAX_COUNTER) or not is_whole(head, MAX_COUNTER) or not 0 < head < size:
-        raise _bad("bundle")
-
-
-def _bad(key):
-    return OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)
+    known = name_ok(get("file")) and is_digest(get("sha256"))
+    return known and is_whole(get("size"), MAX_COUNTER) and is_whole(get("head"), get("size") - 1) and get("head") > 0

@@ -34,20 +34,20 @@ def parse_header(line):
     check_keys(header, HEADER.split(), "the release header")
     if header["format"] is True or header["format"] != FORMAT:
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
-    if not name_ok(header["name"]):
-        raise _bad("name")
-    if not versions.valid(header["version"]):
-        raise _bad("version")
-    most = {"sequence": MAX_COUNTER, "files": MAX_FILES, "size": MAX_COUNTER, "mpy": 99, "created": MAX_COUNTER}
-    for key in most:
-        if not is_whole(header[key], most[key]):
+    for key, good in (
+        ("name", name_ok(header["name"])),
+        ("version", versions.valid(header["version"])),
+        ("sequence", is_whole(header["sequence"], MAX_COUNTER)),
+        ("micropython", header["micropython"] == "" or versions.valid(header["micropython"])),
+        ("mpy", is_whole(header["mpy"], 99)),
+        ("created", is_whole(header["created"], MAX_COUNTER)),
+        ("expires", header["expires"] is None or is_whole(header["expires"], MAX_COUNTER)),
+        ("notes", isinstance(header["notes"], str) and len(header["notes"]) <= MAX_NOTES),
+        ("files", is_whole(header["files"], MAX_FILES)),
+        ("size", is_whole(header["size"], MAX_COUNTER)),
+    ):
+        if not good:
             raise _bad(key)
-    if header["expires"] is not None and not is_whole(header["expires"], MAX_COUNTER):
-        raise _bad("expires")
-    if not isinstance(header["notes"], str) or len(header["notes"]) > MAX_NOTES:
-        raise _bad("notes")
-    if header["micropython"] != "" and not versions.valid(header["micropython"]):
-        raise _bad("micropython")
     check_delete(header["delete"])
     return header
 
