@@ -169,19 +169,3 @@ def blocks(size):
     """Blocks that a file of `size` bytes takes: at least one, and one pointer's worth more a block on littlefs."""
     block = block_size()
     return (size + size // 256 + block) // block
-
-
-def write_text(path, text):
-    """Write a short file; an earlier one of that name is replaced."""
-    ota_boot.make_parents(path)
-    with open(path, "w") as f:
-        f.write(text)
-
-
-def read_text(path, most=128):
-    """The beginning of a short file; None when there is none."""
-    try:
-        with open(path) as f:
-            return f.read(most)
-    except (OSError, ValueError):
-        return None

@@ -255,7 +255,7 @@ def _guard_boot():
     """
     moves = any("/" not in path and path < "boot.py" for _n, _put, _had, path in ota_boot.entries("journal.new"))
     if moves and not ota_boot.exists(ota_boot.live(paths.GUARD)):
-        files.write_text(ota_boot.live(paths.GUARD), "")
+        open(ota_boot.live(paths.GUARD), "w").close()
 
 
 def _keep(path, excluded):
