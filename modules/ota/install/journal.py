@@ -9,7 +9,6 @@ import os
 
 import ota_boot
 
-from .. import phases
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, following
 from ..errors import OtaError
 from ..release import paths
@@ -21,11 +20,9 @@ def commit(ota, header):
 
     :param header: of the list of its release.
     """
-    old_protocol = not header["sequence"] and not ota.keys  # such an archive says in its profile what is to be deleted
-    deletes = phases.part("legacy.latest").deletes() if old_protocol else header["delete"]
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
-        yield from _write(journal, header["files"], deletes, ota.excluded)
+        yield from _write(journal, header["files"], header["delete"], ota.excluded)
     finally:
         journal.close()
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):

@@ -17,6 +17,7 @@ Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller windo
 
 import gc
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -26,7 +27,7 @@ from iot_platform.module import name_ok
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST, entries
+from ..bundle.lists import LIST
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -40,8 +41,7 @@ except ImportError:  # CPython: only the pure parts are used there
 
 _MAX_FILES = const(200)
 _MAX_TOTAL = const(16 * 1024 * 1024)
-_MAX_PROFILE = const(16 * 1024)
-_MAX_VERSION = const(64)
+_MAX_TEXT = const(16 * 1024)  # bytes of `version` and of the profile
 
 
 def decide(ota, line, force):
@@ -88,8 +88,8 @@ def unpack(ota, offer):
     notes = ota_boot.ota("members")
     try:
         ota.log("verifying")
-        places, total = yield from _scan(ota, offer["version"], notes)
-        yield from _write_list(ota, offer["version"], notes, places, total)
+        places, total, deletes = yield from _scan(ota, offer["version"], notes)
+        yield from _write_list(ota, offer["version"], notes, places, total, deletes)
         header = yield from prepare.check_lines(None)  # duplicates, twins, a file that is also a folder
         yield from _stage(ota, notes, header, {at: n for n, at in enumerate(places)})
     finally:
@@ -97,32 +97,12 @@ def unpack(ota, offer):
             os.remove(notes)
 
 
-def deletes():
-    """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
-    for n, entry in entries():
-        if entry["path"] == "profile.json":
-            staged = ota_boot.slot("stage", n)
-            path = staged if ota_boot.exists(staged) else ota_boot.live("profile.json")
-            break
-    else:
-        return []
-    if files.file_size(path) > _MAX_PROFILE:
-        raise OtaError("bad_bundle", "the new profile is larger than %d bytes" % _MAX_PROFILE)
-    with open(path, "rb") as f:
-        profile = load_object(f.read(), "the new profile")
-    settings = profile.get("ota")
-    names = settings.get("delete", []) if isinstance(settings, dict) else []
-    names = [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
-    manifest.check_delete(names)
-    return names
-
-
 def _scan(ota, announced, notes):
     """Read the whole archive, and note every member's path, size and digest in the file `notes`. Generator.
 
-    Returns where in the notes each of them is, in the order of a list, and the sum of the sizes.
+    Returns where in the notes each of them is, in the order of a list, the sum of the sizes, and what is to be deleted.
     """
-    found, total, version = [], 0, b""
+    found, total, texts = [], 0, {"version": b"", "profile.json": b"{}"}
     ota_boot.make_parents(notes)
     with _Archive(ota.archive) as archive, open(notes, "wb") as out:
         for path, member in archive.members():
@@ -130,21 +110,31 @@ def _scan(ota, announced, notes):
             if len(found) >= _MAX_FILES or total > _MAX_TOTAL:
                 raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
             found.append((paths.key(path), out.tell()))
-            digest = hashlib.sha256()
-            begin = yield from archive.copy(member, ota.view, digest)
-            if path == "version":
-                version = begin
+            digest, text = hashlib.sha256(), io.BytesIO() if path in texts else None
+            if text and member.size > _MAX_TEXT:
+                raise OtaError("bad_bundle", "%s is larger than %d bytes" % (path, _MAX_TEXT))
+            yield from archive.copy(member, ota.view, digest, text)
+            if text:
+                texts[path] = text.getvalue()
             out.write(manifest.entry_line({"path": path, "size": member.size, "sha256": files.hexdigest(digest), "at": 0}))
-    if version.strip() != announced.encode():
+    if texts["version"].strip() != announced.encode():
         raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
-    return [at for _key, at in sorted(found)], total
+    return [at for _key, at in sorted(found)], total, _deletes(ota, texts["profile.json"])
 
 
-def _write_list(ota, version, notes, places, total):
+def _deletes(ota, profile):
+    """What the new version's profile wants deleted: as the protocol's own installer does, after the new files are there."""
+    kept = paths.excluded("profile.json", ota.excluded)
+    settings = ota.cfg if kept else load_object(profile, "the new profile").get("ota")
+    names = settings.get("delete", []) if isinstance(settings, dict) else []
+    return [name.strip("/") if isinstance(name, str) else name for name in names] if isinstance(names, list) else names
+
+
+def _write_list(ota, version, notes, places, total, deletes):
     """Make ``/.ota/list`` of the notes; sequence 0 raises no floor, and an empty `micropython` asks for none. Generator."""
     header = {
         "format": FORMAT, "name": ota.name_on_server, "version": version, "sequence": 0, "micropython": "", "mpy": 0,
-        "created": 0, "expires": None, "notes": "", "files": len(places), "size": total, "delete": [],
+        "created": 0, "expires": None, "notes": "", "files": len(places), "size": total, "delete": deletes,
     }  # fmt: skip
     with open(notes, "rb") as source, open(ota_boot.ota(LIST), "wb") as out:
         out.write(manifest.header_line(header))
@@ -221,20 +211,18 @@ class _Archive:
                 yield path, member
 
     def copy(self, member, view, digest=None, out=None):
-        """One block a step into the digest and the file `out`, if there are such. Generator; returns the file's first bytes."""
-        source, left, first = self._tar.extractfile(member), member.size, b""
+        """One block a step into the digest and the file `out`, if there are such. Generator."""
+        source, left = self._tar.extractfile(member), member.size
         while left:
             part = view if left >= len(view) else view[:left]
             n = self._step(source.readinto, part)
             part = part if n == len(part) else part[:n]
-            first = first or bytes(part[:_MAX_VERSION])
             if digest:
                 digest.update(part)
             if out:
                 out.write(part)
             left -= n
             yield
-        return first
 
     def _step(self, method, *args):
         try:
