@@ -25,10 +25,8 @@ OBTAIN = 42 * 1024  # bytes of free heap for the largest phase, with its buffers
 
 def start(ota, name, flag):
     """The generator of the job called `name`; `flag`: see job.Job."""
-    if name == "check":
-        return update(ota, False)
-    if name in ("fetch", "update"):
-        return update(ota, flag)
+    if name in ("check", "fetch", "update"):
+        return update(ota, flag and name != "check")
     if name == "install":
         return install_file(ota, flag)
     if name == "stage":
