@@ -258,7 +258,6 @@ class Job:
         self.view = memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.excluded: tuple[str, ...] = ()
-        self.platform = types.SimpleNamespace(board=types.SimpleNamespace(disk_free=lambda: 1 << 30))
         self.done = 0
         self.platform = types.SimpleNamespace(board=self)
 

@@ -159,10 +159,13 @@ def free_bytes():
 
 def make_room(ota, need, what):
     """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
-    if free_bytes() < need:
+    free = ota.platform.board.disk_free()
+    if free < need:
         yield from ota.give_up_previous()
-        if free_bytes() < need:
-            raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free_bytes()))
+        free = ota.platform.board.disk_free()
+    ota.log("%s needs %d bytes, %d are free" % (what, need, free))
+    if free < need:
+        raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free))
 
 
 def blocks(size):

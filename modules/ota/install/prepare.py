@@ -101,7 +101,7 @@ def plan(ota, header, digest, sig):
                 need += 4 if n // 32 != folder else 0  # folders of the stage and the backup
                 folder = n // 32
         yield
-    yield from _check_space(ota, need * files.block_size())
+    yield from files.make_room(ota, need * files.block_size(), "the update")
     ota.log("staging", total, "bytes")
     return wanted, total
 
@@ -128,16 +128,6 @@ def _have(ota, n, entry, runs, staged):
                 os.remove(target(n, entry))  # from a staging that was interrupted before the file on disk became right
             return True
     return staged and (yield from files.same(target(n, entry), entry["size"], entry["sha256"], view))
-
-
-def _check_space(ota, need):
-    free = ota.platform.board.disk_free()
-    if need > free:
-        yield from ota.give_up_previous()
-        free = ota.platform.board.disk_free()
-    ota.log("stage needs", need, "bytes, free disk", free)
-    if need > free:
-        raise OtaError("no_space", "the update needs %d bytes more, %d are free" % (need, free))
 
 
 def recheck(ota, compare):
