@@ -35,7 +35,6 @@ from iot_platform.runtime import Platform
 from iot_platform.slots import Slots
 from modules.ota import phases, updates
 from modules.ota.job import Job
-from iot_platform.board import Board as Hardware
 
 class Board(Job):
     def __init__(self):
@@ -43,8 +42,10 @@ class Board(Job):
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
-        self.platform = self
-        self.board = Hardware()
+        self.platform = self.board = self
+    def disk_free(self):
+        status = os.statvfs("/")
+        return status[0] * status[3]
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
     def local_version(self):
