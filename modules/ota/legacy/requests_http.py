@@ -90,8 +90,8 @@ def _get(ota, file, most, total_ms):
         found = _answer(requests, ota.url(file))
         response = Response(_Body(ota, stream, found.raw, total_ms), max_body=most)
         response.status = found.status_code
-        for name, value in (getattr(found, "headers", None) or {}).items():
-            if name.lower() == "content-length" and value.isdigit() and len(value) < 10:
+        for key, value in (getattr(found, "headers", None) or {}).items():
+            if key.lower() == "content-length" and value.isdigit() and len(value) < 10:
                 response.content_length = response.left = int(value)
         if response.status != 200:
             raise response.error(file)
