@@ -42,10 +42,6 @@ class Board(Job):
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
-        self.platform = self.board = self
-    def disk_free(self):
-        status = os.statvfs("/")
-        return status[0] * status[3]
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
     def local_version(self):
