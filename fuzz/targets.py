@@ -112,15 +112,14 @@ def _read_archive(root: Path, data: bytes) -> None:
     latest.tarfile = board_code.tarfile()
     latest.deflate = types.SimpleNamespace(GZIP=3, DeflateIO=lambda f, _kind, _window: gzip.GzipFile(fileobj=f))
     try:
-        names, offsets, total = forge.finish(latest._scan(job, "1.1.0", notes))
-        order = sorted(range(len(names)), key=lambda n: paths.key(names[n]))
-        forge.finish(latest._write_list(job, "1.1.0", notes, order, offsets, total))
+        places, total, deletes = forge.finish(latest._scan(job, "1.1.0", notes))
+        forge.finish(latest._write_list(job, "1.1.0", notes, places, total, deletes))
         header = forge.finish(prepare.check_lines(None))
     except OtaError:
         return
     found = [entry["path"] for _n, entry in lists.entries()]
-    assert header["files"] == len(found) == len(names) == len({path.lower() for path in found})
-    assert found == sorted(names, key=paths.key)
+    assert header["files"] == len(found) == len(places) == len({path.lower() for path in found})
+    assert found == sorted(found, key=paths.key)
     for path in found:
         paths.check_member(path)
 
