@@ -9,7 +9,7 @@ are, True as ``1``, False and what is empty as an empty word, tuples and dicts a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 _ALL_CAUSES = {"PWRON_RESET": 1, "HARD_RESET": 2, "WDT_RESET": 3, "DEEPSLEEP_RESET": 4, "SOFT_RESET": 5}
 
@@ -42,7 +42,6 @@ class Port:
     wdt_max_ms: int = 0  # a longer one raises ValueError; 0: none is too long
     missing: tuple[str, ...] = ()  # modules that its firmware has not
     usb_after_boot: bool = False  # the console's USB starts after boot.py: what was printed before is lost
-    stdin_utf8: bool = True  # sys.stdin.read() decodes, and what is no UTF-8 raises UnicodeError
     dns_silent_ms: int = 0  # how long getaddrinfo() blocks for each DNS server that does not answer
     socktype_stream: bool = False  # getaddrinfo() says SOCK_STREAM whatever was asked for
     ap_security: tuple[int, ...] = (0, 2, 3, 4)  # what WLAN.config(security=) takes
@@ -75,28 +74,6 @@ _UNIX = Port("unix", "MicroPython's unix port")
 _RP2_RESTARTS = {"power": "PWRON_RESET", "brownout": "PWRON_RESET", "soft": "PWRON_RESET"} | dict.fromkeys(
     ("hard", "watchdog", "deepsleep"), "WDT_RESET"
 )
-_PICO_W = Port(
-    "pico-w",
-    "Raspberry Pi Pico W with RP2040",
-    platform="rp2",
-    flash=848 * 1024,
-    heap="188k",
-    progsize=256,
-    constants={"PWRON_RESET": 1, "WDT_RESET": 3},
-    restarts=_RP2_RESTARTS,
-    wdt_max_ms=8388,
-    usb_after_boot=True,
-    dns_silent_ms=7000,
-    socktype_stream=True,
-    ap_security=(0, 0x00200002, 0x00400004, 0x00400006),
-    ap_password="picoW123",
-    ap_name_before_active=True,
-    erase_us=45_000,
-    page_us=400,
-    read_ns=8_000,
-    read_byte_ns=40,
-    cpu_us=200_000,
-)
 _PICO = Port(
     "pico",
     "Raspberry Pi Pico with RP2040",
@@ -104,7 +81,7 @@ _PICO = Port(
     flash=1408 * 1024,
     heap="228k",
     progsize=256,
-    constants=_PICO_W.constants,
+    constants={"PWRON_RESET": 1, "WDT_RESET": 3},
     restarts=_RP2_RESTARTS,
     wdt_max_ms=8388,
     missing=("network", "socket", "requests", "mip"),  # and tls, which the unix port does not let go of
@@ -115,12 +92,24 @@ _PICO = Port(
     read_byte_ns=40,
     cpu_us=200_000,
 )
+_PICO_W = replace(
+    _PICO,
+    name="pico-w",
+    board="Raspberry Pi Pico W with RP2040",
+    flash=848 * 1024,
+    heap="188k",
+    missing=(),
+    dns_silent_ms=7000,
+    socktype_stream=True,
+    ap_security=(0, 0x00200002, 0x00400004, 0x00400006),
+    ap_password="picoW123",
+    ap_name_before_active=True,
+)
 _ESP32 = Port(
     "esp32",
     "Generic ESP32 module with ESP32",
     platform="esp32",
     heap="144k",
-    restarts={**_UNIX.restarts, "hard": "HARD_RESET"},
     ap_security=(0, 1, 2, 3, 4, 5, 6, 7, 8),
     erase_us=45_000,
     page_us=400,
