@@ -45,10 +45,7 @@ def run(every: int = 10, verbose: bool = False) -> Run:
         files, other = (_pinned(lab.platform(edition=edition)) for edition in ("", "b"))
         changed = {path: (other if n % every == 0 else files)[path] for n, path in enumerate(sorted(files))}
         old, new = lab.release("1.0.0", files), lab.release("1.1.0", changed)
-        lab.flash(old)
-        lab.offer(old)
-        lab.power_on()
-        lab.offer(new)
+        lab.settled(old, new)
         update = lab.update("ota check", new)
         if not update.gaps or update.update_boots:
             raise Failed(f"there were {update.update_boots} update boots")

@@ -32,7 +32,6 @@ MODULES = {  # what 1.22 has of each, as far as it is used here
     "json": "dump dumps load loads",
     "machine": "RTC WDT mem32 reset reset_cause unique_id",
     "micropython": "const",
-    "mip": "install requests",
     "network": "WLAN hostname",
     "os": "ilistdir listdir mkdir remove rename rmdir stat statvfs urandom",
     "random": "getrandbits",
