@@ -15,7 +15,6 @@ from iotctl.keys import Jwk
 from modules.ota.release import fields, signature
 
 ROLES = ("release", "channel")
-KEYS = ("public_keys", "release_keys", "channel_keys")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
 
 def _private_keys(ota: Any) -> list[Problem]:
     """Keys that are whole JWKs: a board takes the public half that it needs, and hands on the rest."""
-    pinned = {name: ota.get(name) for name in KEYS} if isinstance(ota, dict) else {}
+    pinned = {name: ota.get(name) for name in signature.PINS} if isinstance(ota, dict) else {}
     lists = [(name, n, key) for name, found in pinned.items() if isinstance(found, list) for n, key in enumerate(found)]
     private = [(name, n) for name, n, key in lists if isinstance(key, dict) and "d" in key]
     return [Problem(f"ota.{name}[{n}]", "is a private key", "its public half, kty, n and e") for name, n in private]
@@ -106,15 +105,15 @@ def with_key(profile: Profile, key: Jwk, role: str | None) -> dict[str, Any]:
     What was pinned for both roles stays so when the first key comes that is for one.
     """
     ota = profile.value.get("ota")
-    if not isinstance(ota, dict) or not all(isinstance(ota.get(name, []), list) for name in KEYS):
+    if not isinstance(ota, dict) or not all(isinstance(ota.get(name, []), list) for name in signature.PINS):
         raise IotctlError(f"{profile.path} has no ota object that a key could be pinned in: iotctl check {profile.path}")
-    if role is None and not any(name in ota for name in KEYS[1:]):
+    if role is None and not any(name in ota for name in signature.PINS[1:]):
         pins = {"public_keys": [*ota.get("public_keys", []), key]}
     else:
         pins = {f"{each}_keys": [*signature.pinned(ota, each), *([key] if role in (None, each) else [])] for each in ROLES}
     if any(len(pinned) > signature.MAX_KEYS for pinned in pins.values()):
         raise IotctlError(f"{profile.path} pins {signature.MAX_KEYS} keys already: take one out first")
-    rest = {name: value for name, value in ota.items() if name not in KEYS}
+    rest = {name: value for name, value in ota.items() if name not in signature.PINS}
     return {**profile.value, "ota": {**rest, **{name: pinned for name, pinned in pins.items() if pinned}}}
 
 

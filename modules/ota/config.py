@@ -9,7 +9,6 @@ from .errors import OtaError
 from .release import paths, signature
 from .release.fields import is_digest, is_whole
 
-_KEYS = ("public_keys", "release_keys", "channel_keys")
 _REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
 
 
@@ -22,7 +21,7 @@ def check(ota):
         field(errors, ota, key, good, expected, "ota.", True)
     for key, good, expected in _OPTIONAL:
         field(errors, ota, key, good, expected, "ota.")
-    _check_keys(errors, {name: ota[name] for name in _KEYS if ota.get(name) is not None})
+    _check_keys(errors, {name: ota[name] for name in signature.PINS if ota.get(name) is not None})
     return errors
 
 
