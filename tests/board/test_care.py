@@ -36,10 +36,7 @@ def lamp(start: str = "pass", tick: str = "pass") -> Changes:
 def test_a_board_on_fat_updates(world: World) -> None:
     world.board = Board(world.folder / "fat.img", fs="fat")
     old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.txt": b"a" * 5000, "www/deep/b.txt": b"b"})
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     world.update_to(new)
     world.assert_runs(new)
 

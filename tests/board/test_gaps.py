@@ -107,10 +107,7 @@ def test_the_loop_goes_on_through_a_whole_update(world: World) -> None:
     """Check, download, verification, stage, commit, and in the new version trial, confirmation and clean-up."""
     old = world.release("1.0.0", {**CODE, "www/a.txt": b"a" * 60_000}, modules=MODULES)
     new = world.release("1.1.0", {**CODE, "www/a.txt": bytes(range(256)) * 240, "www/b.txt": b"b" * 9000}, modules=MODULES)
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     world.type("pulse")
     since = world.update_to(new)
     committed = world.board.lines.index(world.board.expect("ota: committed: installing 1.1.0", since=since).string)

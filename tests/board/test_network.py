@@ -36,10 +36,7 @@ def test_a_silent_name_server_is_not_the_releases_fault(tmp_path: Path, names: N
     with world_like(tmp_path, "pico-w", names) as world:
         world.board.env["SIMULATOR_PORT_DNS_SILENT_MS"] = "14000"  # lwIP, two name servers
         old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.txt": b"a"})
-        world.flash(old)
-        world.offer(old)
-        world.boot()
-        world.offer(new)
+        world.settled(old, new)
         since = world.type("ota check")
         world.board.expect("committed: installing 1.1.0", PATIENCE_S, since)
         names.trick = silence
@@ -62,10 +59,7 @@ def test_a_silent_name_server_is_not_the_releases_fault(tmp_path: Path, names: N
 def test_a_name_that_changes_its_address_in_mid_update(tmp_path: Path, names: NameServer) -> None:
     with contextlib.ExitStack() as closing, world_like(tmp_path, "pico-w", names) as world:
         old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.bin": bytes(range(256)) * 200})
-        world.flash(old)
-        world.offer(old)
-        world.boot()
-        world.offer(new)
+        world.settled(old, new)
         moved: list[Server] = []
 
         def move(handler: Handler) -> bool:

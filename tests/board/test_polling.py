@@ -68,10 +68,7 @@ def test_the_pause_grows_with_each_failure_also_across_a_restart(world: World) -
 
 def test_an_interrupted_update_goes_on_soon_after_the_restart(world: World) -> None:
     old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": b"a"})
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     since = world.type("ota check")
     world.board.expect("ota: verified", PATIENCE_S, since)
     world.board.power_cycle()
@@ -81,10 +78,7 @@ def test_an_interrupted_update_goes_on_soon_after_the_restart(world: World) -> N
 
 def test_a_confirmed_update_has_asked_already(world: World) -> None:
     old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": b"a"})
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     world.update_to(new)
     asked = len(world.server.requests)
     assert restarted(world) >= 3600 * 7 / 8 - PATIENCE_S

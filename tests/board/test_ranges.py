@@ -47,10 +47,7 @@ SHORT = patched(  # deadlines
 def two(world: World, before: Changes, after: Changes, **ota: Any) -> tuple[Release, Release]:
     """A board that runs 1.0.0 and has nothing to do; 1.1.0 is offered."""
     old, new = world.release("1.0.0", before, **ota), world.release("1.1.0", after, **ota)
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     return old, new
 
 

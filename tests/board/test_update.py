@@ -77,10 +77,7 @@ def test_a_board_follows_the_channel_it_was_told(world: World) -> None:
 
 def test_versions_are_numbers_and_a_missing_one_is_no_obstacle(world: World) -> None:
     old, new = world.release("1.9"), world.release("1.10", {"version": b"1.10\n"})
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     world.update_to(new)
     world.stop()
     newer = world.release("1.11")

@@ -57,10 +57,7 @@ def release(world: World, version: str, changes: Changes | None = None) -> Relea
 def two(world: World, changes: Changes | None = None) -> tuple[Release, Release]:
     """A board that runs 1.0.0 beside a hog, and has nothing to do; 1.1.0 is offered."""
     old, new = release(world, "1.0.0", changes), release(world, "1.1.0", changes)
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     return old, new
 
 

@@ -36,10 +36,7 @@ def test_damaged_files_are_found_and_repaired_from_the_bundle(world: World) -> N
     settings: dict[str, Any] = {"modules": _MODULES, "excluded_files": ["www/mine.txt"]}
     old = world.release("1.0.0", files, **settings)
     new = world.release("1.1.0", {**files, "www/a.html": PAGE + b"new"}, **settings)
-    world.flash(old)
-    world.offer(old)
-    world.boot()
-    world.offer(new)
+    world.settled(old, new)
     world.update_to(new)
     world.board.stop()
     world.board.write({"www/b.html": PAGE[:-2] + b"!\n", "www/mine.txt": b"edited"})

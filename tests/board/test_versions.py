@@ -26,10 +26,7 @@ def test_a_board_installs_and_confirms_on(suite: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv("MICROPYTHON", str(program))
     with World(tmp_path) as world:
         old, new = releases(world)
-        world.flash(old)
-        world.offer(old)
-        world.boot()
-        world.offer(new)
+        world.settled(old, new)
         world.update_to(new)
         world.assert_runs(new)
 

@@ -191,10 +191,7 @@ def test_a_module_that_is_always_busy_delays_the_restart_for_a_bounded_time(tmp_
     )
     with World(tmp_path, modules=tuple(name for name in WITH_LAMP if name != "mqtt")) as world:
         old, new = world.release("1.0.0", {"modules/lamp/__init__.py": always}), world.release("1.1.0", LAMP_FILES)
-        world.flash(old)
-        world.offer(old)
-        world.boot()
-        world.offer(new)
+        world.settled(old, new)
         since = world.type("ota update")
         world.board.expect("committed", PATIENCE_S, since)
         values = world.type("values")

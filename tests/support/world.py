@@ -317,6 +317,13 @@ class World:
             since = self.type("ota check")
             self.board.expect(wait_for, PATIENCE_S, since)
 
+    def settled(self, old: Release, new: Release) -> None:
+        """A board that runs `old` and has nothing to do; its server offers `new`."""
+        self.flash(old)
+        self.offer(old)
+        self.boot()
+        self.offer(new)
+
     def now(self) -> int:
         """The number of the console's next line."""
         return len(self.board.lines)
