@@ -147,9 +147,7 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     assert_tree(world.stop(), old.tree)
     newer = world.release("1.2.0")
     world.offer(newer)
-    since = world.now()
-    world.board.start()
-    world.wait_confirmed(newer, since)
+    world.start_and_update_to(newer)
     world.assert_runs(newer)
 
 

@@ -359,6 +359,14 @@ class World:
         self.wait_confirmed(release, since)
         return since
 
+    def start_and_update_to(self, release: Release) -> int:
+        """Power the board up and have it check: one that was stopped after a check may have planned its next one in an hour."""
+        since = self.now()
+        self.board.start()
+        self.board.expect("wifi: connected", PATIENCE_S, since)
+        self.update_to(release)
+        return since
+
     def wait_confirmed(self, release: Release, since: int) -> None:
         self.board.expect(rf"ota: confirmed: version {release.version} stays", PATIENCE_S, since)
 
