@@ -37,7 +37,7 @@ test: lint ## lint, then every test, with CPython coverage; needs Chromium and m
 	@$(VENV)/python tools/get_micropython.py --others
 	$(VENV)/python -m pytest -n auto --dist worksteal --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
-.PHONY: fuzz torture bench
+.PHONY: fuzz torture bench dist
 fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
 	@$(VENV)/python fuzz/run.py $(ARGS)
 
@@ -48,9 +48,12 @@ bench: setup ## What an update costs; rewrites docs/performance.md (ARGS="fits t
 	@$(VENV)/python tools/get_services.py
 	@$(VENV)/python -m bench $(ARGS)
 
+dist: setup ## The wheel, in dist/: everything that a computer without a checkout needs (its version is the last tag)
+	$(VENV)/python -m hatchling build -t wheel
+
 lock: ## Pin requirements.in again (needs uv in .venv: .venv/bin/pip install uv)
 	$(VENV)/uv pip compile --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 \
 		--upgrade requirements.in -o requirements.lock
 
 clean: ## Forget everything that setup and the tests made
-	rm -rf .venv .micropython .packages .build .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf dist .venv .micropython .packages .build .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -337,7 +337,7 @@ def platform_files(modules: tuple[str, ...], edition: str = "") -> Files:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         source = _checkout(Path(folder), modules, edition) if edition or _own(modules) else ROOT
         value = {"shortName": NAME, "activeModules": list(modules)}
-        files = tree.collect(Profile(Path("profile.json"), json.dumps(value).encode(), value), "1.0.0", source=source)
+        files = tree.collect(Profile(source / "profile.json", json.dumps(value).encode(), value), "1.0.0")
         if "ota" not in modules:  # the comparison needs a tar reader, too
             files["lib/tarfile.mpy"] = mpy.compile_source((source / "lib" / "tarfile.py").read_bytes(), "lib/tarfile.py")
     return {path: data for path, data in files.items() if path not in ("profile.json", "version")}

@@ -4,7 +4,15 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent.parent
+import platformdirs
+
+_HERE = Path(__file__).resolve().parent
+INSTALLED = not (_HERE.parent / "platform").is_dir()
+ROOT = _HERE / "board" if INSTALLED else _HERE.parent  # what boards run, and the simulator: in the wheel, or of this checkout
+CACHE = platformdirs.user_cache_path("iotctl") if INSTALLED else ROOT / ".build"
+
+if INSTALLED:
+    sys.path.append(str(ROOT))  # modules, sim
 
 # The board's loader and runtime are imported by their board names, as on a board; platform/ itself is no package.
 if str(ROOT / "platform") not in sys.path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from iotctl import tree
+from iotctl import project, tree
 from iotctl.errors import IotctlError
 from iotctl.profile import Problem, Profile
 from sim.ports import PORTS, Port
@@ -16,18 +16,18 @@ _SOCKETS = {"iot_platform.sockets": "socket"}  # what a module needs with it
 _BY_FILE = "ota"  # needs no network as long as it asks no server
 
 
-def problems(profile: Profile, name: str, source: Path) -> list[Problem]:
+def problems(profile: Profile, name: str) -> list[Problem]:
     """Every one, for a good profile. IotctlError when there is no such board."""
     if name not in PORTS:
         raise IotctlError(f"there is no board {name!r}; there are {', '.join(PORTS)}")
     port = PORTS[name]
-    return [*_disk(profile, port, source), *_modules(profile, port, source)]  # the first of them compiles all
+    return [*_disk(profile, port), *_modules(profile, port)]  # the first of them compiles all
 
 
-def _modules(profile: Profile, port: Port, source: Path) -> list[Problem]:
+def _modules(profile: Profile, port: Port) -> list[Problem]:
     found = []
     for name in profile.modules:
-        missing = sorted(_needs(source / "modules" / name) & set(port.missing))
+        missing = sorted(_needs(project.module(profile.places, name)) & set(port.missing))
         if missing and name == _BY_FILE:
             what = "asks no server on a board without a network"
             found.append(Problem("ota.url", what, "updates as files: an upload at the console, or a copy on its disk"))
@@ -48,9 +48,9 @@ def _needs(folder: Path) -> set[str]:
     return {_SOCKETS.get(name, name) for name in names}
 
 
-def _disk(profile: Profile, port: Port, source: Path) -> list[Problem]:
+def _disk(profile: Profile, port: Port) -> list[Problem]:
     """The tree and, beside it, all of it again: an update in which every file changes."""
-    files = tree.collect(profile, "1.0.0", source=source)
+    files = tree.collect(profile, "1.0.0")
     folders = {path[:at] for path in files for at in range(len(path)) if path[at] == "/"}
     blocks = sum((len(data) + len(data) // 256 + _BLOCK) // _BLOCK for data in files.values()) + 2 * len(folders) + 2
     there = port.flash // _BLOCK

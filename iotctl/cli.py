@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer.core import TyperGroup
 
-from iotctl import ROOT, bundle, errors, files, keys, profile, publish, serve, terminal, tree
+from iotctl import CACHE, bundle, errors, files, keys, profile, publish, serve, terminal, tree
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
 
@@ -56,7 +56,6 @@ SequenceOption = Annotated[
     int | None, typer.Option("--sequence", min=1, max=fields.MAX_COUNTER, help="Higher is newer. Without it: 1004002 for 1.4.2.")
 ]
 ExpiresOption = Annotated[str | None, typer.Option("--expires", help="A date (2030-01-31, UTC), or days from now.")]
-SourceOption = Annotated[Path, typer.Option("--source", help="The checkout to take the code from.", show_default="this one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -115,7 +114,6 @@ def check(
     path: ProfileArgument = Path("profile.json"),
     board: Annotated[str | None, typer.Option("--board", help="And on a pico, pico-w or esp32.")] = None,
     as_json: JsonOption = False,
-    source: SourceOption = ROOT,
 ) -> None:
     """Say everything that is wrong with a profile: the key, the problem, and what is expected.
 
@@ -124,11 +122,11 @@ def check(
     Exit code 0 when it is good, 1 when it is not.
     """
     given = profile.read(path)
-    found = profile.problems(given, source)
+    found = profile.problems(given)
     if board and not found:
         from iotctl import boards
 
-        found = boards.problems(given, board, source)
+        found = boards.problems(given, board)
     if as_json:
         terminal.say_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
     elif not found:
@@ -151,16 +149,15 @@ def build(
     sequence: SequenceOption = None,
     expires: ExpiresOption = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave the signature to `iotctl sign`.")] = False,
-    source: SourceOption = ROOT,
     as_json: JsonOption = False,
 ) -> None:
     """Build the board's whole file system as one bundle, and its bill of materials. The same input gives the same bytes.
 
     Example: iotctl build profile.json --version 1.4.0 --key key.pem --notes "Fixes the door." --out dist
     """
-    given = profile.read_good(path, source)
+    given = profile.read_good(path)
     private = _signing_key(given, key, passphrase, unsigned)
-    made = _make(given, version, py, notes, sequence, expires, source)
+    made = _make(given, version, py, notes, sequence, expires)
     if private:
         made = bundle.sign(made, private)
     data = bundle.pack(made)
@@ -169,7 +166,7 @@ def build(
     files.replace(target, data)
     from iotctl import sbom
 
-    files.replace(to / f"{version}.cdx.json", sbom.make(made, source))
+    files.replace(to / f"{version}.cdx.json", sbom.make(made, given.places))
     if as_json:
         terminal.say_json({"file": str(target), "size": len(data), "signed": made.signature is not None, **made.header})
     else:
@@ -187,7 +184,6 @@ def tree_command(
     notes: NotesOption = "",
     sequence: SequenceOption = None,
     expires: ExpiresOption = None,
-    source: SourceOption = ROOT,
 ) -> None:
     """Write the exact board file system into a folder, ready to be flashed.
 
@@ -195,7 +191,7 @@ def tree_command(
 
     With the arguments of a build, `.ota/release` is that build's list.
     """
-    made = _make(profile.read_good(path, source), version, py, notes, sequence, expires, source)
+    made = _make(profile.read_good(path), version, py, notes, sequence, expires)
     tree.write(flash_files(made), folder)
     terminal.say(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
 
@@ -210,7 +206,6 @@ def flash_command(
     py: PyOption = False,
     notes: NotesOption = "",
     sequence: SequenceOption = None,
-    source: SourceOption = ROOT,
     as_json: JsonOption = False,
 ) -> None:
     """Write a tree to a board over USB: the first time, or with --recover when nothing else helps.
@@ -223,7 +218,7 @@ def flash_command(
     """
     from iotctl import flash
 
-    made = _make(profile.read_good(path, source), version, py, notes, sequence, None, source)
+    made = _make(profile.read_good(path), version, py, notes, sequence, None)
     content = flash_files(made)
     done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover)
     if as_json:
@@ -267,7 +262,7 @@ def verify(
     """
     if of and key:
         raise IotctlError("give --profile or --key, not both", 2)
-    board = profile.read_good(of, None) if of else None
+    board = profile.read_good(of, here=False) if of else None
     pinned = [keys.read_public_jwk(key, _ask_passphrase(key, passphrase))] if key else board.keys if board else None
     verdict = bundle.verify(path, board.name if board else None, pinned)
     if as_json:
@@ -375,7 +370,7 @@ def dev(
     """
     from iotctl.dev import run_dev
 
-    raise typer.Exit(run_dev(path, port, ROOT / ".build" / "dev.img", board))
+    raise typer.Exit(run_dev(path, port, CACHE / "dev.img", board))
 
 
 @app.command()
@@ -488,13 +483,13 @@ def flash_files(made: bundle.Bundle) -> tree.Files:
 
 
 def _make(
-    given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None, source: Path
+    given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None
 ) -> bundle.Bundle:
     number = bundle.default_sequence(version) if sequence is None else sequence
     epoch = bundle.source_date()
     options = bundle.Options(version, number, notes, epoch, _expiry(expires, epoch or int(time.time())), py)
-    with _progress(len(tree.sources(given, source))) as seen:
-        collected = tree.collect(given, version, py=py, source=source, seen=seen)
+    with _progress(len(tree.sources(given))) as seen:
+        collected = tree.collect(given, version, py=py, seen=seen)
     return bundle.make(given, collected, options)
 
 

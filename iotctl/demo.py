@@ -15,14 +15,14 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from iotctl import ROOT, bundle, keys, publish, serve, tree
+from iotctl import CACHE, ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
 from iotctl.sim import forward_console, open_board
 from iotctl.terminal import plain
 from sim.board import Board, BoardError
 
-FOLDER = ROOT / ".build" / "demo"
+FOLDER = CACHE / "demo"
 _PATIENCE_S = 90
 _LAMP = '''"""A lamp: the demo's own module, to see that another version runs."""
 
@@ -118,11 +118,13 @@ def _play(story: Story, once: bool) -> int:
 
 
 def _release(story: Story, version: str, notes: str) -> None:
-    """Build a release of this checkout with the demo's lamp module in it, sign it, and publish it."""
-    source = _source(version)
-    given = profiles.read_good(_profile(story), source)
+    """Build a release of a project with a lamp module of its own, sign it, and publish it."""
+    lamp = FOLDER / "modules" / "lamp" / "__init__.py"
+    lamp.parent.mkdir(parents=True, exist_ok=True)
+    lamp.write_text(_LAMP.format(words=_WORDS[version]))
+    given = profiles.read_good(_profile(story))
     began = time.monotonic()
-    files = tree.collect(given, version, source=source)
+    files = tree.collect(given, version)
     options = bundle.Options(version, bundle.default_sequence(version), notes)
     made = bundle.sign(bundle.make(given, files, options), story.key)
     path = FOLDER / f"{version}.tar.gz"
@@ -131,17 +133,6 @@ def _release(story: Story, version: str, notes: str) -> None:
     story.made[version], story.bundles[version] = made, path
     made_of = f"{len(files)} files, bundle {path.stat().st_size} bytes"
     story.tell("iotctl", f"{version}: {made_of}, signed, published in {time.monotonic() - began:.1f} s")
-
-
-def _source(version: str) -> Path:
-    """A copy of the checkout's sources with one module more."""
-    source = FOLDER / f"source-{version}"
-    for name in ("platform", "modules", "lib"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    lamp = source / "modules" / "lamp"
-    lamp.mkdir()
-    (lamp / "__init__.py").write_text(_LAMP.format(words=_WORDS[version]))
-    return source
 
 
 def _profile(story: Story) -> Path:

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from iotctl import ROOT, files
+from iotctl import CACHE, files
 from iotctl.errors import IotctlError
 
 VERSION = 6  # of the .mpy format; boards refuse a release of another one
 MICROPYTHON = "1.22"  # the oldest that loads it and has what the modules use
-_CACHE = ROOT / ".build" / "mpy"
+_CACHE = CACHE / "mpy"
 
 
 def compile_all(sources: dict[str, bytes], seen: Callable[[str], None] | None = None) -> dict[str, bytes]:

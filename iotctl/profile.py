@@ -9,7 +9,7 @@ from typing import Any
 
 from iot_platform import profile as board_profile
 
-from iotctl import ROOT, files
+from iotctl import files, project
 from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
 from modules.ota.release import fields, signature
@@ -37,6 +37,11 @@ class Profile:
     @property
     def name(self) -> str:
         return str(self.value["shortName"])
+
+    @property
+    def places(self) -> list[Path]:
+        """Where its modules and libraries are looked for: see project.roots."""
+        return project.roots(self.path.parent)
 
     @property
     def modules(self) -> list[str]:
@@ -70,12 +75,12 @@ def read(path: Path) -> Profile:
     return Profile(path, raw, fields.load_object(text, str(path), "not_configured"))
 
 
-def problems(profile: Profile, source: Path | None = ROOT) -> list[Problem]:
-    """Every error: the board's own rules, and modules that the checkout `source` (None: do not look) does not have."""
+def problems(profile: Profile, here: bool = True) -> list[Problem]:
+    """Every error: the board's own rules, and modules that nobody has (looked for if the project is `here`)."""
     found = [Problem(*row) for row in board_profile.check(profile.value)]
-    if source and not any(problem.key == "activeModules" for problem in found):
+    if here and not any(problem.key == "activeModules" for problem in found):
         for name in profile.modules:
-            if not (source / "modules" / name / "__init__.py").is_file():
+            if not (project.module(profile.places, name) / "__init__.py").is_file():
                 found.append(Problem("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
     return found + _private_keys(profile.value.get("ota"))
 
@@ -88,10 +93,10 @@ def _private_keys(ota: Any) -> list[Problem]:
     return [Problem(f"ota.{name}[{n}]", "is a private key", "its public half, kty, n and e") for name, n in private]
 
 
-def read_good(path: Path, source: Path | None = ROOT) -> Profile:
+def read_good(path: Path, here: bool = True) -> Profile:
     """Read a profile without an error in it; IotctlError names the first one."""
     profile = read(path)
-    found = problems(profile, source)
+    found = problems(profile, here)
     if found:
         first = found[0]
         more = f" ({len(found) - 1} more: iotctl check {path})" if len(found) > 1 else ""

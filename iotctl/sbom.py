@@ -20,15 +20,14 @@ from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 
-from iotctl import ROOT
 from iotctl.bundle import Bundle
 
 LIBRARIES = "libraries.json"
 _ID = uuid.UUID("9c2f0f4e-54a1-4d5e-9a0c-6d0f5d8f6f1b")  # makes serial numbers out of lists
 
 
-def make(bundle: Bundle, source: Path = ROOT) -> bytes:
-    """The bill of a bundle that was built from the checkout `source`."""
+def make(bundle: Bundle, places: list[Path]) -> bytes:
+    """The bill of a bundle whose libraries came from `places` (see project.roots)."""
     header = bundle.header
     files = {entry["path"]: _file(entry) for entry in bundle.entries}
     board = Component(
@@ -41,7 +40,7 @@ def make(bundle: Bundle, source: Path = ROOT) -> bytes:
     python = Component(name="MicroPython", version=header["micropython"], type=ComponentType.PLATFORM, bom_ref="micropython")
     python.licenses.add(DisjunctiveLicense(id="MIT"))
     python.description = "the oldest one that runs the release; it is not in the bundle"
-    libraries = [made for about in _known(source) if (made := _library(about, files))]
+    libraries = [made for about in _known(places) if (made := _library(about, files))]
     bom = Bom(serial_number=uuid.uuid5(_ID, bundle.listing.hex()), components=[python, *libraries, *files.values()])
     bom.metadata.component = board
     bom.metadata.timestamp = datetime.fromtimestamp(header["created"], UTC)
@@ -70,8 +69,8 @@ def _library(about: dict[str, Any], files: dict[str, Component]) -> Component | 
     return made
 
 
-def _known(source: Path) -> list[dict[str, Any]]:
-    for root in (source, ROOT):
+def _known(places: list[Path]) -> list[dict[str, Any]]:
+    for root in places:
         path = root / ".packages" / LIBRARIES
         if path.is_file():
             return list(json.loads(path.read_text()))

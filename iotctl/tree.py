@@ -1,11 +1,10 @@
-"""The board's file system, as a dict of path to content, from a checkout and a profile.
+"""The board's file system, as a dict of path to content, from a profile and the project that it lies in.
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
     modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
     modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
-
 A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
 also name a single file, `package/file.py`.
 
@@ -17,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, keys, mpy, webfiles
+from iotctl import keys, mpy, project, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota.release import versions
@@ -29,20 +28,17 @@ _LEGACY = "modules/ota/legacy/"
 _SKIPPED = ("__pycache__", "tests")
 
 
-def collect(
-    profile: Profile, version: str, *, py: bool = False, source: Path = ROOT, seen: Callable[[str], None] | None = None
-) -> Files:
+def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[[str], None] | None = None) -> Files:
     """All files of a release, ``.ota/release`` not among them. IotctlError for a private key among them.
 
     :param py: sources instead of .mpy.
-    :param source: the checkout whose platform/, modules/ and lib/ are taken.
     :param seen: called with each path, for a progress bar.
     """
     if not versions.valid(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
     code: dict[str, bytes] = {}
-    for path, found in sorted(sources(profile, source).items()):
+    for path, found in sorted(sources(profile).items()):
         data = _public(found, found.read_bytes())
         if _is_web(path):
             files[path + ".gz"] = webfiles.packed(found)
@@ -59,16 +55,20 @@ def collect(
     return files
 
 
-def sources(profile: Profile, source: Path = ROOT) -> dict[str, Path]:
-    """Which file of the checkout becomes which path on the board (before anything is compiled)."""
-    found = {name: source / "platform" / name for name in STARTERS}
-    found.update(_below(source / "platform" / "iot_platform", "iot_platform"))
+def sources(profile: Profile) -> dict[str, Path]:
+    """Which file becomes which path on the board (before anything is compiled)."""
+    places = profile.places
+    platform = project.platform(places)
+    found = {name: platform / name for name in STARTERS}
+    found.update(_below(platform / "iot_platform", "iot_platform/"))
     for name in profile.modules:
-        found.update(_module(source / "modules" / name, name))
+        found.update(_module(project.module(places, name), name))
     if profile.keys:  # such a board never speaks the `latest` protocol
         found = {path: place for path, place in found.items() if not path.startswith(_LEGACY)}
-    for package in _requires(profile, source):
-        found.update(_package(package, source))
+    for package in _requires(profile):
+        found.update(_package(package, places))
+    for folder, board in project.own(places):
+        found.update(_below(folder, board) if folder.is_dir() else {})
     return found
 
 
@@ -91,12 +91,12 @@ def _public(path: Path, data: bytes) -> bytes:
 def _below(folder: Path, board: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise IotctlError(f"there is no folder {folder}")
-    return {f"{board}/{path.relative_to(folder).as_posix()}": path for path in _walk(folder)}
+    return {board + path.relative_to(folder).as_posix(): path for path in _walk(folder)}
 
 
 def _module(folder: Path, name: str) -> dict[str, Path]:
     """A module's files; one that is a single file lies as such beside the folders: a folder takes two blocks of flash."""
-    found = _below(folder, f"modules/{name}")
+    found = _below(folder, f"modules/{name}/")
     only = f"modules/{name}/__init__.py"
     return {f"modules/{name}.py": found[only]} if list(found) == [only] else found
 
@@ -116,22 +116,22 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _requires(profile: Profile, source: Path) -> list[str]:
+def _requires(profile: Profile) -> list[str]:
     """What goes to /lib: the tar reader of the `latest` protocol, and what the active modules name."""
     needed = {"tarfile"} if "ota" in profile.modules and not profile.keys else set()
-    for module in profile.modules:
-        requires = source / "modules" / module / REQUIRES
+    for name in profile.modules:
+        requires = project.module(profile.places, name) / REQUIRES
         lines = requires.read_text().splitlines() if requires.is_file() else []
-        needed.update(name for line in lines if (name := line.partition("#")[0].strip()))
+        needed.update(package for line in lines if (package := line.partition("#")[0].strip()))
     return sorted(needed)
 
 
-def _package(name: str, source: Path) -> dict[str, Path]:
-    for place in (source / ".packages", source / "lib", ROOT / ".packages", ROOT / "lib"):
+def _package(name: str, places: list[Path]) -> dict[str, Path]:
+    for place in (root / folder for root in places for folder in (".packages", "lib")):
         if (place / name).is_dir():
-            return _below(place / name, f"lib/{name}")
+            return _below(place / name, f"lib/{name}/")
         if (place / name).is_file():
             return {f"lib/{name}": place / name}
         if (place / f"{name}.py").is_file():
             return {f"lib/{name}.py": place / f"{name}.py"}
-    raise IotctlError(f"the package {name} is neither in .packages/ nor in lib/: run `make setup`")
+    raise IotctlError(f"the package {name} is neither in .packages/ nor in lib/: put it into lib/, or run `make setup`")

@@ -8,9 +8,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from iotctl import CACHE, INSTALLED, ROOT
+
 _DEVICE = Path(__file__).resolve().parent / "device"
-_BUILD = ROOT / ".build" / "sim"
+_BUILD = CACHE / "sim"
 
 
 class NoMicroPython(Exception):
@@ -23,7 +24,8 @@ def find() -> Path:
     for candidate in candidates:
         if candidate and Path(candidate).exists():
             return Path(candidate)
-    raise NoMicroPython("MicroPython is not installed: run `make setup`")
+    what = "set MICROPYTHON to a build of its unix port, 1.23 or newer" if INSTALLED else "run `make setup`"
+    raise NoMicroPython(f"MicroPython is not installed: {what}")
 
 
 @cache

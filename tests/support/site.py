@@ -96,7 +96,7 @@ def sources() -> dict[str, bytes]:
         (source / "modules" / "beat").mkdir()
         (source / "modules" / "beat" / "__init__.py").write_text(_BEAT)
         raw = make_profile("http://127.0.0.1:1")
-        files = tree.collect(Profile(Path("profile.json"), raw, json.loads(raw)), "1.0.0", source=source)
+        files = tree.collect(Profile(source / "profile.json", raw, json.loads(raw)), "1.0.0")
     return {path: data for path, data in files.items() if path not in ("profile.json", "version")}
 
 

@@ -36,13 +36,13 @@ PROFILE = {
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a checkout `src`, `profile.json` that pins `key.pem`, and `other.pem`, which nothing pins."""
+    """A folder with a checkout `src`, whose `profile.json` pins `key.pem`, and `other.pem`, which nothing pins."""
 
     root: Path
 
     @property
     def profile(self) -> Path:
-        return self.root / "profile.json"
+        return self.source / "profile.json"
 
     @property
     def key(self) -> Path:
@@ -63,7 +63,7 @@ class Place:
         self.change(ota={name: value for name, value in ota.items() if value is not None})
 
     def build(self, *extra: object, version: str = "1.4.0", out: str = "dist") -> Result:
-        args = ["build", self.profile, "--version", version, "--source", self.source, "--out", self.root / out]
+        args = ["build", self.profile, "--version", version, "--out", self.root / out]
         return run(*args, *extra)
 
     def built(self, version: str = "1.4.0") -> Path:

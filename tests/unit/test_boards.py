@@ -29,8 +29,8 @@ def test_a_plain_pico_has_no_network() -> None:
 def test_a_tree_that_is_too_large_for_the_disk(tmp_path: Path, size: int, problem: str) -> None:
     place = make_place(tmp_path)
     (place.source / "modules/door/picture.bin").write_bytes(random.Random(size).randbytes(size))
-    assert run("check", place.profile, "--source", place.source).exit_code == 0
-    result = run("check", place.profile, "--source", place.source, "--board", "pico-w", "--json")
+    assert run("check", place.profile).exit_code == 0
+    result = run("check", place.profile, "--board", "pico-w", "--json")
     assert result.exit_code == 1
     assert problem in result.stdout
 

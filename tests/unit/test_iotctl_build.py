@@ -109,16 +109,16 @@ def test_tracebacks_will_name_the_boards_paths(place: Place) -> None:
 
 def test_the_old_protocol_is_for_boards_without_a_key(place: Place) -> None:
     """A pinned key ends it (docs/security.md), so its code is left out; a module that is one file lies as one."""
-    profile = json.loads((place.root / "profile.json").read_text())
+    profile = json.loads((place.profile).read_text())
     assert "lib/tarfile.mpy" not in members(place.built())
     profile["ota"].pop("public_keys", None)
-    without = Profile(Path("profile.json"), b"{}", profile)
-    found = tree.sources(without, place.source)
+    without = Profile(place.profile, b"{}", profile)
+    found = tree.sources(without)
     assert "lib/tarfile.py" in found
     (place.source / "modules" / "bell").mkdir()
     (place.source / "modules" / "bell" / "__init__.py").write_text("")
     profile["activeModules"] = ["bell"]
-    assert "modules/bell.py" in tree.sources(without, place.source)
+    assert "modules/bell.py" in tree.sources(without)
 
 
 def test_the_header(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_signing_later_gives_what_signing_at_once_gives(place: Place) -> None:
 
 def test_the_tree_is_the_bundles_files_and_its_list(place: Place) -> None:
     board = place.root / "board"
-    result = run("tree", place.profile, board, "--version", "1.4.0", "--source", place.source)
+    result = run("tree", place.profile, board, "--version", "1.4.0")
     assert result.exit_code == 0, result.output
     found = {str(path.relative_to(board)): path.read_bytes() for path in board.rglob("*") if path.is_file()}
     packed = members(place.built())
@@ -176,7 +176,7 @@ def test_the_tree_is_the_bundles_files_and_its_list(place: Place) -> None:
 
 
 def test_a_tree_goes_only_into_an_empty_folder(place: Place) -> None:
-    result = run("tree", place.profile, place.source, "--version", "1.4.0", "--source", place.source)
+    result = run("tree", place.profile, place.source, "--version", "1.4.0")
     assert result.exit_code == 1 and "is not empty" in result.stderr
 
 
@@ -219,7 +219,7 @@ def test_build_refuses_and_writes_nothing(place: Place, name: str) -> None:
     change, options, words = REFUSALS[name]
     change(place)
     before = place.snapshot()
-    given = [place.root / o if o.endswith((".pem", ".json")) else o for o in options]
+    given = [place.root / o if o.endswith(".pem") else place.profile if o.endswith(".json") else o for o in options]
     result = place.build("--key", place.key, *given)
     assert result.exit_code in (1, 2), result.output
     assert words in result.stderr and len(result.stderr.splitlines()) == 1
@@ -267,7 +267,7 @@ def test_a_private_key_is_found_in_every_folder_that_is_released(place: Place, p
     (place.source / path).write_bytes(place.key.read_bytes())
     build = ("build", place.profile, "--out", place.root / "dist", "--key", place.key)
     for words in (build, ("tree", place.profile, place.root / "board"), ("flash", place.profile, "--dry-run")):
-        result = run(*words, "--version", "1.4.0", "--source", place.source)
+        result = run(*words, "--version", "1.4.0")
         assert result.exit_code == 1 and f"{place.source / path} holds a private key" in result.stderr, words
     assert not (place.root / "dist").exists() and not (place.root / "board").exists()
 
@@ -278,7 +278,7 @@ def test_a_private_key_in_the_profile_is_refused(place: Place) -> None:
     place.change(note="")
     place.change_ota(public_keys=[keys.jwk(key(0)), {**keys.jwk(key(1)), "d": "AQAB"}])
     assert "ota.public_keys[1] is a private key" in place.build("--key", place.key).stderr
-    assert run("check", place.profile, "--source", place.source).exit_code == 1
+    assert run("check", place.profile).exit_code == 1
 
 
 def test_what_only_speaks_of_keys_is_released(place: Place) -> None:
@@ -297,7 +297,7 @@ def test_pinned_keys_ask_for_a_signature(place: Place) -> None:
 
 @pytest.mark.parametrize("missing", ["profile.json", "key.pem"])
 def test_a_missing_file_is_exit_code_3(place: Place, missing: str) -> None:
-    (place.root / missing).unlink()
+    (place.root / missing if missing == "key.pem" else place.profile).unlink()
     result = place.build("--key", place.key)
     assert result.exit_code == 3 and missing in result.stderr and not (place.root / "dist").exists()
 
@@ -372,13 +372,13 @@ def test_a_changed_byte_anywhere_in_the_archive_is_noticed(place: Place) -> None
 
 
 def test_check_names_every_error(place: Place) -> None:
-    assert run("check", place.profile, "--source", place.source).exit_code == 0
+    assert run("check", place.profile).exit_code == 0
     place.change_ota(url="ftp://x", public_keys=[{"kty": "EC"}])
     place.change_ota(tmp_filename=None)
-    result = run("check", place.profile, "--source", place.source, "--json")
+    result = run("check", place.profile, "--json")
     assert result.exit_code == 1
     assert {e["key"] for e in json.loads(result.stdout)["errors"]} == {"ota.url", "ota.tmp_filename", "ota.public_keys[0]"}
-    assert "ota.url" in run("check", place.profile, "--source", place.source).stdout
+    assert "ota.url" in run("check", place.profile).stdout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shortName":"a","shortName":"b"}', '{"a":"' + "x" * 20000 + '"}'])

@@ -90,12 +90,12 @@ def test_the_last_script_finds_every_file_that_is_not_right(board: Board) -> Non
 
 
 def test_a_dry_run_says_what_would_be_written(place: Place) -> None:
-    result = run("flash", place.profile, "--version", "1.4.0", "--source", place.source, "--dry-run", "--recover", "--json")
+    result = run("flash", place.profile, "--version", "1.4.0", "--dry-run", "--recover", "--json")
     value = json.loads(result.stdout)
     assert value["recover"] is True and value["files"][-1] == "main.py" and ".ota/release" in value["files"]
 
 
 def test_a_port_that_is_not_there_is_one_line(place: Place) -> None:
-    result = run("flash", place.profile, "--version", "1.4.0", "--source", place.source, "--port", str(place.root / "no-port"))
+    result = run("flash", place.profile, "--version", "1.4.0", "--port", str(place.root / "no-port"))
     assert result.exit_code == 1
     assert result.stderr.startswith("iotctl: mpremote: failed to access") and len(result.stderr.splitlines()) == 1
