@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer.core import TyperGroup
 
-from iotctl import CACHE, bundle, errors, files, keys, profile, publish, serve, terminal, tree
+from iotctl import CACHE, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
 
@@ -107,6 +107,36 @@ def keygen(
         terminal.say(f"{file} written; its public key is pinned in {pin}")
     else:
         terminal.say_json(keys.jwk(key))
+
+
+@app.command("new")
+def new_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder; its name is that of the boards.")],
+    board: Annotated[str, typer.Option("--board", help="sim, pico-w or esp32.")] = "sim",
+) -> None:
+    """Make a project of your own, to keep in git: a profile, a signing key, and folders for your modules and files.
+
+    Example: iotctl new greenhouse --board pico-w
+    """
+    from iotctl import new
+
+    for name in new.project(folder, board):
+        terminal.say(folder / name)
+    terminal.say(f"next: cd {folder} && iotctl sim")
+
+
+@app.command("new-module")
+def new_module_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as thermometer.")],
+    path: Annotated[Path, typer.Option("--profile", help="The profile that gets it.")] = Path("profile.json"),
+) -> None:
+    """Make a module in your project that works as it stands, with a panel, a setting and a command, and switch it on.
+
+    Example: iotctl new-module thermometer
+    """
+    from iotctl import new
+
+    terminal.say(f"{new.module(path, name)}: edit it, then `iotctl sim`")
 
 
 @app.command()
@@ -213,14 +243,16 @@ def flash_command(
     Example: iotctl flash profile.json --version 1.0.0 --port /dev/ttyUSB0
 
     The board needs MicroPython and a free serial port; mpremote does the transfer. Files that the tree does not have stay,
-    preferences among them. With --recover the loader, the runtime, the modules and the profile are written again, and the
-    board's unfinished update is forgotten; the highest sequence that it has confirmed is not.
+    preferences among them, which get what secrets.toml beside the profile has. With --recover the loader, the runtime, the
+    modules and the profile are written again, and the board's unfinished update is forgotten; the highest sequence that it has
+    confirmed is not.
     """
     from iotctl import flash
 
-    made = _make(profile.read_good(path), version, py, notes, sequence, None)
-    content = flash_files(made)
-    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover)
+    given = profile.read_good(path)
+    prefs = project.secrets(path.parent)
+    content = flash_files(_make(given, version, py, notes, sequence, None))
+    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover, prefs)
     if as_json:
         terminal.say_json(flash.as_json(done, content))
     elif dry_run:

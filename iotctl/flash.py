@@ -13,6 +13,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,13 @@ for path, wanted in {digests}:
         bad.append(path)
 print("BAD", bad) if bad else print("GOOD")
 """
+_PREFS = """
+from iot_platform.slots import Slots
+prefs = Slots(("/prefs.json", "/prefs.json.1"))
+for key, value in {values}.items():
+    prefs.set(key, value)
+prefs.save()
+"""
 
 
 @dataclass(frozen=True)
@@ -100,17 +108,22 @@ def check_script(files: Files) -> str:
     return _CHECK.format(digests=[("/" + path, hashlib.sha256(data).hexdigest()[:16]) for path, data in sorted(files.items())])
 
 
-def commands(made: Plan, folder: Path, port: str | None, prepare: Path, check: Path) -> list[str]:
-    """mpremote's arguments for all of it, in one session; `folder` holds the files."""
+def prefs_script(values: dict[str, object]) -> str:
+    """Runs on the board when its files are there: these preferences, beside those that it has."""
+    return _PREFS.format(values=values)
+
+
+def commands(made: Plan, folder: Path, port: str | None, prepare: Path, last: Sequence[Path]) -> list[str]:
+    """mpremote's arguments for all of it, in one session; `folder` holds the files, `last` are the scripts after them."""
     words = ["connect", port] if port else []
     words += ["run", str(prepare)]
     for path in made.paths:
         words += ["+", "fs", "cp", str(folder / path), f":/{path}"]
-    return [*words, "+", "run", str(check)]
+    return words + [word for script in last for word in ("+", "run", str(script))]
 
 
-def flash(files: Files, port: str | None, recover: bool) -> Plan:
-    """Write `files` to the board at `port` (None: the first that mpremote finds), check them there, and restart it.
+def flash(files: Files, port: str | None, recover: bool, prefs: dict[str, object] | None = None) -> Plan:
+    """Write `files` to the board at `port` (None: the first that mpremote finds), set `prefs`, check the files, restart it.
 
     IotctlError when there is no board, when the connection breaks, or when a file does not read back as it was written.
     """
@@ -123,7 +136,11 @@ def flash(files: Files, port: str | None, recover: bool) -> Plan:
         prepare, check = folder / "prepare.py", folder / "check.py"
         prepare.write_text(prepare_script(made))
         check.write_text(check_script(files))
-        said = _mpremote(commands(made, folder / "tree", port, prepare, check))
+        last = [check]
+        if prefs:
+            last = [folder / "prefs.py", check]
+            last[0].write_text(prefs_script(prefs))
+        said = _mpremote(commands(made, folder / "tree", port, prepare, last))
     judge(said)
     _mpremote([*(["connect", port] if port else []), "reset"])
     return made

@@ -1,16 +1,24 @@
 """A project: the folder of a profile, with what its owner adds to what comes with iotctl.
 
-    profile.json            what the boards are
-    modules/<name>/         modules of its own; one that iotctl has too is taken from here
-    lib/  files/            what goes to /lib, and to the board's root
-    platform/               only a checkout of the platform has it
+profile.json            what the boards are
+modules/<name>/         modules of its own; one that iotctl has too is taken from here
+lib/  files/            what goes to /lib, and to the board's root
+platform/               only a checkout of the platform has it
 """
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from iotctl import ROOT
+from iotctl.errors import IotctlError
+
+SECRETS = "secrets.toml"
+_KEYS = {
+    "wifi": ("ssid", "password", "ap_password"),
+    "mqtt": ("host", "port", "user", "password", "tls"),
+}
 
 
 def roots(folder: Path) -> list[Path]:
@@ -32,3 +40,24 @@ def module(places: list[Path], name: str) -> Path:
 def own(places: list[Path]) -> list[tuple[Path, str]]:
     """Folders of the project that are on its boards as a whole, and where. (A checkout's lib/ is for those who ask.)"""
     return [] if (places[0] / "platform").is_dir() else [(places[0] / "lib", "lib/"), (places[0] / "files", "")]
+
+
+def secrets(folder: Path) -> dict[str, object]:
+    """What a board gets as preferences: ``{"wifi.ssid": "home"}``; empty without secrets.toml. IotctlError for a bad one."""
+    path = folder / SECRETS
+    if not path.is_file():
+        return {}
+    try:
+        value = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise IotctlError(f"{path}: {error}") from None
+    found = {}
+    for section, given in value.items():
+        for key, each in given.items() if isinstance(given, dict) else ():
+            found[f"{section}.{key}"] = each
+        known = _KEYS.get(section, ())
+        wrong = [key for key in given if key not in known] if isinstance(given, dict) else [""]
+        if wrong:
+            expected = ", ".join(f"{name}.{key}" for name, keys in _KEYS.items() for key in keys)
+            raise IotctlError(f"{path}: {f'{section}.{wrong[0]}'.strip('.')} is unknown; expected {expected}")
+    return found

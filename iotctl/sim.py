@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from pathlib import Path
 
-from iotctl import bundle, terminal, tree
+from iotctl import bundle, project, terminal, tree
 from iotctl import profile as profiles
 from iotctl.errors import IotctlError
 from sim.board import Board
 from sim.micropython import NoMicroPython
 from sim.ports import PORTS
+
+_AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
 
 
 def run_sim(
@@ -60,11 +63,12 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
 
 
 def flash(board: Board, path: Path, version: str) -> None:
-    """An empty file system with the tree of a profile on it, as `iotctl tree` makes it."""
+    """An empty file system with the tree of a profile on it, as `iotctl tree` makes it, and its project's secrets."""
     given = profiles.read_good(path)
     made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
     board.format()
-    board.write({**made.files, ".ota/release": made.listing})
+    prefs = {**project.secrets(path.parent), **_AIR}
+    board.write({**made.files, ".ota/release": made.listing, "prefs.json": json.dumps(prefs).encode()})
 
 
 def forward_console(board: Board) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iotctl import flash
+from iotctl import ROOT, flash
 from iotctl.errors import IotctlError
 from sim.board import Board
 from tests.unit.iotctl_fixture import Place, make_place, run
@@ -53,7 +53,7 @@ def test_what_starts_the_board_is_written_last() -> None:
 
 
 def test_all_goes_over_in_one_session(tmp_path: Path) -> None:
-    words = flash.commands(flash.plan(FILES), tmp_path, "/dev/ttyX", tmp_path / "p.py", tmp_path / "c.py")
+    words = flash.commands(flash.plan(FILES), tmp_path, "/dev/ttyX", tmp_path / "p.py", [tmp_path / "c.py"])
     assert words[:4] == ["connect", "/dev/ttyX", "run", str(tmp_path / "p.py")]
     assert words[-3:] == ["+", "run", str(tmp_path / "c.py")]
     assert words.count("cp") == len(FILES) and f":/{'modules/door/__init__.mpy'}" in words
@@ -87,6 +87,14 @@ def test_the_last_script_finds_every_file_that_is_not_right(board: Board) -> Non
     assert "'/lib/squeak.mpy'" in said and "'/gone.txt'" in said and "GOOD" not in said
     with pytest.raises(IotctlError, match="squeak"):
         flash.judge(said)
+
+
+def test_secrets_go_into_the_preferences_that_a_board_has(board: Board) -> None:
+    slots = (ROOT / "platform" / "iot_platform" / "slots.py").read_bytes()
+    board.write({"iot_platform/slots.py": slots, "prefs.json": b'{"wifi.ssid": "old", "mine": 1}'})
+    on_board(board, flash.prefs_script({"wifi.ssid": "home", "wifi.password": 'quo"te\'s', "mqtt.tls": True}))
+    left = json.loads(board.read().files["prefs.json.1"].splitlines()[0])
+    assert left == {"wifi.ssid": "home", "wifi.password": 'quo"te\'s', "mqtt.tls": True, "mine": 1}
 
 
 def test_a_dry_run_says_what_would_be_written(place: Place) -> None:

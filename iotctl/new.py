@@ -1,0 +1,131 @@
+"""`iotctl new` and `new-module`: a project of one's own, and a module in it that works as it stands."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+
+from iot_platform.module import name_ok
+
+from iotctl import ROOT, files, keys, profile
+from iotctl.errors import IotctlError
+
+BOARDS = {"sim": "profile.json", "pico-w": "profiles/pico-w.json", "esp32": "profiles/esp32.json"}
+KEY = "owner.pem"
+_FOLDERS = ("modules", "lib", "files")
+_IGNORE = "# Never in git, never in a release\n*.pem\nsecrets.toml\n\ndist/\nsite/\n.build/\n"
+_SECRETS = """# What goes from here into a board's preferences when it is flashed, and into no release.
+# [wifi]
+# ssid = "your network"
+# password = "its password"
+# [mqtt]
+# user = "board"
+# password = "its password"
+"""
+_README = """# {name}
+
+    profile.json     what the boards are: `iotctl check` says what is wrong in it
+    secrets.toml     wifi and MQTT passwords; `iotctl flash` puts them into the board's preferences
+    owner.pem        your signing key. Whoever has it can put code on your boards; who loses it can never update them again:
+                     keep a copy off this computer
+    modules/         your modules: `iotctl new-module thermometer` makes one that works
+    lib/  files/     what goes to the board's /lib, and to its root
+
+Try it on a simulated board, whose console is then in your terminal (type `help`):
+
+    iotctl sim
+
+Put it on a real one, over USB:
+
+    iotctl flash profile.json --version 1.0.0
+
+And from then on over the air:
+
+    iotctl build profile.json --version 1.1.0 --key owner.pem --out dist
+    iotctl publish dist/1.1.0.tar.gz site --key owner.pem
+    iotctl serve site --host 0.0.0.0          # or any web server; ota.url in profile.json names it
+"""
+_MODULE = '''"""{name}: counts the minutes that the board is up. Replace what it measures by what yours does."""
+
+import time
+
+from iot_platform.module import Module as Base
+
+
+class Module(Base):
+    name = "{name}"
+    panels = {{  # what the web page shows of it: (key on the bus, label, unit), (action, label)
+        "title": "{title}",
+        "values": (("{name}/minutes", "Minutes", "min"),),
+        "actions": (("reset", "Start again"),),
+    }}
+
+    def start(self):
+        settings = self.platform.profile.get("{name}") or {{}}
+        self.step_s = settings.get("step_s", 60)  # profile.json: "{name}": {{"step_s": 10}}
+        self.minutes = 0
+        self.last = time.ticks_ms()
+
+    def tick(self):
+        if time.ticks_diff(time.ticks_ms(), self.last) >= 1000 * self.step_s:
+            self.last = time.ticks_ms()
+            self.minutes += 1
+
+    def telemetry(self):
+        return {{"{name}/minutes": self.minutes}}
+
+    def on_command(self, command):  # from the page, MQTT and the console alike
+        if command.path == "{name}/reset":
+            self.minutes = 0
+            self.platform.log("{name}: starts again")
+'''
+
+
+def project(folder: Path, board: str) -> list[str]:
+    """Make a project in a folder that is new or empty, with a key that its profile pins. Returns what was written.
+
+    IotctlError for a folder with something in it, a name that is none, or a kind of board that there is not.
+    """
+    name = folder.resolve().name
+    if board not in BOARDS:
+        raise IotctlError(f"there is no board {board!r}; there are {', '.join(BOARDS)}", 2)
+    if not name_ok(name):
+        raise IotctlError(f"{name} is no name for boards: letters, digits, _ . and -, at most 64")
+    if folder.exists() and any(folder.iterdir()):
+        raise IotctlError(f"{folder} is not empty: choose another folder")
+    for each in _FOLDERS:
+        (folder / each).mkdir(parents=True)
+    written = {".gitignore": _IGNORE, "secrets.toml": _SECRETS, "README.md": _README.format(name=name)}
+    for path, text in written.items():
+        files.replace(folder / path, text.encode())
+    key = keys.generate()
+    keys.write_private(key, folder / KEY, None)
+    template = profile.read(ROOT / BOARDS[board])
+    given = profile.Profile(folder / "profile.json", b"", _own(template.value, name, board))
+    profile.write(given, profile.with_key(given, keys.jwk(key), None))
+    return ["profile.json", *written, KEY, *(f"{each}/" for each in _FOLDERS)]
+
+
+def _own(value: dict[str, object], name: str, board: str) -> dict[str, object]:
+    """The template's profile for boards with this name: with the page, and without a network's password."""
+    modules = value["activeModules"]
+    assert isinstance(modules, list)
+    rest = value if board == "sim" else {key: each for key, each in value.items() if key != "wifi"}
+    return {**rest, "shortName": name, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
+
+
+def module(path: Path, name: str) -> Path:
+    """Make a module in the project of the profile at `path`, and switch it on there. Returns its file.
+
+    IotctlError for a name that no module can have, or one that exists.
+    """
+    given = profile.read_good(path)
+    if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or not name.islower():
+        raise IotctlError(f"{name} is no name for a module: small letters, digits and _, such as thermometer")
+    made = path.parent / "modules" / name / "__init__.py"
+    if made.parent.exists() or (ROOT / "modules" / name).exists():
+        raise IotctlError(f"there is a module {name} already")
+    made.parent.mkdir(parents=True)
+    made.write_text(_MODULE.format(name=name, title=name.replace("_", " ").capitalize()))
+    profile.write(given, {**given.value, "activeModules": [*given.modules, name]})
+    return made
