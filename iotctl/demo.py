@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from rich.text import Text
 from iotctl import CACHE, ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
+from iotctl.dev import free_port
 from iotctl.sim import forward_console, open_board
 from iotctl.terminal import plain
 from sim.board import Board, BoardError
@@ -31,12 +33,23 @@ from iot_platform.module import Module as Base
 
 class Module(Base):
     name = "lamp"
+    panels = {{
+        "title": "Lamp",
+        "values": (("lamp/on", "Light", ""), ("lamp/style", "Style", "")),
+        "actions": (("toggle", "Switch it"),),
+    }}
+    on = False
 
     def start(self):
         self.platform.log("lamp: {words}")
 
     def telemetry(self):
-        return {{"lamp": "{words}"}}
+        return {{"lamp/on": self.on, "lamp/style": "{words}"}}
+
+    def on_command(self, command):
+        if command.path == "lamp/toggle":
+            self.on = not self.on
+            self.platform.log("lamp:", "on" if self.on else "off")
 '''
 _WORDS = {"1.0.0": "blinking slowly", "1.1.0": "glowing in all colours"}
 
@@ -50,6 +63,8 @@ class Story:
     server: serve.Server
     board: Board
     broker: EmbeddedBroker
+    page: str
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(6))
     bundles: dict[str, Path] = field(default_factory=dict)
     made: dict[str, bundle.Bundle] = field(default_factory=dict)
 
@@ -84,9 +99,10 @@ def run_demo(once: bool) -> int:
 def _prepare(console: Console) -> Story:
     server = serve.Server(FOLDER / "server")
     (FOLDER / "server").mkdir()
-    board = open_board(FOLDER / "board.img", fs="lfs", heap=None, device_id="demo-0001", like="pico-w")
+    port = free_port()
+    board = open_board(FOLDER / "board.img", fs="lfs", heap=None, device_id="demo-0001", web_port=port, like="pico-w")
     key = keys.generate()
-    story = Story(console, key, server, board, EmbeddedBroker())
+    story = Story(console, key, server, board, EmbeddedBroker(), f"http://127.0.0.1:{port}")
     server.log = lambda line: story.tell("server", line.split("] ", 1)[-1])
     board.on_line = lambda line: story.tell("board", line)
     return story
@@ -138,7 +154,8 @@ def _release(story: Story, version: str, notes: str) -> None:
 def _profile(story: Story) -> Path:
     """The default profile, for this server, with this demo's key pinned."""
     value = json.loads((ROOT / "profile.json").read_text())
-    value["activeModules"] += ["lamp"]
+    value["activeModules"] += ["web", "lamp"]
+    value["web"] = {"password": story.password}
     value["mqtt"] = {"host": story.broker.host, "port": story.broker.port}
     value["ota"].update(url=story.server.url, public_keys=[keys.jwk(story.key)], confirm_timeout_s=60)
     path = FOLDER / "profile.json"
@@ -173,8 +190,10 @@ def _check_tree(story: Story) -> int:
 
 
 def _stay(story: Story) -> None:
+    story.console.print(Panel(f"Open [bold]{story.page}[/]   password: [bold]{story.password}[/]", border_style="cyan"))
     story.console.print(
-        "The board goes on running. Type at its console and press Enter:\n"
+        "The board goes on running, with its page, MQTT and a lamp to switch. Type at its console and press Enter:\n"
+        "  lamp/toggle     switch the lamp; the page shows it at once\n"
         "  ota status      what the updater is doing, and the version that is kept to go back to\n"
         "  ota rollback    back to 1.0.0, which is tried and confirmed like any update\n"
         "  ota force       forward again: what was left by a rollback is taken only when somebody says so\n"
