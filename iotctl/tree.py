@@ -3,7 +3,7 @@
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
     modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
-    modules/<name>/www/             what browsers get: gzipped, referred to by digest (see webfiles)
+    modules/<name>/index.html.gz    what browsers get, from the module's folder www: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
 A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
 also name a single file, `package/file.py`.
@@ -41,7 +41,7 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
     for path, found in sorted(sources(profile).items()):
         data = _public(found, found.read_bytes())
         if _is_web(path):
-            files[path + ".gz"] = webfiles.packed(found)
+            files[_served(path)] = webfiles.packed(found)
         elif path.endswith(".py") and not py and path not in STARTERS:
             code[path] = data
         else:
@@ -104,6 +104,12 @@ def _module(folder: Path, name: str) -> dict[str, Path]:
 def _is_web(path: str) -> bool:
     parts = path.split("/")
     return parts[0] == "modules" and parts[2:3] == [webfiles.FOLDER]
+
+
+def _served(path: str) -> str:
+    """Where it lies on the board: beside the module's code, for a folder of its own would take two more blocks of flash."""
+    module, _, name = path.partition(f"/{webfiles.FOLDER}/")
+    return f"{module}/{name}.gz"
 
 
 def _walk(folder: Path) -> Iterator[Path]:

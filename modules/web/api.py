@@ -14,7 +14,7 @@ from micropython import const
 from .events import row
 from .http import Refused
 
-_FOLDER = const("/modules/web/www")
+_FOLDER = const("/modules/web")
 _JSON = const("application/json; charset=UTF-8")
 _MAX_VALUE = const(256)
 _MOST = const(16_777_216)  # bytes of an upload

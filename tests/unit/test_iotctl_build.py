@@ -23,7 +23,7 @@ from tests.unit.iotctl_fixture import Place, key, make_place, run
 
 TREE = [
     "boot.py", "iot_platform/__init__.mpy", "iot_platform/runtime.mpy", "lib/squeak/__init__.mpy",
-    "main.py", "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/www/index.html.gz",
+    "main.py", "modules/door/__init__.mpy", "modules/door/hinge.mpy", "modules/door/index.html.gz",
     "modules/ota.mpy", "ota_boot.py", "profile.json", "version",
 ]  # fmt: skip
 
@@ -310,8 +310,8 @@ def test_sign_refuses_a_key_that_the_bundles_profile_does_not_pin(place: Place) 
 
 
 DAMAGE = {
-    "bad_digest": {"modules/door/www/index.html.gz": bytes(len(gzip.compress(b"<p>door</p>\n")))},
-    "bad_member": {"modules/door/www/index.html.gz": None},
+    "bad_digest": {"modules/door/index.html.gz": bytes(len(gzip.compress(b"<p>door</p>\n")))},
+    "bad_member": {"modules/door/index.html.gz": None},
     "no_signature": {".release.sig": None},
     "bad_signature": {".release.sig": b"\1" * 384},
     "bad_bundle": {".release": None},

@@ -97,7 +97,7 @@ def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: P
     with tarfile.open(site / file) as archive:
         found = archive.getmembers()
     folders = [m.name for m in found if m.isdir()]
-    assert folders == [m.name for m in found][: len(folders)] and {"modules", "modules/door", "modules/door/www"} <= set(folders)
+    assert folders == [m.name for m in found][: len(folders)] and {"modules", "modules/door"} <= set(folders)
     names = [m.name for m in found if m.isreg()]
     assert "boot.py" in names and "version" in names and not any(name.startswith(".") for name in names)
     assert size_kb * 1024 >= len(data) + sum(m.size for m in found)
