@@ -44,15 +44,6 @@ def load(module):
     return True
 
 
-def set_channel(module, channel):
-    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-    if not name_ok(channel):
-        raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
-    module.platform.prefs.set("ota.channel", channel)
-    module.platform.prefs.save()
-    module.platform.bus.publish("ota/channel", channel)
-
-
 def _check_keys(errors, pinned):
     if len(pinned) > 1 and "public_keys" in pinned or len(pinned) == 1 and "public_keys" not in pinned:
         alone = "public_keys" if len(pinned) > 1 else list(pinned)[0]

@@ -29,6 +29,7 @@ import os
 import time
 
 import ota_boot
+from iot_platform.module import name_ok
 from micropython import const
 
 from . import phases
@@ -39,6 +40,15 @@ _PATIENCE = const(3)  # checks running that nobody asked for and that had no mem
 _NETWORK_MS = 90_000  # that an update boot waits for a network
 _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
+
+
+def set_channel(module, channel):
+    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
+    if not name_ok(channel):
+        raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
+    module.platform.prefs.set("ota.channel", channel)
+    module.platform.prefs.save()
+    module.platform.bus.publish("ota/channel", channel)
 
 
 def failure(store, sequence):
