@@ -6,7 +6,7 @@ its work, and is forgotten before the next one begins. What stays between two jo
 
 import gc
 
-from iot_platform.parts import forget as _forget
+from iot_platform.module import forget as _forget
 
 _STAYS = ("module", "errors", "phases")
 _JOB = _STAYS + ("job", "updates")

@@ -9,9 +9,9 @@ import select
 import socket
 import time
 
-from iot_platform import parts
 from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
+from iot_platform.module import forget
 from micropython import const
 
 _SERVES = const(27_000)  # bytes of free heap for the server's code, a request and a stream (measured)
@@ -142,7 +142,7 @@ class Module(Base):
     def forget(self):
         """All that was imported, unless it is serving somebody."""
         if not self.server:
-            parts.forget("modules.web", ("module",))
+            forget("modules.web", ("module",))
 
     # -- inside
 

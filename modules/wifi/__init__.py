@@ -13,7 +13,7 @@ import time
 import network
 from iot_platform import sockets
 from iot_platform.module import Module as Base
-from iot_platform.parts import borrow
+from iot_platform.module import borrow
 from micropython import const
 
 _CONNECT_MS = const(15_000)

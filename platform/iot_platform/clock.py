@@ -1,4 +1,4 @@
-"""The time, by one SNTP question (RFC 4330). Imported for it, and forgotten afterwards: see parts.borrow.
+"""The time, by one SNTP question (RFC 4330). Imported for it, and forgotten afterwards: see module.borrow.
 
 An answer counts only if it repeats the random number of the question: whoever cannot see the question cannot set the clock. It
 must come from a server that is in step with others, and say a time that can be.

@@ -1,4 +1,4 @@
-"""What a name means, without waiting: one UDP question of our own. Imported for it, and forgotten afterwards: see parts.borrow.
+"""What a name means, without waiting: one UDP question of our own. Imported for it, and forgotten afterwards: see module.borrow.
 
 The firmware's getaddrinfo waits within itself, for 7 s on rp2 while a name server is silent, and a watchdog bites after 8. The
 question goes to the network's name server (RFC 1035), or to everybody for a name that ends in ``.local`` (multicast DNS asked

@@ -15,7 +15,7 @@ from micropython import const
 from .board import Board
 from .bus import Bus
 from .log import SerialLog
-from .parts import forget
+from .module import forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules

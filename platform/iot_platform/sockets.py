@@ -14,7 +14,7 @@ import socket
 
 from micropython import const
 
-from .parts import borrow
+from .module import borrow
 
 try:
     from time import ticks_diff, ticks_ms

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from iot_platform.parts import forget
+from iot_platform.module import forget
 
 _PARTS = ("module", "phases", "transport.http", "transport.urls", "install.stage")
 
