@@ -1,7 +1,7 @@
 """An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
     look           ask the server: is there something for this board?                      check
-    fill           head: the list of the files, and its signature                          bundle.head, install.prepare
+    fill           head: the list of the files, and its signature                          bundle.reader, install.prepare
                    compare it with the tree: what is needed?                               install.prepare
                    fetch and unpack only that, into the stage                              bundle.reader, install.stage
     commit         read the stage back, write the journal, rename it into force            install.prepare, install.journal
@@ -177,7 +177,7 @@ def _obtain(ota, offer, force):
 
 def _fill(ota, offer, force):
     """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
-    head = yield from ota.phase("bundle.head", "fetch", ota, offer)
+    head = yield from ota.phase("bundle.reader", "fetch_head", ota, offer)
     expect = (offer["version"], offer["sequence"]) if offer else None
     header = yield from ota.phase("install.prepare", "check", ota, head, force, expect)
     ota.module.notes = header["notes"]

@@ -289,7 +289,7 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 
 _READ = (ROOT / "tests/support/visitor.py").read_text() + """
 import gc
-from modules.ota.bundle import head, reader
+from modules.ota.bundle import reader
 from modules.ota.install import prepare
 from modules.ota.release import channel, policy
 
@@ -315,7 +315,7 @@ def read(data):
         channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
     else:
         source = Memory(data)
-        digest, signature, base = finish(head.read(source, view))
+        digest, signature, base = finish(reader.read_head(source, view))
         finish(prepare.check_release(accepted, digest, signature))
         finish(reader.read_files(source, base, view, TakesAll()))
 

@@ -31,7 +31,6 @@ import ota_boot
 from iot_platform.slots import Slots
 
 from iotctl import archive, keys
-from modules.ota.bundle import head as board_head
 from modules.ota.bundle import lists, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
@@ -307,7 +306,7 @@ def install(
 
 def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
     """As updates does it, one phase after the other."""
-    digest, signature, base = yield from board_head.read(source, job.view)
+    digest, signature, base = yield from reader.read_head(source, job.view)
     header = yield from prepare.check_release(accepted, digest, signature)
     wanted, total = yield from prepare.plan(job, header, digest, signature)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))

@@ -15,7 +15,7 @@ import ota_boot  # noqa: E402
 ota_boot.ROOT = board
 ota_boot._imports()
 
-from modules.ota.bundle import head, reader  # noqa: E402
+from modules.ota.bundle import reader  # noqa: E402
 from modules.ota.errors import OtaError  # noqa: E402
 from modules.ota.install import prepare  # noqa: E402
 from modules.ota.release.policy import Rules  # noqa: E402
@@ -34,7 +34,7 @@ def finish(job):
 def said(path):
     source, view = FromFile(path), memoryview(bytearray(4096))
     try:
-        digest, signature, base = finish(head.read(source, view))
+        digest, signature, base = finish(reader.read_head(source, view))
         finish(prepare.check_release(Rules("door"), digest, signature))
         finish(reader.read_files(source, base, view, TakesAll()))
     except OtaError as error:

@@ -1,19 +1,82 @@
-"""Reading a bundle in place: only the members with files that the stage needs are fetched (transport.ranges).
+"""Reading a bundle in place: first its head, then only the members with files that the stage needs (transport.ranges).
+
+The head, the first member, is the list of the files, and its signature. Nothing of it is believed yet when it has been read.
 
 Each file must be the regular file that the checked list has in that place, with its size and its digest; it is unpacked and
 hashed once, in constant memory. Where the bundle is read up to its end, that must be the end of the archive.
 """
 
+import hashlib
+
+import ota_boot
 from micropython import const
 
 from ..errors import OtaError
 from ..install.stage import Stage
 from ..transport import ranges
-from .inflate import BLOCK, Unpacker
-from .lists import entries, following
+from .inflate import BLOCK, Unpacker, check_firmware
+from .lists import LIST, entries, following
 
 PIECE = 32768  # release.manifest has it too: importing that would load all rules of a list (a test compares them)
+_MAX_LIST = const(1024 * 1024)
+_SIGNATURE = const(384)
 _PART = const(4096)  # bytes of a file between two words about the progress
+
+
+# -- the head
+
+
+def fetch_head(ota, offer):
+    """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256, its signature or None, and the bytes of the head."""
+    source = ranges.source(ota, offer)
+    try:
+        return (yield from read_head(source, ota.view))
+    finally:
+        source.close()
+
+
+def read_head(source, view):
+    """The same from a source of transport.ranges."""
+    check_firmware()
+    unpacker = Unpacker(source)
+    yield from unpacker.go(0, source.head or source.size)
+    yield from unpacker.begin(0)
+    digest = yield from _save_list(unpacker, view)
+    signature = yield from _signature(unpacker, view)
+    if source.head not in (None, unpacker.at):
+        raise OtaError("bad_bundle", "the head of the bundle is not as long as announced")
+    return digest, signature, unpacker.at
+
+
+def _save_list(unpacker, view):
+    found = yield from unpacker.tar_head(view)
+    if found is None or found[0] != ".release":
+        raise OtaError("bad_bundle", "the bundle does not begin with .release")
+    size, path = found[1], ota_boot.ota(LIST)
+    if size > _MAX_LIST:
+        raise OtaError("too_large", "the list of files has %d bytes" % size)
+    digest = hashlib.sha256()
+    ota_boot.make_parents(path)
+    with open(path, "wb") as out:
+        yield from unpacker.copy(size, view, digest, out)
+    yield from unpacker.take(view[: -size % BLOCK])
+    return digest.digest()
+
+
+def _signature(unpacker, view):
+    """The raw signature if the head carries one. The head must end behind it. Generator."""
+    found = yield from unpacker.tar_head(view)
+    if found is None:
+        return None
+    if found != (".release.sig", _SIGNATURE):
+        raise OtaError("bad_signature", "behind the list there is something else than a signature of %d bytes" % _SIGNATURE)
+    yield from unpacker.take(view[:BLOCK])
+    signature = bytes(view[:_SIGNATURE])
+    yield from unpacker.end()
+    return signature
+
+
+# -- the files
 
 
 def read(ota, offer, base, wanted, total):

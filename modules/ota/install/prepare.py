@@ -28,7 +28,7 @@ _LINE = const(256)
 def check(ota, head, force, expect):
     """Check ``/.ota/list``: its signature, then what it says. Generator; returns the header.
 
-    :param head: what head.fetch() has returned.
+    :param head: what reader.fetch_head() has returned.
     :param expect: ``(version, sequence)`` that was announced, or None.
     """
     rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
