@@ -433,8 +433,30 @@ def watch(
 
 
 @app.command()
-def update(
+def forget(
     device: DeviceArgument,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    discovery: Annotated[str, typer.Option("--discovery", help="Home Assistant's prefix.")] = "homeassistant",
+) -> None:
+    """Clear what the broker keeps of a board that will not come back, so that `watch` and Home Assistant show it no more.
+
+    Example: iotctl forget door/24a1 --broker homeassistant.local
+    """
+    from iotctl.fleet import Fleet
+
+    with Fleet(_address(broker, user, password, tls, ca)) as fleet:
+        fleet.settle()
+        terminal.say(f"{device}: {fleet.forget(device, discovery)} topics cleared")
+
+
+@app.command()
+def update(
+    devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Every board that is online.")] = False,
     broker: BrokerOption = "127.0.0.1",
     user: UserOption = None,
     password: BrokerPasswordOption = None,
@@ -444,14 +466,16 @@ def update(
     timeout: TimeoutOption = 900,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a board update itself, and wait until it has confirmed the new version, or says why not.
+    """Have boards update themselves, and wait until each has confirmed the new version, or says why not.
 
-    Example: iotctl update door/24a1 --broker homeassistant.local
+    Example: iotctl update door/24a1 gate/7f02 --broker homeassistant.local
 
-    Exit code 0 when it runs the current version afterwards, 1 when it does not.
+    Exit code 0 when all run the current version afterwards, 1 when one does not.
     """
+    if bool(devices) == everyone:
+        raise IotctlError("name the boards, or say --all", 2)
     address = _address(broker, user, password, tls, ca)
-    _ask_board(address, device, "ota/update", "force" if force else "", timeout, as_json)
+    _ask_boards(address, devices, "ota/update", "force" if force else "", timeout, as_json)
 
 
 @app.command()
@@ -469,7 +493,7 @@ def rollback(
 
     Example: iotctl rollback door/24a1 --broker homeassistant.local
     """
-    _ask_board(_address(broker, user, password, tls, ca), device, "ota/rollback", "", timeout, as_json)
+    _ask_boards(_address(broker, user, password, tls, ca), [device], "ota/rollback", "", timeout, as_json)
 
 
 @app.command()
@@ -492,21 +516,23 @@ def _address(broker: str, user: str | None, password: str | None, tls: bool, ca:
     return Address(host, int(port or 0), user, password, tls, ca)
 
 
-def _ask_board(address: Address, device: str, path: str, payload: str, timeout: int, as_json: bool) -> None:
-    """Send a command, tell what happens, and end with the result as exit code."""
+def _ask_boards(address: Address, devices: list[str] | None, path: str, payload: str, timeout: int, as_json: bool) -> None:
+    """Send boards (None: all that are online) a command, tell what happens, and end with the results as exit code."""
     from iotctl.fleet import Fleet
 
     with Fleet(address) as fleet:
         fleet.settle()
-        name = fleet.find(device).name
-        reply = fleet.ask(name, path, payload, timeout, lambda line: terminal.say(line, err=True))
+        asked = [board.name for board in fleet.boards() if board.online] if devices is None else devices
+        replies = fleet.ask(asked, path, payload, timeout, lambda line: terminal.say(line, err=True))
     if as_json:
-        terminal.say_json({"device": name, **reply})
-    elif reply.get("ok"):
-        terminal.say(f"{name}: {reply.get('state')}, running {reply.get('version')}")
-    else:
-        raise IotctlError(f"{name}: {reply.get('error')}: {reply.get('message', 'no reason given')}")
-    raise typer.Exit(0 if reply.get("ok") else errors.REFUSED)
+        found = [{"device": name, **reply} for name, reply in sorted(replies.items())]
+        terminal.say_json(found if devices is None or len(devices) > 1 else found[0])
+    for name, reply in sorted(replies.items()) if not as_json else ():
+        if reply.get("ok"):
+            terminal.say(f"{name}: {reply.get('state')}, running {reply.get('version')}")
+        else:
+            terminal.say(f"iotctl: {name}: {reply.get('error')}: {reply.get('message', 'no reason given')}", err=True)
+    raise typer.Exit(0 if all(reply.get("ok") for reply in replies.values()) else errors.REFUSED)
 
 
 def flash_files(made: bundle.Bundle) -> tree.Files:
@@ -514,9 +540,7 @@ def flash_files(made: bundle.Bundle) -> tree.Files:
     return {**made.files, ".ota/release": made.listing}
 
 
-def _make(
-    given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None
-) -> bundle.Bundle:
+def _make(given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None) -> bundle.Bundle:
     number = bundle.default_sequence(version) if sequence is None else sequence
     epoch = bundle.source_date()
     options = bundle.Options(version, number, notes, epoch, _expiry(expires, epoch or int(time.time())), py)

@@ -3,7 +3,7 @@
     with Fleet(Address("broker.local")) as fleet:
         fleet.settle()
         for board in fleet.boards(): ...
-        result = fleet.ask("door/24a1", "ota/update", timeout=900)
+        results = fleet.ask(["door/24a1", "gate"], "ota/update", timeout=900)
 
 The topics are in docs/mqtt.md.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +85,8 @@ class Fleet:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._boards: dict[str, Board] = {}
-        self._replies: list[tuple[str, dict[str, Any]]] = []
+        self._replies: dict[str, dict[str, Any]] = {}  # the last one, by topic
+        self._kept: set[str] = set()  # what the broker has told of what it keeps
         self._news = threading.Condition()
         self._last = time.monotonic()
         self._connected = threading.Event()
@@ -138,39 +139,61 @@ class Fleet:
         return names[0]
 
     def ask(
-        self, device: str, path: str, payload: str = "", timeout: float = 900, told: Callable[[str], None] = lambda _line: None
-    ) -> dict[str, Any]:
-        """Send a command and wait for its final result, over a restart of the board if need be.
+        self, devices: Sequence[str], path: str, payload: str = "", timeout: float = 900, told: Callable[[str], None] = print
+    ) -> dict[str, dict[str, Any]]:
+        """Send boards a command and wait for the final result of each, over a restart if need be.
 
         :param told: called with what happens meanwhile.
-        :return: the reply: ``ok``, and ``state``, ``version`` or ``error``, ``message``.
+        :return: the reply of each board by its name: ``ok``, and ``state``, ``version`` or ``error``, ``message``. The error is
+            ``offline`` for one that is away, ``timeout`` for one that has not answered.
         """
-        board = self.find(device)
-        if not board.online:
-            raise IotctlError(f"{board.name} is not online")
+        asked = {board.name: board for board in map(self.find, devices)}
         with self._news:
             self._replies.clear()
-        self._client.publish(f"{board.name}/command/{path}", payload, qos=1).wait_for_publish(_CONNECT_S)
-        return self._wait(board, f"{board.name}/reply/{path}", timeout, told)
-
-    def _wait(self, board: Board, topic: str, timeout: float, told: Callable[[str], None]) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout
-        last = ""
-        answered = False
+        results = {name: _failed("offline", "it is not online") for name, board in asked.items() if not board.online}
+        for name in asked.keys() - results.keys():
+            self._client.publish(f"{name}/command/{path}", payload, qos=1).wait_for_publish(_CONNECT_S)
+        deadline, doing = time.monotonic() + timeout, dict.fromkeys(asked, "")
         with self._news:
             while True:
-                for where, reply in self._replies:
-                    if where == topic and reply.get("state") != "started":
-                        return reply
-                    answered = answered or where == topic
-                now = _doing(board)
-                if answered and now != last:
-                    last = now
-                    told(f"{board.name}: {now}")
+                for name in asked.keys() - results.keys():
+                    self._look(asked[name], f"{name}/reply/{path}", results, doing, told)
                 left = deadline - time.monotonic()
-                if left <= 0:
-                    raise IotctlError(f"{board.name} has not answered within {timeout:.0f} s; its last word: {_doing(board)}")
+                if len(results) == len(asked) or left <= 0:
+                    break
                 self._news.wait(min(left, 1))
+        late = f"no answer within {timeout:.0f} s; its last word: "
+        return {name: results.get(name) or _failed("timeout", late + _doing(board)) for name, board in asked.items()}
+
+    def _look(
+        self, board: Board, topic: str, results: dict[str, dict[str, Any]], doing: dict[str, str], told: Callable[[str], None]
+    ) -> None:
+        """What a board has replied, and what it does meanwhile."""
+        reply = self._replies.get(topic)
+        if reply and reply.get("state") != "started":
+            results[board.name] = reply
+        elif reply and _doing(board) != doing[board.name]:
+            doing[board.name] = _doing(board)
+            told(f"{board.name}: {doing[board.name]}")
+
+    def forget(self, device: str, discovery: str = "homeassistant") -> int:
+        """Clear all that the broker keeps of a board that will not come back. IotctlError when it is online.
+
+        :param discovery: Home Assistant's prefix.
+        :return: how many topics.
+        """
+        board = self.find(device)
+        if board.online:
+            raise IotctlError(f"{board.name} is online: it would say it all again")
+        self._last = time.monotonic()
+        known_as = board.name.replace("/", "-")
+        self._client.subscribe([(f"{board.name}/#", 1), (f"{discovery}/+/{known_as}/+/config", 1)])
+        self.settle()
+        with self._news:
+            topics = [topic for topic in sorted(self._kept) if topic.startswith(f"{board.name}/") or f"/{known_as}/" in topic]
+        for topic in topics:
+            self._client.publish(topic, b"", qos=1, retain=True).wait_for_publish(_CONNECT_S)
+        return len(topics)
 
     def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -184,13 +207,18 @@ class Fleet:
         text = message.payload.decode(errors="replace")
         with self._news:
             self._last = time.monotonic()
+            if message.retain:
+                self._kept.add(message.topic)
             if kind == "status":
                 board = self._boards.setdefault(name, Board(name))
-                board.values[key] = text
+                if text:
+                    board.values[key] = text
+                else:  # somebody has cleared it
+                    board.values.pop(key, None)
                 if not message.retain:
                     board.seen = datetime.now(UTC)
             elif kind == "reply" and not message.retain:
-                self._replies.append((message.topic, _object(text)))
+                self._replies[message.topic] = _object(text)
             self._news.notify_all()
 
 
@@ -212,6 +240,10 @@ def _number(text: str | None) -> int | None:
         return int(text) if text else None
     except ValueError:
         return None
+
+
+def _failed(error: str, message: str) -> dict[str, Any]:
+    return {"ok": False, "error": error, "message": message}
 
 
 def _doing(board: Board) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
 from iotctl import ROOT
 from tests.mqtt.conftest import BASE, LAMP_FILES
@@ -49,7 +50,41 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
     world.board.stop()
     seen.wait(f"{BASE}/status/online", "false", seen.now() - 1)
     away = iotctl("update", BASE, port=broker.port)
-    assert (away.returncode, away.stderr) == (1, f"iotctl: {BASE} is not online\n")
+    assert (away.returncode, away.stderr) == (1, f"iotctl: {BASE}: offline: it is not online\n")
+
+    assert "topics cleared" in iotctl("forget", BASE, port=broker.port).stdout
+    assert json.loads(iotctl("watch", "--json", port=broker.port).stdout) == []
+    with Observer(broker) as late:
+        late.publish("the/last/word")  # what is retained comes before it
+        late.wait("the/last/word")
+        assert [message.topic for message in late.messages if message.retained] == ["other/gadget/status/POWER"]
+
+
+def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer) -> None:
+    """Two that speak as boards do, one of which fails; a third is away."""
+    for name, online in (("gate/1", "true"), ("gate/2", "true"), ("gate/3", "false")):
+        seen.publish(f"{name}/status/online", online, retain=True)
+        seen.publish(f"{name}/status/version", "1.0.0", retain=True)
+
+    def answer(name: str, reply: dict[str, object], since: int) -> None:
+        seen.wait(f"{name}/command/ota/update", since=since)
+        seen.publish(f"{name}/reply/ota/update", json.dumps({"ok": True, "state": "started"}))
+        seen.publish(f"{name}/reply/ota/update", json.dumps(reply))
+
+    good = {"ok": True, "state": "confirmed", "version": "1.1.0"}
+    bad = {"ok": False, "error": "no_space", "message": "it is full"}
+    for words in (("--all",), ("gate/1", "gate/2", "gate/3")):
+        since = seen.now()
+        answers = [threading.Thread(target=answer, args=(*each, since)) for each in (("gate/1", good), ("gate/2", bad))]
+        for each in answers:
+            each.start()
+        done = iotctl("update", *words, port=broker.port)
+        for each in answers:
+            each.join()
+        assert (done.returncode, done.stdout) == (1, "gate/1: confirmed, running 1.1.0\n")
+        assert "iotctl: gate/2: no_space: it is full\n" in done.stderr
+        assert ("gate/3: offline" in done.stderr) == (len(words) > 1)
+    assert iotctl("update", port=broker.port).returncode == 2
 
 
 def test_a_board_or_broker_that_is_not_there_is_one_line(broker: Broker) -> None:
