@@ -24,7 +24,8 @@ from iotctl.errors import IotctlError
 from modules.ota.release import fields
 
 if TYPE_CHECKING:  # paho is slow to import, and few commands need it
-    from iotctl.fleet import Address
+    from iotctl.fleet import Address, Fleet
+    from iotctl.rollout import Rollout, Runner
 
 
 class _Commands(TyperGroup):
@@ -496,6 +497,118 @@ def rollback(
     _ask_boards(_address(broker, user, password, tls, ca), [device], "ota/rollback", "", timeout, as_json)
 
 
+rollouts = typer.Typer(no_args_is_help=True, help="A release for some boards first, watched, then for all; it halts itself.")
+app.add_typer(rollouts, name="rollout")
+SiteOption = Annotated[Path, typer.Option("--site", metavar="DIR", help="The web server's folder.", exists=True, file_okay=False)]
+OnceOption = Annotated[bool, typer.Option("--once", help="Look once, and end: for cron.")]
+
+
+@rollouts.command("start")
+def rollout_start(
+    path: BundleArgument,
+    site: SiteOption,
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    channel: Annotated[str, typer.Option("--channel", help="stable, canary, ...")] = "stable",
+    steps: Annotated[str, typer.Option("--steps", help="Percents of the boards.")] = "1,10,50,100",
+    soak: Annotated[str, typer.Option("--soak", help="How long each step is watched at least: 90s, 30m, 2h.")] = "30m",
+    max_failures: Annotated[float, typer.Option("--max-failures", min=0, max=100, help="Percent of a step's boards.")] = 2.0,
+    once: OnceOption = False,
+) -> None:
+    """Begin a rollout and watch it: it goes on when a step has soaked and its boards have confirmed, and halts itself.
+
+    Example: iotctl rollout start dist/1.4.0.tar.gz --site site --key channel.pem --broker broker.local
+
+    --key signs the channel file; it need not be the one that signed the bundle. Exit code 0 when all boards are reached, or with
+    --once; 1 when it has halted.
+    """
+    from iotctl import rollout
+
+    wanted, seconds = rollout.parse_steps(steps), rollout.parse_time(soak)
+    with _runner(site, key, passphrase).locked() as runner, _fleet(broker, user, password, tls, ca) as fleet:
+        runner.start(path, fleet.boards(), channel, wanted, seconds, max_failures)
+        _roll(runner, fleet, once)
+
+
+@rollouts.command("resume")
+def rollout_resume(
+    site: SiteOption,
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    once: OnceOption = False,
+) -> None:
+    """Go on with a rollout that was paused, or whose computer was switched off.
+
+    Example: iotctl rollout resume --site site --key channel.pem --broker broker.local
+    """
+    with _runner(site, key, passphrase).locked() as runner, _fleet(broker, user, password, tls, ca) as fleet:
+        runner.change("running")
+        _roll(runner, fleet, once)
+
+
+@rollouts.command("status")
+def rollout_status(site: SiteOption, as_json: JsonOption = False) -> None:
+    """How it stands, and which boards did not take the release.
+
+    Example: iotctl rollout status --site site
+    """
+    stands = _runner(site, None, None).load()
+    if as_json:
+        terminal.say_json(dataclasses.asdict(stands))
+        return
+    terminal.say(_line(stands))
+    for name, outcome in sorted(stands.boards.items()):
+        if outcome.result in ("failed", "vanished"):
+            terminal.say(f"  {name}: {outcome.result} {outcome.why}")
+
+
+@rollouts.command("pause")
+def rollout_pause(site: SiteOption) -> None:
+    """Take no further step until `resume`; the boards of this one go on.
+
+    Example: iotctl rollout pause --site site
+    """
+    terminal.say(_line(_runner(site, None, None).change("paused")))
+
+
+@rollouts.command("abort")
+def rollout_abort(site: SiteOption, key: KeyOption = None, passphrase: PassphraseOption = None, why: NotesOption = "") -> None:
+    """End it: the channel file leads no further board to the release. Those that have it keep it (see revert).
+
+    Example: iotctl rollout abort --site site --key channel.pem --notes "The door squeaks."
+    """
+    terminal.say(_line(_runner(site, key, passphrase).change("aborted", why or "by hand")))
+
+
+@rollouts.command("revert")
+def rollout_revert(
+    version: VersionOption,
+    site: SiteOption,
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where <version>.tar.gz goes.", exists=True, file_okay=False)],
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    channel_key: Annotated[Path | None, typer.Option("--channel-key", help="If another key signs channel files.")] = None,
+) -> None:
+    """Publish the files that the channel led to before, under a higher version, for everybody.
+
+    Example: iotctl rollout revert --version 1.4.1 --site site --out dist --key owner.pem
+    """
+    runner = _runner(site, channel_key or key, passphrase)
+    private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
+    with runner.locked():
+        terminal.say(runner.revert(runner.load(), version, private, to))
+
+
 @app.command()
 def demo(once: Annotated[bool, typer.Option("--once", help="End when the board has confirmed the update.")] = False) -> None:
     """The whole story: build, sign, flash, serve, boot, publish 1.1.0, and watch the board update itself.
@@ -505,6 +618,42 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the board h
     from iotctl.demo import run_demo
 
     raise typer.Exit(run_demo(once))
+
+
+def _runner(site: Path, key: Path | None, passphrase: str | None) -> Runner:
+    from iotctl.rollout import Runner
+
+    return Runner(site, keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None)
+
+
+@contextmanager
+def _fleet(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Iterator[Fleet]:
+    """A connection to the broker that has heard what it keeps."""
+    from iotctl.fleet import Fleet
+
+    with Fleet(_address(broker, user, password, tls, ca)) as fleet:
+        fleet.settle()
+        yield fleet
+
+
+def _roll(runner: Runner, fleet: Fleet, once: bool) -> None:
+    """Take turns until it is over; each change is told."""
+    last = ""
+    while True:
+        stands = runner.turn(fleet.boards(), time.time())
+        if _line(stands) != last:
+            last = _line(stands)
+            terminal.say(last)
+        if once or stands.over:
+            raise typer.Exit(errors.REFUSED if stands.state in ("halted", "aborted") else 0)
+        time.sleep(1)
+
+
+def _line(stands: Rollout) -> str:
+    counts = ", ".join(f"{n} {word}" for word in ("confirmed", "working", "failed", "vanished") if (n := stands.count(word)))
+    return (
+        f"{stands.version} on {stands.channel}: {stands.state}, {stands.percent}%: {counts or 'nothing yet'} {stands.why}".strip()
+    )
 
 
 def _address(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Address:

@@ -24,13 +24,17 @@ from modules.ota.release import fields
 
 @dataclass(frozen=True)
 class Options:
-    """How a bundle is offered. `expires` in seconds since 1970; `force`: also what is older than the channel, or has expired."""
+    """How a bundle is offered. `expires` in seconds since 1970; `force`: also what is older than the channel, or has expired.
+
+    `notes`: others than the bundle's.
+    """
 
     channel: str = "stable"
     rollout: int = 100
     expires: int | None = None
     legacy: bool = False
     force: bool = False
+    notes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def channel_bytes(
         "sequence": header["sequence"],
         "published": counter,
         "expires": options.expires,
-        "notes": header["notes"][: board_channel.MAX_NOTES],
+        "notes": (header["notes"] if options.notes is None else options.notes)[: board_channel.MAX_NOTES],
         "bundle": file,
         "rollout": {"percent": options.rollout},
     }
