@@ -1,6 +1,6 @@
 """One connection and its one request: read with a bound on every size and a deadline on every wait, and answered.
 
-1. A head has at most 3 KiB; it, or a short body, must be there within seconds.
+1. A head has at most 3 KiB; it and a short body must be there within five seconds of the connection.
 2. Of the header fields only those that somebody here reads are kept; none of these may come twice.
 3. What follows the request (pipelining) is not looked at.
 4. The deadline is kept by the server, which cancels the task: no timer of its own.
@@ -52,7 +52,8 @@ class Request:
     method = path = query = ""  # query: what follows the ? of the address
     data = b""  # a short body; a longer one is read by readinto()
     csrf = None  # the token of the session that it belongs to
-    waiting = True  # its head is not there yet
+    whole = False  # its head, and a short body, are there
+    waiting = True  # for the client: to send, or to take what it asked for
     started = False  # at least the first bytes of the answer are sent
     left = 0  # bytes of the body that have not been read
     head = 0  # bytes of the head that have come; 0 again when all is said
@@ -62,7 +63,8 @@ class Request:
         self.address = address
         self.fields = {}  # of the header, by their names in lower case
         self._raw = self._out = b""
-        self.timeout = self.end = time.ticks_add(time.ticks_ms(), _HEAD_MS)  # end: of all patience
+        self.since = time.ticks_ms()  # nothing has come or gone since then; of a request: since its beginning
+        self.timeout = self.end = time.ticks_add(self.since, _HEAD_MS)  # end: of all patience
 
     def limit(self, total_ms):
         """From now on the whole may take so long."""
@@ -71,7 +73,7 @@ class Request:
 
     def progress(self):
         """Something has happened: the next thing may take a while."""
-        now = time.ticks_ms()
+        self.since = now = time.ticks_ms()
         self.timeout = time.ticks_add(now, min(_IDLE_MS, time.ticks_diff(self.end, now)))
 
     # -- reading
@@ -89,13 +91,13 @@ class Request:
         while line:
             line = await self._line()
             self._add(line)
-        self.waiting = False
-        self.limit(_TOTAL_MS)
         if 0 < self.left <= _MAX_BODY:
             while len(self._raw) < self.left:
                 await self._more()
             self.data = self._raw[: self.left]
             self.left = 0
+        self.whole, self.waiting = True, False
+        self.limit(_TOTAL_MS)
 
     async def readinto(self, view):
         """The next part of a long body; how many bytes. EOFError when the client hangs up."""
@@ -165,7 +167,9 @@ class Request:
             data, self._out = self._out, b""
             self.progress()
             self.stream.write(data)
+            self.waiting = True
             await self.stream.drain()
+            self.waiting = False
 
     async def finish(self):
         """Everything is sent. What the client is still sending is read and dropped: closing at once could cut off the answer."""
@@ -174,7 +178,8 @@ class Request:
         most = _LINGER_BYTES
         self.head, self._raw = 0, b""
         self.limit(_LINGER_MS)
-        while (self.left > 0 or self.waiting) and pauses >= 0 and most > 0:
+        self.waiting = True
+        while (self.left > 0 or not self.whole) and pauses >= 0 and most > 0:
             data = self.stream.s.read(_CHUNK)
             if data == b"":
                 return

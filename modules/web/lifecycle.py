@@ -1,7 +1,8 @@
 """Sessions and the password beyond the requests: what is done at a start, before a restart, and at the console.
 
-A restart that the board asked for itself hands the sessions over: an update does not log anybody out. The first password is made
-here and shown on the serial console: not in the log, which the page shows and MQTT may carry.
+A restart that the board asked for itself hands over the sessions, and which addresses have logged in before: an update does
+not log anybody out. The first password is made here and shown on the serial console: not in the log, which the page shows
+and MQTT may carry.
 """
 
 import asyncio
@@ -34,9 +35,13 @@ def start(web):
 
 def _take_over(web, text):
     try:
-        rows = binascii.a2b_base64(text)[: len(web.sessions)]
+        rows = binascii.a2b_base64(text)[: len(web.sessions) + len(web.known)]
     except (TypeError, ValueError):  # edited by hand
         return
+    at = len(rows) - len(web.known)
+    if at >= 0 and at % _SIZE == 0:  # an older version hands over sessions only
+        web.known[:] = rows[at:]
+        rows = rows[:at]
     for at in range(0, len(rows) // _SIZE * _SIZE, _SIZE):
         digest, unused, last = struct.unpack_from(_ROW, rows, at)
         struct.pack_into(_ROW, web.sessions, at, digest, min(unused, idle(web)), min(last, _LONGEST))
@@ -51,7 +56,7 @@ def stop(web):
             digest, unused, last = struct.unpack_from(_ROW, web.sessions, at)
             rows += struct.pack(_ROW, digest, unused - now, last - now)
     if rows:
-        prefs.set(_SESSIONS, binascii.b2a_base64(rows).decode().strip())
+        prefs.set(_SESSIONS, binascii.b2a_base64(rows + web.known).decode().strip())
         prefs.save()
 
 

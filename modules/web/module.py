@@ -40,6 +40,7 @@ class Module(Base):
         self.handlers = {}  # of other modules: {(method, path): handler}
         self.sessions = bytearray(576)  # a table, see sessions
         self.failures = {}  # wrong passwords, see sessions
+        self.known = bytearray(32)  # eight addresses that have logged in, see sessions
         self.stretching = False  # a password is being stretched, see sessions
         self.server = None  # server.Server while there are browsers
         self.sock = None  # listens

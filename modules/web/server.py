@@ -1,8 +1,9 @@
 """Connections: accepted, kept to their deadlines, each with its request read, guarded and answered.
 
-At most so many at once: when all are taken, the oldest one that has not sent its request yet makes room, and the rest wait in the
-backlog. An event stream is a connection that stays; it counts for itself. Where memory is short, the rest waits as well, and if
-only event streams could give some back, the youngest ends: its page polls.
+At most so many at once, the rest waits in the backlog. When all are taken, or memory is, the one makes room that has kept the
+board waiting for the longest time: for its request, or for taking what it asked for. Who is logged in is not touched by that. And
+only so many of an address may be without their request. An event stream is a connection that stays; it counts for itself. If only
+event streams could give some memory back, the youngest ends: its page polls.
 
 A request passes the guard before any handler sees it. It must
 
@@ -30,7 +31,9 @@ _MOST = const(8)
 _LEAST = const(4_000)  # bytes of free heap for one more request
 _EACH = const(3_000)  # and for each that is being served
 _ACCEPTS = const(3)  # a tick
-_SHED_MS = const(4_000)  # what a head's deadline is away by after a second
+_SHED_MS = const(1_000)  # that a connection may keep the board waiting while others wait
+_LATE_MS = const(200)  # after which a request that is not there counts for its address,
+_LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
 _NOTES = const(10)  # lines in the log about refused requests
@@ -125,31 +128,42 @@ class Server:
         if not isinstance(address, tuple):  # the unix port gives a sockaddr
             address = ("%d.%d.%d.%d" % tuple(address[4:8]),)
         request = Request(sock, address[0])
+        self._shed(time.ticks_ms(), _LATE_MS, "too many connections", request.address, _LATE)
         self.requests.append(request)
         request.task = asyncio.create_task(self._serve(request))
 
     def _free(self, now):
         """True when one more request can be served; a single one is in any case."""
         serving = len(self.requests) - len(self.streams)
-        if serving >= _MOST and not self._drop(now):
-            return False
         board, least = self.web.platform.board, _LEAST + _EACH * serving
-        if board.mem_free() < least:
+        short = board.mem_free() < least
+        if short:
             gc.collect()
-            if board.mem_free() < least:
-                if self.streams:
-                    self.streams[-1].request.task.cancel()
-                return not serving
-        return True
+            short = board.mem_free() < least
+        if (short or serving >= _MOST) and self._shed(now, _SHED_MS, "others wait"):
+            return False  # but soon
+        if short and self.streams:
+            self.streams[-1].request.task.cancel()
+        return serving < _MOST and not (short and serving)
 
-    def _drop(self, now):
-        """Close the connection that has been silent for the longest time. True when there was one."""
-        for request in self.requests:
-            if request.waiting and time.ticks_diff(request.end, now) < _SHED_MS:
-                request.waiting = False
-                self._end(request, "others wait")
-                return True
-        return False
+    def _shed(self, now, age_ms, why, address=None, most=0):
+        """Close the oldest of those that keep the board waiting, where there are more than `most`. True if one was.
+
+        :param address: look only at its own, which have not sent their request.
+        """
+        slow = [
+            request
+            for request in self.requests
+            if request.waiting
+            and not (request.whole if address else request.csrf)
+            and (not address or address == request.address)
+            and time.ticks_diff(now, request.since) > age_ms
+        ]
+        if len(slow) <= most:
+            return False
+        slow[0].waiting = False
+        self._end(slow[0], why)
+        return True
 
     def _end(self, request, why):
         if request.head:  # browsers open connections that they may never use
@@ -205,7 +219,7 @@ class Server:
         except MemoryError:
             refused = (503, "no_memory", "", 2)
         except Exception as error:
-            if request.started or (request.waiting or request.left > 0) and isinstance(error, (EOFError, OSError)):
+            if request.started or (not request.whole or request.left > 0) and isinstance(error, (EOFError, OSError)):
                 raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
             refused = (500, "internal", "see the log")

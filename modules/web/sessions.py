@@ -4,9 +4,12 @@ A session is known by the digest of its cookie, so neither a copy of the memory 
 another digest of the cookie. There are at most a few, each until it was idle for too long, or for half a day in any case: rows of
 one table, ``web.sessions``, made at the start (as objects of their own they lay all over the heap).
 
-A wrong password counts for its address and for all together. After the third one the address waits: 5 s, then twice as long each
-time, up to 15 minutes; after the twentieth of all everybody waits, up to a minute. A quarter of an hour without another one, and
-it is forgotten. Who is logged in is not touched by that.
+A wrong password counts for its address and for all together. After the third one the address is refused: for 5 s, then
+twice as long each time, up to 15 minutes. After the twentieth of all, strangers are heard one after the other, some seconds
+apart: they wait for their turn, nobody is refused for what others did. An address that has logged in before (``web.known``,
+eight of them) is no stranger: it only waits, 5 s at most, for wrong passwords of its own. A quarter of an hour without
+another one, and all is forgotten. Who is logged in is not touched by that. An address tries one password at a time, and few
+wait at once: each holds a connection.
 
 The password is salted and stretched (PBKDF2-HMAC-SHA256) to about half a second on this board, a few milliseconds at a time. In
 prefs.json ``web.password`` is ``[rounds, salt, hash]``. Without it the profile's counts, or the one that was made at the start.
@@ -37,7 +40,11 @@ _FREE = const(3)  # wrong passwords
 _FREE_FOR_ALL = const(20)
 _ALL = const("all")
 _ADDRESSES = const(12)  # that are remembered
-_WAIT_MS = const(3_000)  # less than the 8 s after which a silent connection ends
+_SLOWEST_S = const(5)  # from one stranger's wrong password to the next, and for a known address
+_WAIT_MS = const(6_000)  # for its turn: less than the 8 s after which a silent connection ends
+_LINE = const(4)  # logins that wait at once
+_KNOWN = const(4)  # bytes of an address in web.known
+_LOCKED_S = const(900)
 _FORGIVE_S = const(900)  # after the end of the last wait
 
 _TARGET_MS = const(500)
@@ -67,6 +74,9 @@ async def login(web, request):
         count(web, _ALL)
         raise Refused(401, "bad_password")
     SerialLog.log("web: login from", request.address)
+    if not _is_known(web, request.address):
+        web.known[_KNOWN:] = web.known[:-_KNOWN]
+        web.known[:_KNOWN] = _digest("from", request.address)[:_KNOWN]
     return _answer(web)
 
 
@@ -153,17 +163,20 @@ async def _verify(web, request, given, new=None):
     """
     if not isinstance(given, str):
         raise Refused(400, "bad_value", "password")
+    known = _is_known(web, request.address)
+    left = _left(web, request.address)
+    if left > 0 and not known:
+        raise Refused(429, "locked", "try again in %d s" % left, left)
+    line = [other.address for other in web.server.requests if other.path == request.path and not other.started]
+    if line.count(request.address) > 1 or len(line) > _LINE and not known:
+        raise Refused(503, "busy", "another login", 5)
     began = time.ticks_ms()  # by the clock: a pause is longer than it says while others stretch
-    while web.stretching:
+    while web.stretching or _left(web, request.address if known else _ALL) > 0:
         if time.ticks_diff(time.ticks_ms(), began) > _WAIT_MS:
             raise Refused(503, "busy", "another login", 5)
         await asyncio.sleep_ms(50)
     web.stretching = True
     try:
-        for each in request.address, _ALL:
-            left = web.failures.get(each, (0, 0))[1] - web.seconds()
-            if left > 0:
-                raise Refused(429, "locked", "try again in %d s" % left, left)
         good = await _good(web, given.encode())
         if good and new:
             await store(web, new)
@@ -184,8 +197,19 @@ def count(web, address):
     number, end = failures.get(address, (0, 0))
     number = number + 1 if end + _FORGIVE_S > now else 1
     over = number - (_FREE_FOR_ALL if address == _ALL else _FREE)
-    wait = min(5 << min(over, 10), 60 if address == _ALL else 900) if over >= 0 else 0
+    most = _SLOWEST_S if address == _ALL or _is_known(web, address) else _LOCKED_S
+    wait = min(5 << min(over, 10), most) if over >= 0 else 0
     failures[address] = (number, now + wait)
+
+
+def _left(web, address):
+    """Seconds that it must wait for what it, or _ALL together, did before."""
+    return web.failures.get(address, (0, 0))[1] - web.seconds()
+
+
+def _is_known(web, address):
+    row = _digest("from", address)[:_KNOWN]
+    return any(web.known[at : at + _KNOWN] == row for at in range(0, len(web.known), _KNOWN))
 
 
 # -- the password

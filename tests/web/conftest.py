@@ -84,6 +84,7 @@ class Client:
     host: str = "127.0.0.1"
     cookie: str | None = None
     csrf: str | None = None
+    address: str = "127.0.0.1"  # where it comes from
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -95,7 +96,8 @@ class Client:
         given = {"Host": f"{self.host}:{self.port}", "Connection": "close", **self.headers, **(headers or {})}
         if self.cookie and "Cookie" not in given:
             given["Cookie"] = f"sid={self.cookie}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        source = (self.address, 0)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S, source_address=source)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             if body is not None:
@@ -137,7 +139,7 @@ class Client:
 
     def raw(self, data: bytes = b"", timeout: float = PATIENCE_S) -> socket.socket:
         """A bare connection, on which `data` has been sent."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=timeout, source_address=(self.address, 0))
         connection.sendall(data)
         return connection
 
@@ -214,9 +216,9 @@ class WebWorld(World):
         value = {name: section for name, section in value.items() if section is not None}
         return Profile(self.folder / "profile.json", json.dumps(value, indent=1).encode(), value)
 
-    def client(self, login: bool = True) -> Client:
+    def client(self, login: bool = True, address: str = "127.0.0.1") -> Client:
         """A browser; logged in unless `login` is False."""
-        client = Client(self.port)
+        client = Client(self.port, address=address)
         if login:
             answer = client.login()
             assert answer.status == 200, answer.body
