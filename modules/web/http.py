@@ -139,17 +139,22 @@ class Request:
         :param fields: more lines of the head, each with its end.
         """
         data = b"" if value is None else json.dumps(value).encode()
-        await self.start(status, "application/json; charset=UTF-8", "Content-Length: %d\r\n%s" % (len(data), fields))
-        await self.send(data)
+        self._begin(status, "application/json; charset=UTF-8", "Content-Length: %d\r\n%s" % (len(data), fields), "no-store")
+        if self.method != "HEAD":
+            self.stream.write(data)
+        await self._drain()
 
     async def start(self, status, kind, fields="", cache="no-store"):
         """The head of an answer whose body follows by send()."""
+        self._begin(status, kind, fields, cache)
+        await self._drain()
+
+    def _begin(self, status, kind, fields, cache):
+        """Written at once, and so is a short body: what was asked for may restart the board as soon as others have their turn."""
         self.started = True
         head = "HTTP/1.0 %d \r\nContent-Type: %s\r\nCache-Control: %s\r\n%s" % (status, kind, cache, fields)
-        self._out = head.encode()
-        await self.flush()
-        self._out = _ALWAYS
-        await self.flush()
+        self.stream.write(head.encode())
+        self.stream.write(_ALWAYS)
 
     async def send(self, data):
         """A part of the body (bytes); what is small goes together."""
@@ -165,11 +170,14 @@ class Request:
         """Send what has been kept to go together."""
         if self._out:
             data, self._out = self._out, b""
-            self.progress()
             self.stream.write(data)
-            self.waiting = True
-            await self.stream.drain()
-            self.waiting = False
+            await self._drain()
+
+    async def _drain(self):
+        self.progress()
+        self.waiting = True
+        await self.stream.drain()
+        self.waiting = False
 
     async def finish(self):
         """Everything is sent. What the client is still sending is read and dropped: closing at once could cut off the answer."""

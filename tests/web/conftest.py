@@ -29,6 +29,7 @@ PATIENCE_S = 50
 LAMP = {
     "modules/lamp/__init__.py": b"""from iot_platform.module import Module as Base
 import gc
+import time
 
 class Module(Base):
     name = "lamp"
@@ -45,12 +46,18 @@ class Module(Base):
         web.route("/lamp", self.page)
         web.route("/api/lamp", self.page)
         web.route("/api/lamp/broken", self.broken)
+        web.route("/api/lamp/restart", self.restart)
 
     async def page(self, web, request):
         return {"on": self.platform.bus.get("lamp/on")}
 
     async def broken(self, web, request):
         return {"on": 1 / 0}
+
+    def restart(self, web, request):
+        self.platform.request_reset("the lamp wants it")
+        time.sleep_ms(30)  # longer than a round of the loop, whose turn it is now
+        return 202
 
     def on_command(self, command):
         if command.path == "lamp/toggle":

@@ -316,6 +316,12 @@ def test_a_mistake_of_a_module_is_a_500_with_its_traceback_in_the_log_only(share
     shared.board.expect("ZeroDivisionError", PATIENCE_S, since)
 
 
+def test_the_answer_is_there_before_what_was_asked_for_restarts_the_board(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
+    assert client.get("/api/lamp/restart").json == {"started": True}
+    shared.board.expect("web: listening", PATIENCE_S, since)
+
+
 def test_two_passwords_are_not_stretched_at_once(web_world: WebWorld) -> None:
     """Logins wait for their turn; the one whose turn does not come gets a 503.
 
