@@ -4,6 +4,7 @@ import json
 import random
 import time
 
+from iot_platform.module import printable
 from micropython import const
 
 _MAX = const(256)  # bytes
@@ -34,7 +35,7 @@ def received(mqtt, topic, data):
 
 
 def _command(mqtt, path, text):
-    if not path or len(path) > 64 or not all(33 <= ord(c) < 127 for c in path):
+    if not path or len(path) > 64 or not printable(path):
         raise ValueError("a command whose name cannot be one")
     mqtt.log("command", path)
     platform = mqtt.platform

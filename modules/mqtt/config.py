@@ -3,6 +3,7 @@
 What the user sets at run time, ``mqtt.<key>`` in prefs.json, comes before the profile's.
 """
 
+from iot_platform.module import plain, printable
 from iot_platform.profile import field
 
 DEFAULTS = {
@@ -65,16 +66,16 @@ def _between(value, low, high):
 
 
 def _is_host(value):
-    return _is_text(value, 100) and all(c.isalpha() or c.isdigit() or c in "-._:" for c in value)
+    return _is_text(value, 100) and plain(value, b"-._:")
 
 
 def _is_prefix(value):
-    return _is_text(value, 64) and all(32 < ord(c) < 127 and c not in "#+" for c in value)
+    return _is_text(value, 64) and printable(value) and not ("#" in value or "+" in value)
 
 
 def _is_link(value):
     web = _is_text(value, 200) and (value.startswith("http://") or value.startswith("https://"))
-    return web and len(value) > 8 and "@" not in value and all(33 <= ord(c) < 127 for c in value)
+    return web and len(value) > 8 and "@" not in value and printable(value)
 
 
 # Each key, what its value must be, and that in words

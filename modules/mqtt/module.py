@@ -217,7 +217,7 @@ class Module(Base):
     def _publish(self, key, value):
         """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
         text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        if any(c in "#+" for c in key) or len(text) > _MAX_VALUE:
+        if "#" in key or "+" in key or len(text) > _MAX_VALUE:
             self.once("this cannot be published: status/" + key)
         else:
             self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)

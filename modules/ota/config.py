@@ -2,7 +2,7 @@
 
 import ota_boot
 from iot_platform import profile as profiles
-from iot_platform.module import name_ok
+from iot_platform.module import name_ok, printable
 from iot_platform.profile import field
 
 from .errors import OtaError
@@ -65,7 +65,7 @@ def is_url(value):
     if not isinstance(value, str) or len(value) > 200 or "@" in value:
         return False
     scheme = value.startswith("http://") or value.startswith("https://")
-    return scheme and len(value) > 8 and all(33 <= ord(c) < 127 for c in value)
+    return scheme and len(value) > 8 and printable(value)
 
 
 def _is_path(value):
@@ -111,7 +111,7 @@ def _is_window(value):
 
 def _is_time(text):
     digits = text[:2] + text[3:]
-    return len(text) == 5 and text[2] == ":" and digits.isdigit() and int(text[:2]) < 24 and int(text[3:]) < 60
+    return len(text) == 5 and text[2:3] == ":" and digits.isdigit() and int(text[:2]) < 24 and int(text[3:]) < 60
 
 
 def _is_headers(value):
@@ -121,7 +121,7 @@ def _is_headers(value):
 
 
 def _is_header_text(text):
-    return isinstance(text, str) and 0 < len(text) <= 512 and all(32 <= ord(c) < 127 for c in text)
+    return isinstance(text, str) and 0 < len(text) <= 512 and printable(text, 32)
 
 
 def _is_mip(value):

@@ -1,5 +1,7 @@
 """The profile's ``web`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
 
+from iot_platform.module import plain
+
 from . import password_ok
 
 
@@ -14,11 +16,7 @@ def check(web):
 
 def _is_host(value):
     """True for what a Host header may hold: a name or an address, without a port."""
-    return isinstance(value, str) and 0 < len(value) <= 100 and all(_in_host(c) for c in value)
-
-
-def _in_host(c):
-    return "a" <= c <= "z" or "0" <= c <= "9" or c in "-.[]:"
+    return isinstance(value, str) and 0 < len(value) <= 100 and value == value.lower() and plain(value, b"-.[]:")
 
 
 def _is_hosts(value):

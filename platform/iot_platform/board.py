@@ -28,7 +28,7 @@ class Board:
     def unique_id(self):
         """The chip's id: letters and digits only."""
         raw = machine.unique_id()
-        if all(chr(byte).isalpha() or chr(byte).isdigit() or byte == 45 for byte in raw):
+        if all(48 <= c <= 57 or 97 <= c | 32 <= 122 or c == 45 for c in raw):
             return raw.decode()
         return "".join("%02x" % byte for byte in raw)
 

@@ -139,7 +139,7 @@ def _line(level, parts):
     text = " ".join([str(part) for part in parts])
     if len(text) > _MAX_LINE:
         text = text[: _MAX_LINE - 3] + "..."
-    if not all(32 <= ord(c) != 127 for c in text):  # what could forge a line of the console or move its cursor
+    if not all(32 <= c != 127 for c in text.encode()):  # what could forge a line of the console or move its cursor
         text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text])
     ms = time.ticks_ms()
     return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, "DIWE"[level // 10 - 1], text)

@@ -6,11 +6,29 @@ Code that is only needed now and then is imported when it is, and forgotten afte
 import gc
 import sys
 
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
 
 def name_ok(text, most=64):
     """True for a plain name that is safe in a URL and as a file: 1 to 64 of ``[A-Za-z0-9_.-]``, not beginning with a dot."""
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
-    return isinstance(text, str) and 0 < len(text) <= most and text[0] != "." and all(c in letters for c in text)
+    return isinstance(text, str) and 0 < len(text) <= most and text[:1] != "." and plain(text, b"_.-")
+
+
+def octets(text):
+    """The bytes of a str, to be looked at one by one: a character taken out of a str becomes a name of MicroPython's, which stays
+    in memory for ever.
+    """
+    return text.encode("utf-8", "surrogatepass")  # CPython's JSON reader can make half a character
+
+
+def plain(text, more=b""):
+    """True when a str is made of ASCII letters, digits and what is in `more`."""
+    return all(c in _LETTERS or c in more for c in octets(text))
+
+
+def printable(text, least=33):
+    """True when a str has printable ASCII characters only. `least`: 32 lets spaces pass."""
+    return all(least <= c < 127 for c in octets(text))
 
 
 class Module:

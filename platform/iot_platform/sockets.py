@@ -53,7 +53,7 @@ names = {}  # what is remembered of them: see the file names
 
 def lookup(host, port, error):
     """The addresses of a host as getaddrinfo() has them, for connect(). Generator."""
-    server = name_server and not (":" in host or all(c in "0123456789." for c in host)) and name_server()
+    server = name_server and not (":" in host or all(c in b"0123456789." for c in host.encode())) and name_server()
     addresses = (host,)
     if server == "":
         raise error("dns", "the name %s cannot be looked up: there is no network" % host)

@@ -2,6 +2,7 @@
 
 import json
 
+from iot_platform.module import octets
 from micropython import const
 
 from ..errors import OtaError
@@ -13,7 +14,7 @@ _MAX_INSIDE = const(256)  # objects and lists in a JSON text: an empty one takes
 
 def is_digest(text):
     """True for 64 lower-case hexadecimal digits."""
-    return isinstance(text, str) and len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return isinstance(text, str) and len(text) == 64 and all(c in b"0123456789abcdef" for c in octets(text))
 
 
 def is_whole(value, most):

@@ -13,6 +13,8 @@ Rules (the same for entries of a release, for ``delete`` and for ``recursive_del
 True
 """
 
+from iot_platform.module import plain
+
 from ..errors import OtaError
 
 MAX_PATH = 100
@@ -38,7 +40,7 @@ def check(path):
     if not isinstance(path, str) or not 0 < len(path) <= MAX_PATH:
         raise OtaError("bad_path", "a path must have 1 to %d characters" % MAX_PATH)
     for part in path.split("/"):
-        if not part or part[-1] == "." or not all(_allowed(c) for c in part):
+        if not part or part.endswith(".") or not plain(part, b"_.-"):
             raise OtaError("bad_path", "not an allowed path: %r" % path)
 
 
@@ -103,10 +105,6 @@ def excluded(path, names):
 def skips(path, names):
     """True for what no update writes: see excluded(), and ``boot.py``."""
     return path == "boot.py" or excluded(path, names)
-
-
-def _allowed(c):
-    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "_.-"
 
 
 def _stem(name):

@@ -4,6 +4,7 @@
 -1
 """
 
+from iot_platform.module import octets, plain
 from micropython import const
 
 _MAX_LENGTH = const(32)
@@ -14,7 +15,7 @@ def valid(text):
     if not isinstance(text, str) or not 0 < len(text) <= _MAX_LENGTH:
         return False
     numbers, dash, suffix = text.partition("-")
-    if dash and not (suffix and all("0" <= c <= "9" or "A" <= c <= "Z" or "a" <= c <= "z" or c == "." for c in suffix)):
+    if dash and not (suffix and plain(suffix, b".")):
         return False
     return all(_number(part) for part in numbers.split("."))
 
@@ -45,7 +46,7 @@ def newer(version, running):
 
 
 def _number(part):
-    return 0 < len(part) <= 9 and all("0" <= c <= "9" for c in part)
+    return 0 < len(part) <= 9 and all(48 <= c <= 57 for c in octets(part))
 
 
 def _suffix(text):

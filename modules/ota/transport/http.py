@@ -20,6 +20,7 @@ With `ca` (a file, PEM or DER) the server's certificate must be signed by it, fo
 TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
 """
 
+from iot_platform.module import printable
 from micropython import const
 
 from ..errors import OtaError
@@ -283,6 +284,6 @@ def _text(value, most):
 
 def _clean(text):
     """`text`, unless it could end a header."""
-    if not isinstance(text, str) or not text or not all(" " <= c <= "~" for c in text):
+    if not isinstance(text, str) or not text or not printable(text, 32):
         raise OtaError("not_configured", "a request header must be printable ASCII text")
     return text

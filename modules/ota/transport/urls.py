@@ -7,6 +7,8 @@ character that could end a line or a word of a request.
 'http://host/c'
 """
 
+from iot_platform.module import plain, printable
+
 from ..errors import OtaError
 
 MAX_URL = 1024
@@ -17,16 +19,16 @@ def split(url, reason="bad_response"):
     """``(scheme, host, port, target)``; target is path and query, beginning with ``/``. OtaError `reason` if not accepted."""
     scheme, mark, rest = url.partition("://")
     scheme = scheme.lower()
-    if scheme not in _PORTS or not mark or len(url) > MAX_URL or not all("!" <= c <= "~" for c in url):
+    if scheme not in _PORTS or not mark or len(url) > MAX_URL or not printable(url):
         raise OtaError(reason, "not an http or https URL")
     rest = rest.split("#")[0]
     end = min(i for i in (rest.find("/"), rest.find("?"), len(rest)) if i >= 0)
     host, colon, port = rest[:end].partition(":")
     if "@" in rest[:end]:
         raise OtaError(reason, "a URL must not contain credentials")
-    if not host or not all(c.isalpha() or c.isdigit() or c in "-._" for c in host):
+    if not host or not plain(host, b"-._"):
         raise OtaError(reason, "a URL has no proper host")
-    if colon and not (0 < len(port) < 6 and all("0" <= c <= "9" for c in port) and 0 < int(port) < 65536):
+    if colon and not (0 < len(port) < 6 and port.isdigit() and 0 < int(port) < 65536):
         raise OtaError(reason, "a URL has no proper port")
     target = rest[end:]
     return scheme, host.lower(), int(port) if colon else _PORTS[scheme], target if target[:1] == "/" else "/" + target
@@ -48,7 +50,7 @@ def join(base, location):
     path = target.split("?")[0]
     path_given, mark, query = location.partition("?")
     if path_given:
-        path = _without_dots(path_given if path_given[0] == "/" else path[: path.rindex("/") + 1] + path_given)
+        path = _without_dots(path_given if path_given[:1] == "/" else path[: path.rindex("/") + 1] + path_given)
     elif not mark:
         query = target.partition("?")[2]
         mark = query and "?"
@@ -58,7 +60,7 @@ def join(base, location):
 def _has_scheme(location):
     """True for ``x:...``, but not for ``a?u=http://...`` or ``/a:b``."""
     scheme, colon, _rest = location.partition(":")
-    return bool(colon and scheme) and all(c.isalpha() or c.isdigit() or c in "+-." for c in scheme)
+    return bool(colon and scheme) and plain(scheme, b"+-.")
 
 
 def _without_dots(path):
