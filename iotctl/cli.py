@@ -75,11 +75,12 @@ TimeoutOption = Annotated[int, typer.Option("--timeout", min=1, help="Seconds to
 def main() -> None:
     """Makes, signs, checks, publishes and serves what boards run.
 
-    From a key to a board:
+    From nothing to an update:
 
-      iotctl keygen key.pem --profile profile.json
-      iotctl build profile.json --version 1.0.0 --key key.pem --out dist
-      iotctl publish dist/1.0.0.tar.gz site --key key.pem
+      iotctl new greenhouse && cd greenhouse
+      iotctl sim
+      iotctl build profile.json --version 1.1.0 --key owner.pem --out dist
+      iotctl publish dist/1.1.0.tar.gz site --key owner.pem
       iotctl serve site
     """
 
@@ -375,7 +376,7 @@ def sim(
     device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
     version: VersionOption = "1.0.0",
     wifi: Annotated[str, typer.Option("--wifi", help="The weather: ok, off, wrong_password or slow.")] = "ok",
-    web_port: Annotated[int, typer.Option("--web-port", help="Where its web server listens; 0 for any.")] = 0,
+    web_port: Annotated[int, typer.Option("--web-port", help="Where its page is served; 0 for any.")] = 0,
     micropython: Annotated[Path | None, typer.Option("--micropython", help="Another interpreter.", exists=True)] = None,
 ) -> None:
     """Run a simulated board: real MicroPython on a flash image, its serial console on this terminal.

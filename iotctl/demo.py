@@ -19,8 +19,7 @@ from rich.text import Text
 from iotctl import CACHE, ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
-from iotctl.dev import free_port
-from iotctl.sim import forward_console, open_board
+from iotctl.sim import forward_console, free_port, open_board
 from iotctl.terminal import plain
 from sim.board import Board, BoardError
 

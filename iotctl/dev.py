@@ -15,7 +15,6 @@ import http.client
 import json
 import mimetypes
 import secrets
-import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 
 from iotctl import ROOT, terminal, webfiles
 from iotctl import profile as profiles
-from iotctl.sim import flash, forward_console, open_board
+from iotctl.sim import flash, forward_console, free_port, open_board
 
 PAGE = ROOT / "modules" / "web" / webfiles.FOLDER
 VERSION = "0.0.1"
@@ -258,10 +257,3 @@ def prepare(path: Path, image: Path) -> str:
     image.parent.mkdir(parents=True, exist_ok=True)
     image.with_suffix(".json").write_text(json.dumps({**given.value, "activeModules": modules, "web": web}))
     return str(web["password"])
-
-
-def free_port() -> int:
-    """A TCP port of this computer that nobody uses at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from sim.micropython import NoMicroPython
 from sim.ports import PORTS
 
 _AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
+
+_LISTENS = "web: listening on port"
 
 
 def run_sim(
@@ -32,12 +35,13 @@ def run_sim(
 
     Returns 0, or 1 when the board is dead at the REPL.
     """
+    web_port = web_port or free_port()
     board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port, like=like)
     if not image.exists():
         flash(board, profile, version)
         terminal.say(f"made {image} with version {version} of {profile}")
     board.wifi = wifi
-    board.on_line = terminal.say
+    board.on_line = lambda line: terminal.say(line + (f" (here: http://127.0.0.1:{web_port})" if _LISTENS in line else ""))
     board.start()
     forward_console(board)
     try:
@@ -79,3 +83,10 @@ def forward_console(board: Board) -> None:
             board.send(line.rstrip("\n"))
 
     threading.Thread(target=forward, daemon=True).start()
+
+
+def free_port() -> int:
+    """A TCP port of this computer that nobody uses at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
