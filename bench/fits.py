@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from bench.browsers import PASSWORD, TABS, Client, Tally, Visitor
-from bench.lab import DEVICE, NAME, Failed, Lab, Release, all_modules
+from bench.lab import DEVICE, NAME, Failed, Lab, Release, all_modules, pinned
 from bench.link import Weather
 from iotctl import mpy
 from iotctl.tree import Files
@@ -226,8 +226,12 @@ def pico_all_files(log: Log) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Lab(Path(folder), modules=modules, heap="192k", size=PICO_FLASH, confirm_s=120) as lab,
     ):
-        old, new = (lab.release(version, lab.platform(edition=version)) for version in ("1.0.0", "1.1.0"))
-        same = [path for path in new.files if old.files.get(path) == new.files[path] and path != "profile.json"]
+        releases = []
+        for version in ("1.0.0", "1.1.0"):
+            lab.sections["edition"] = {"of": version}  # so the profile is another one, too
+            releases.append(lab.release(version, pinned(lab.platform(edition=version))))
+        old, new = releases
+        same = [path for path in new.files if old.files.get(path) == new.files[path]]
         lab.settled(old, new)
         found: dict[str, Any] = {"files": len(new.files), "unchanged": same, "bytes": sum(map(len, new.files.values()))}
         try:

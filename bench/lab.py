@@ -39,7 +39,13 @@ DEVICE = Path(__file__).resolve().parent / "device"
 PATIENCE_S = 400
 _ORDER = ("serial_log", "wifi", "ota", "web", "mqtt")
 # What makes each file of the platform another one: a line that a compiler does not leave out, but for .py that stay sources
-_EDITION = {".py": "\nEDITION = '%s'\n", ".html": "<!-- %s -->\n", ".css": "/* %s */\n", ".js": "// %s\n"}
+_EDITION = {
+    ".py": "\nEDITION = '%s'\n",
+    ".html": "<!-- %s -->\n",
+    ".css": "/* %s */\n",
+    ".js": "// %s\n",
+    "discovery.txt": 'sensor/edition {"unique_id": "%%(id)s-edition", "name": "%s", "state_topic": "%%(base)s/status/version"}\n',
+}
 _BROKEN = r"MemoryError|memory allocation failed|\(no_memory\)|is switched off|board is dead|^Traceback|^boot: "
 
 
@@ -343,6 +349,11 @@ def platform_files(modules: tuple[str, ...], edition: str = "") -> Files:
     return {path: data for path, data in files.items() if path not in ("profile.json", "version")}
 
 
+def pinned(files: Files) -> Files:
+    """Without the old protocol, which no board with a key speaks: iotctl leaves it out of such a tree."""
+    return {path: data for path, data in files.items() if not path.startswith(("modules/ota/legacy/", "lib/tarfile"))}
+
+
 def _own(modules: tuple[str, ...]) -> list[str]:
     """Those that are the bench's own."""
     return [name for name in modules if name == BALLAST or (DEVICE / name).is_dir()]
@@ -360,7 +371,7 @@ def _checkout(folder: Path, modules: tuple[str, ...], edition: str) -> Path:
         else:
             shutil.copytree(DEVICE / name, folder / "modules" / name, ignore=leave_out)
     for path in folder.rglob("*.*") if edition else ():
-        words = _EDITION.get(path.suffix)
+        words = _EDITION.get(path.name) or _EDITION.get(path.suffix)
         if words:
             path.write_bytes(path.read_bytes() + (words % edition).encode())
     return folder

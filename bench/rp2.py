@@ -10,8 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.lab import Failed, Gaps, Lab
-from iotctl.tree import Files
+from bench.lab import Failed, Gaps, Lab, pinned
 
 _TREE = ("serial_log", "wifi", "ota", "web", "ticker")
 _RUN = ("serial_log", "wifi", "ota", "ticker")
@@ -27,11 +26,6 @@ class Run:
     bytes: int
 
 
-def _pinned(files: Files) -> Files:
-    """Without the old protocol, which no board with a key speaks."""
-    return {path: data for path, data in files.items() if not path.startswith(("modules/ota/legacy/", "lib/tarfile"))}
-
-
 def run(every: int = 10, verbose: bool = False) -> Run:
     """One update, in which one file of so many changes."""
     with (
@@ -42,7 +36,7 @@ def run(every: int = 10, verbose: bool = False) -> Run:
         lab.board.env["SIMULATOR_BOARD_TIME"] = "1"
         if verbose:
             lab.board.on_line = print
-        files, other = (_pinned(lab.platform(edition=edition)) for edition in ("", "b"))
+        files, other = (pinned(lab.platform(edition=edition)) for edition in ("", "b"))
         changed = {path: (other if n % every == 0 else files)[path] for n, path in enumerate(sorted(files))}
         old, new = lab.release("1.0.0", files), lab.release("1.1.0", changed)
         lab.settled(old, new)
