@@ -1,21 +1,18 @@
-"""What the page reads and does: its files, status, panels, values, log, the update's buttons and uploads, settings.
+"""What the page reads and does: its files, the panels and their buttons, the update's buttons and uploads, settings.
 
 Each handler gets the module and the http.Request, and returns what becomes JSON, ``(that, status)``, or a status alone; None when
 there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
 """
 
 import binascii
-import json
 
 from iot_platform.log import SerialLog
 from iot_platform.module import name_ok
 from micropython import const
 
-from .events import row
 from .http import Refused
 
 _FOLDER = const("/modules/web")
-_JSON = const("application/json; charset=UTF-8")
 _MAX_VALUE = const(256)
 _MOST = const(16_777_216)  # bytes of an upload
 _SPARE = const(24_576)  # bytes of the disk that stay free
@@ -48,29 +45,6 @@ async def page(_web, request):
             await request.send(data)
 
 
-# -- reading
-
-
-def status(web, _request):
-    platform = web.platform
-    ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
-    found = {
-        "ota": ota.status() if ota else None,
-        "version": platform.bus.get("version"),
-        "name": platform.profile.get("shortName", ""),
-        "id": board.unique_id(),
-        "uptime_s": web.seconds(),
-        "freeram": board.mem_free(),
-        "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
-        "safe_mode": platform.safe_mode,
-        "wifi": wifi.status() if wifi else None,
-        "modules": list(platform.modules),
-        "failed": platform.failed,
-    }
-    found.update(board.about())
-    return found
-
-
 def panels(web, _request):
     return [
         {
@@ -90,47 +64,6 @@ def _declared(web):
         given = getattr(module, "panels", ())
         found += [(name, panel) for panel in ((given,) if isinstance(given, dict) else given)]
     return found
-
-
-async def values(web, request):
-    """Made while it is sent."""
-    bus = web.platform.bus
-    await request.start(200, _JSON)
-    before = "{"
-    for key in [key for key, _value in bus.items()]:
-        await request.send((before + json.dumps(key) + ":" + json.dumps(bus.get(key))).encode())
-        before = ","
-    await request.send(b"}" if before == "," else b"{}")
-
-
-async def log(_web, request):
-    """The lines after number `after` that are still remembered."""
-    name, _, after = (request.query or "after=-1").partition("=")
-    if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
-        raise Refused(400, "bad_request", "after")
-    n, before = int(after) + 1, '{"lines":['
-    await request.start(200, _JSON)
-    while n < SerialLog.count:
-        first = SerialLog.count - len(SerialLog.history())
-        n = max(n, first)
-        if n >= SerialLog.count:  # the history was purged
-            break
-        await request.send((before + json.dumps(row(n, SerialLog.history()[n - first]))).encode())
-        before = ","
-        n += 1
-    await request.send(b"]}" if before == "," else b'{"lines":[]}')
-
-
-# -- simple buttons
-
-
-def level(_web, request):
-    if not SerialLog.set_level(request.json().get("level")):
-        raise Refused(400, "bad_level")
-
-
-def purge(_web, _request):
-    SerialLog.purge()
 
 
 def action(web, request):

@@ -1,4 +1,6 @@
-"""Event streams: the bus's changes, and the log's lines. A bounded number of them; a slow reader loses lines, never memory.
+"""How the board is: its status, the bus's values, the log's lines; asked for, or told as they change by an event stream.
+
+A bounded number of streams; a slow reader loses lines, never memory.
 
 A stream holds no lines: it is a place in the log's own history. What has left the history before it was sent is counted, and
 told as ``event: dropped``. Of the bus it holds the keys that have changed since they were sent last.
@@ -13,10 +15,72 @@ from micropython import const
 
 from .http import Refused
 
+_JSON = const("application/json; charset=UTF-8")
 _STREAMS = const(4)  # at once, unless the profile says otherwise
 _LEAST = const(8_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
+
+
+def status(web, _request):
+    platform = web.platform
+    ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
+    found = {
+        "ota": ota.status() if ota else None,
+        "version": platform.bus.get("version"),
+        "name": platform.profile.get("shortName", ""),
+        "id": board.unique_id(),
+        "uptime_s": web.seconds(),
+        "freeram": board.mem_free(),
+        "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
+        "safe_mode": platform.safe_mode,
+        "wifi": wifi.status() if wifi else None,
+        "modules": list(platform.modules),
+        "failed": platform.failed,
+    }
+    found.update(board.about())
+    return found
+
+
+async def values(web, request):
+    """Made while it is sent."""
+    bus = web.platform.bus
+    await request.start(200, _JSON)
+    before = "{"
+    for key in [key for key, _value in bus.items()]:
+        await request.send((before + json.dumps(key) + ":" + json.dumps(bus.get(key))).encode())
+        before = ","
+    await request.send(b"}" if before == "," else b"{}")
+
+
+async def log(_web, request):
+    """The lines after number `after` that are still remembered."""
+    name, _, after = (request.query or "after=-1").partition("=")
+    if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
+        raise Refused(400, "bad_request", "after")
+    n, before = int(after) + 1, '{"lines":['
+    await request.start(200, _JSON)
+    while n < SerialLog.count:
+        first = SerialLog.count - len(SerialLog.history())
+        n = max(n, first)
+        if n >= SerialLog.count:  # the history was purged
+            break
+        await request.send((before + json.dumps(row(n, SerialLog.history()[n - first]))).encode())
+        before = ","
+        n += 1
+    await request.send(b"]}" if before == "," else b'{"lines":[]}')
+
+
+def level(_web, request):
+    if not SerialLog.set_level(request.json().get("level")):
+        raise Refused(400, "bad_level")
+
+
+def purge(_web, _request):
+    SerialLog.purge()
+
+
+# -- streams
 
 
 async def events(web, request):
