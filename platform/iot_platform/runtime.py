@@ -13,9 +13,8 @@ import ota_boot
 from micropython import const
 
 from .board import Board
-from .bus import Bus
 from .log import SerialLog
-from .module import forget
+from .module import Bus, forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from iot_platform.bus import Bus
+from iot_platform.module import Bus
 
 VALUES = st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=2)
 
