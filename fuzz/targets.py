@@ -27,6 +27,7 @@ from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
 from modules.ota.install import prepare
 from modules.ota.legacy import latest as board_latest
+from modules.ota.legacy import requests_http
 from modules.ota.release import channel as board_channel
 from modules.ota.release import paths, policy, signature, versions
 from tests.support import forge
@@ -233,7 +234,7 @@ def channel(data: bytes) -> None:
 def latest(data: bytes) -> None:
     """The `latest` line."""
     try:
-        version, file, size_kb, size, sha256 = board_latest.parse_latest(data.decode(errors="replace"))
+        version, file, size_kb, size, sha256 = requests_http.parse_latest(data.decode(errors="replace"))
     except OtaError:
         return
     assert versions.valid(version)

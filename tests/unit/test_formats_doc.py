@@ -13,7 +13,7 @@ from iot_platform import slots
 
 from iotctl import archive
 from modules.ota.bundle import reader
-from modules.ota.legacy import latest
+from modules.ota.legacy import requests_http
 from modules.ota.release import channel, manifest
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
@@ -31,7 +31,7 @@ def test_the_channel_file() -> None:
 
 
 def test_the_latest_line() -> None:
-    assert latest.parse_latest(example("latest")) == ("1.4.0", "1.4.0-legacy.tar.gz", 31, 31337, "ab" * 32)
+    assert requests_http.parse_latest(example("latest")) == ("1.4.0", "1.4.0-legacy.tar.gz", 31, 31337, "ab" * 32)
 
 
 def test_the_release_list() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from iotctl import archive, bundle, keys
 from modules.ota.errors import OtaError
-from modules.ota.legacy import latest as board_latest
+from modules.ota.legacy import requests_http
 from modules.ota.release import channel as board_channel
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
@@ -91,7 +91,7 @@ def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: P
     result = run("publish", unsigned, site.parent, "--legacy")
     assert [Path(line).name for line in result.stdout.split()] == ["1.4.0.tar.gz", "stable.json", "1.4.0-legacy.tar.gz", "latest"]
     line = (site / "latest").read_text()
-    version, file, size_kb, size, digest = board_latest.parse_latest(line)
+    version, file, size_kb, size, digest = requests_http.parse_latest(line)
     data = (site / file).read_bytes()
     assert line.endswith(";\n") and (version, size, digest) == ("1.4.0", len(data), hashlib.sha256(data).hexdigest())
     with tarfile.open(site / file) as archive:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modules.ota.errors import OtaError
-from modules.ota.legacy import latest
+from modules.ota.legacy import latest, requests_http
 from tests.unit.test_tarfile import archive as tar_archive
 from tests.unit.test_tarfile import patched, tarfile
 
@@ -31,7 +31,7 @@ SHA = "0123456789abcdef" * 4
     ],
 )
 def test_reads_what_servers_give(line: str, parsed: tuple[Any, ...]) -> None:
-    assert latest.parse_latest(line) == parsed
+    assert requests_http.parse_latest(line) == parsed
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_reads_what_servers_give(line: str, parsed: tuple[Any, ...]) -> None:
 )
 def test_refuses_every_other_line(line: str) -> None:
     with pytest.raises(OtaError) as caught:
-        latest.parse_latest(line)
+        requests_http.parse_latest(line)
     assert caught.value.reason == "bad_channel"
 
 
 @given(st.text("0123456789.;abf\n-/ ", max_size=120))
 def test_a_line_is_refused_or_what_it_says_is_safe(line: str) -> None:
     try:
-        version, file, size_kb, size, sha256 = latest.parse_latest(line)
+        version, file, size_kb, size, sha256 = requests_http.parse_latest(line)
     except OtaError:
         return
     assert "/" not in file

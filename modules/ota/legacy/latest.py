@@ -23,7 +23,6 @@ import os
 import tarfile
 
 import ota_boot
-from iot_platform.module import name_ok
 from micropython import const
 
 from .. import check, state
@@ -32,7 +31,7 @@ from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
 from ..release import manifest, paths, versions
-from ..release.fields import FORMAT, is_digest, load_object
+from ..release.fields import FORMAT, load_object
 
 try:
     import deflate
@@ -45,11 +44,8 @@ _MAX_TEXT = const(16 * 1024)  # bytes of `version` and of the profile
 
 
 def decide(ota, line, force):
-    """The offer (see check.decide), without `head`, that the bytes of `latest` make to this board; or None."""
-    try:
-        version, file, _size_kb, size, sha256 = parse_latest(line.decode())
-    except UnicodeError:
-        raise _bad_line("it is not text")
+    """The offer (see check.decide), without `head`, that the fields of `latest` make to this board; or None."""
+    version, file, _size_kb, size, sha256 = line
     ota.log("latest is %s, running %s" % (version, ota.local_version()))
     source = sha256 or "%s;%s" % (version, file)
     if not force:
@@ -60,27 +56,6 @@ def decide(ota, line, force):
             check.check_failed(ota, version, failure)
         check.check_refused(ota, version, source)
     return {"version": version, "source": source, "notes": "", "file": file, "size": size, "sha256": sha256}
-
-
-def parse_latest(text):
-    """``(version, file, size_kb, size, sha256)`` of a `latest` line, None for what it does not say; OtaError ``bad_channel``."""
-    fields = text.strip().split(";")
-    if fields[-1] == "":
-        fields.pop()
-    if not 2 <= len(fields) <= 5 or "\n" in text.strip():
-        raise _bad_line("it has not two to five fields")
-    version, file = fields[:2]
-    if not versions.valid(version):
-        raise _bad_line("its version is none")
-    if not name_ok(file):
-        raise _bad_line("its file name is not a plain one")
-    if len(fields) == 4 and len(fields[3]) == 64:
-        fields.insert(3, "")
-    size_kb, size, sha256 = fields[2:] + [""] * (5 - len(fields))
-    sha256 = sha256.lower()
-    if sha256 and not is_digest(sha256):
-        raise _bad_line("its digest is none")
-    return version, file, _number(size_kb), _number(size), sha256 or None
 
 
 def unpack(ota, offer):
@@ -243,16 +218,3 @@ class _Archive:
         if len(start) == 17 and start[3] & 4 and start[12:16] == b"WB\x01\x00" and 8 <= start[16] <= 15:
             return start[16]
         return 15
-
-
-def _number(text):
-    """A field's whole number, None when it is empty; OtaError when it is something else."""
-    if not text:
-        return None
-    if len(text) > 9 or not all("0" <= c <= "9" for c in text):
-        raise _bad_line("a size is not a number")
-    return int(text)
-
-
-def _bad_line(what):
-    return OtaError("bad_channel", "the server's `latest` is not right: " + what)

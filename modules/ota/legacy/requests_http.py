@@ -1,4 +1,4 @@
-"""HTTP through `requests`, for the `latest` protocol, bounded.
+"""What the `latest` protocol asks: its line, and its archive, by HTTP through `requests`, bounded.
 
 By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
 it asks, it gets our own connection for its socket: looking up names, connecting, all redirects and the head of the answer have
@@ -13,11 +13,14 @@ import io
 import socket
 
 import ota_boot
+from iot_platform.module import name_ok
 from iot_platform.sockets import ticks_ms
 from micropython import const
 
 from ..errors import OtaError
 from ..install import files
+from ..release import versions
+from ..release.fields import is_digest
 from ..transport.connection import LINE, Connection, bad
 from ..transport.http import Response
 from . import packages
@@ -35,13 +38,51 @@ _CLOSE = const(4)  # what a stream's ioctl() is told then
 
 
 def ask(ota):
-    """What the server's `latest` says: bytes. Generator."""
+    """The fields of the server's `latest`, see parse_latest. Generator."""
     ota.warn("no channel file and no pinned key: using the unsigned `latest` protocol")
     response = _get(ota, "latest", _MAX_LATEST, _LATEST_MS)
     try:
-        return (yield from response.read_all(_MAX_LATEST))
+        line = yield from response.read_all(_MAX_LATEST)
     finally:
         response.close()
+    try:
+        return parse_latest(line.decode())
+    except UnicodeError:
+        raise _bad_line("it is not text")
+
+
+def parse_latest(text):
+    """``(version, file, size_kb, size, sha256)`` of a `latest` line, None for what it does not say; OtaError ``bad_channel``."""
+    fields = text.strip().split(";")
+    if fields[-1] == "":
+        fields.pop()
+    if not 2 <= len(fields) <= 5 or "\n" in text.strip():
+        raise _bad_line("it has not two to five fields")
+    version, file = fields[:2]
+    if not versions.valid(version):
+        raise _bad_line("its version is none")
+    if not name_ok(file):
+        raise _bad_line("its file name is not a plain one")
+    if len(fields) == 4 and len(fields[3]) == 64:
+        fields.insert(3, "")
+    size_kb, size, sha256 = fields[2:] + [""] * (5 - len(fields))
+    sha256 = sha256.lower()
+    if sha256 and not is_digest(sha256):
+        raise _bad_line("its digest is none")
+    return version, file, _number(size_kb), _number(size), sha256 or None
+
+
+def _number(text):
+    """A field's whole number, None when it is empty; OtaError when it is something else."""
+    if not text:
+        return None
+    if len(text) > 9 or not all("0" <= c <= "9" for c in text):
+        raise _bad_line("a size is not a number")
+    return int(text)
+
+
+def _bad_line(what):
+    return OtaError("bad_channel", "the server's `latest` is not right: " + what)
 
 
 def receive(ota, offer):
