@@ -50,9 +50,7 @@ def _needs(folder: Path) -> set[str]:
 
 def _disk(profile: Profile, port: Port) -> list[Problem]:
     """The tree and, beside it, all of it again: an update in which every file changes."""
-    files = tree.collect(profile, "1.0.0")
-    folders = {path[:at] for path in files for at in range(len(path)) if path[at] == "/"}
-    blocks = sum((len(data) + len(data) // 256 + _BLOCK) // _BLOCK for data in files.values()) + 2 * len(folders) + 2
+    blocks = tree_blocks(tree.collect(profile, "1.0.0"))
     there = port.flash // _BLOCK
     kb = _BLOCK // 1024
     if blocks > there:
@@ -61,3 +59,9 @@ def _disk(profile: Profile, port: Port) -> list[Problem]:
         needs = f"need {(2 * blocks + _SPARE) * kb} KB for an update of every file"
         return [Problem("activeModules", needs, f"at most {there * kb} KB, a {port.name}'s disk")]
     return []
+
+
+def tree_blocks(files: tree.Files) -> int:
+    """Blocks of 4 KiB that a tree takes on littlefs."""
+    folders = {path[:at] for path in files for at in range(len(path)) if path[at] == "/"}
+    return sum((len(data) + len(data) // 256 + _BLOCK) // _BLOCK for data in files.values()) + 2 * len(folders) + 2

@@ -6,6 +6,7 @@ Results go to stdout, errors as one line to stderr (see errors); a progress bar 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -232,7 +233,7 @@ def tree_command(
 def flash_command(
     path: ProfileArgument,
     version: VersionOption,
-    port: Annotated[str | None, typer.Option("--port", help="Such as /dev/ttyUSB0.", show_default="the first one found")] = None,
+    port: Annotated[str | None, typer.Option("--port", help="Such as /dev/ttyUSB0.", show_default="the only one")] = None,
     recover: Annotated[bool, typer.Option("--recover", help="Also remove what an unfinished update has left.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, in which order.")] = False,
     py: PyOption = False,
@@ -244,17 +245,18 @@ def flash_command(
 
     Example: iotctl flash profile.json --version 1.0.0 --port /dev/ttyUSB0
 
-    The board needs MicroPython and a free serial port; mpremote does the transfer. Files that the tree does not have stay,
-    preferences among them, which get what secrets.toml beside the profile has. With --recover the loader, the runtime, the
-    modules and the profile are written again, and the board's unfinished update is forgotten; the highest sequence that it has
-    confirmed is not.
+    The board needs MicroPython and a free serial port; mpremote does the transfer. It says first what it is, and what cannot run
+    the tree is refused. Files that the tree does not have stay, preferences among them, which get what secrets.toml beside the
+    profile has. With --recover the loader, the runtime, the modules and the profile are written again, and the board's unfinished
+    update is forgotten; the highest sequence that it has confirmed is not.
     """
     from iotctl import flash
 
     given = profile.read_good(path)
     prefs = project.secrets(path.parent)
     content = flash_files(_make(given, version, py, notes, sequence, None))
-    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover, prefs)
+    told = functools.partial(terminal.say, err=True)
+    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover, prefs, told)
     if as_json:
         terminal.say_json(flash.as_json(done, content))
     elif dry_run:

@@ -1,7 +1,8 @@
-"""Putting a tree on a board over its serial port: what is written in which order, and the two scripts that run there.
+"""Putting a tree on a board over its serial port: what is written in which order, and the scripts that run there.
 
-Everything that decides is pure (plan, prepare_script, check_script); mpremote carries it out. What starts the board comes last,
-so a board whose cable was pulled half-way does not start half of it. Afterwards the board itself hashes every file.
+Everything that decides is pure (plan, check_fits, the scripts); mpremote carries it out. Before anything is written the board
+says what it is. What starts the board comes last, so a board whose cable was pulled half-way does not start half of it.
+Afterwards the board itself hashes every file.
 
 Files that the tree does not have stay: preferences, what the owner put there. With `recover` whatever an unfinished update
 has left is removed first, and what the board remembers of updates (`/.ota/state.*`: the highest sequence) stays.
@@ -10,18 +11,41 @@ has left is removed first, and what the board remembers of updates (`/.ota/state
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from iotctl import boards, mpy
 from iotctl.errors import IotctlError
 from iotctl.tree import STARTERS, Files
 
 _TIMEOUT_S = 900
 _REMEMBERED = ("state.0", "state.1", "release")
+_PROBE = """
+import gc, json, os, sys
+gc.collect()
+disk = os.statvfs("/")
+missing = []
+for name in ("asyncio", "binascii", "deflate", "hashlib", "json"):
+    try:
+        __import__(name)
+    except ImportError:
+        missing.append(name)
+print("PROBE", json.dumps({{
+    "machine": getattr(sys.implementation, "_machine", sys.platform),
+    "micropython": list(sys.implementation.version[:3]),
+    "mpy": getattr(sys.implementation, "_mpy", 0) & 255,
+    "heap": gc.mem_free() + gc.mem_alloc(),
+    "disk": disk[1] * disk[2],
+    "missing": missing,
+}}))
+"""
+_LEAST_HEAP = 100_000
 _PREPARE = """
 import os
 def gone(path):
@@ -93,6 +117,68 @@ def plan(files: Files, recover: bool = False) -> Plan:
     return Plan(tuple(paths), tuple(sorted(folders)), recover)
 
 
+@dataclass(frozen=True)
+class Connected:
+    """What is at the port. `heap` and `disk` in bytes."""
+
+    machine: str
+    micropython: tuple[int, ...]
+    mpy: int
+    heap: int
+    disk: int
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        version = ".".join(map(str, self.micropython))
+        return f"{self.machine}, MicroPython {version}, {self.heap // 1024} KB of heap, {self.disk // 1024} KB of disk"
+
+
+def ports() -> dict[str, str]:
+    """The serial ports of USB devices, and what each says it is."""
+    from serial.tools import list_ports
+
+    return {port.device: port.description for port in list_ports.comports() if port.vid is not None}
+
+
+def choose(port: str | None) -> str:
+    """The port that was named, or the only one there is. IotctlError that lists them otherwise."""
+    found = ports()
+    if port or len(found) == 1:
+        return port or next(iter(found))
+    there = "".join(f"\n  {device}  {what}" for device, what in found.items())
+    raise IotctlError(f"several boards are connected: name one with --port{there}" if found else "no board is connected over USB")
+
+
+def probe_script() -> str:
+    """Runs on the board before anything is written: prints what it is."""
+    return _PROBE.format()
+
+
+def connected(said: str) -> Connected:
+    """What the probe has printed. IotctlError when that is nothing of MicroPython's."""
+    for line in said.splitlines():
+        if line.startswith("PROBE "):
+            value: dict[str, Any] = json.loads(line.removeprefix("PROBE "))
+            return Connected(**{**value, "micropython": tuple(value["micropython"]), "missing": tuple(value["missing"])})
+    raise IotctlError("what is at the port does not run MicroPython")
+
+
+def check_fits(board: Connected, files: Files) -> None:
+    """IotctlError for a board that could not run this tree."""
+    oldest = tuple(map(int, mpy.MICROPYTHON.split(".")))
+    if board.micropython < oldest:
+        raise IotctlError(f"this board has {board}: MicroPython {mpy.MICROPYTHON} or newer is needed")
+    if board.missing:
+        raise IotctlError(f"this board has {board}, without {', '.join(board.missing)}: put a full build of MicroPython on it")
+    if board.mpy != mpy.VERSION and any(path.endswith(".mpy") for path in files):
+        raise IotctlError(f"this board has {board}, which loads .mpy files of version {board.mpy}, not {mpy.VERSION}: give --py")
+    if board.heap < _LEAST_HEAP:
+        raise IotctlError(f"this board has {board}: {_LEAST_HEAP // 1000} KB of heap are the least")
+    needs = boards.tree_blocks(files) * 4
+    if needs * 1024 > board.disk:
+        raise IotctlError(f"this board has {board}: the tree takes {needs} KB")
+
+
 def prepare_script(made: Plan) -> str:
     """Runs on the board first: makes the folders; removes what would be imported in place of a file of the tree."""
     stems = {path.rpartition(".")[0] for path in made.paths if path.endswith((".mpy", ".py"))}
@@ -113,23 +199,32 @@ def prefs_script(values: dict[str, object]) -> str:
     return _PREFS.format(values=values)
 
 
-def commands(made: Plan, folder: Path, port: str | None, prepare: Path, last: Sequence[Path]) -> list[str]:
+def commands(made: Plan, folder: Path, port: str, prepare: Path, last: Sequence[Path]) -> list[str]:
     """mpremote's arguments for all of it, in one session; `folder` holds the files, `last` are the scripts after them."""
-    words = ["connect", port] if port else []
-    words += ["run", str(prepare)]
+    words = ["connect", port, "run", str(prepare)]
     for path in made.paths:
         words += ["+", "fs", "cp", str(folder / path), f":/{path}"]
     return words + [word for script in last for word in ("+", "run", str(script))]
 
 
-def flash(files: Files, port: str | None, recover: bool, prefs: dict[str, object] | None = None) -> Plan:
-    """Write `files` to the board at `port` (None: the first that mpremote finds), set `prefs`, check the files, restart it.
+def flash(
+    files: Files, port: str | None, recover: bool, prefs: dict[str, object] | None = None, told: Callable[[str], None] = print
+) -> Plan:
+    """Write `files` to the board at `port` (None: the only one), set `prefs`, check the files there, and restart it.
 
-    IotctlError when there is no board, when the connection breaks, or when a file does not read back as it was written.
+    IotctlError when there is no board or it cannot run the tree, when the connection breaks, or when a file does not read back as
+    it was written.
+
+    :param told: what is connected, before anything is written.
     """
     made = plan(files, recover)
+    port = choose(port)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        (folder / "probe.py").write_text(probe_script())
+        board = connected(_mpremote(["connect", port, "run", str(folder / "probe.py")]))
+        told(f"{port}: {board}")
+        check_fits(board, files)
         for path, data in files.items():
             (folder / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "tree" / path).write_bytes(data)
@@ -142,7 +237,7 @@ def flash(files: Files, port: str | None, recover: bool, prefs: dict[str, object
             last[0].write_text(prefs_script(prefs))
         said = _mpremote(commands(made, folder / "tree", port, prepare, last))
     judge(said)
-    _mpremote([*(["connect", port] if port else []), "reset"])
+    _mpremote(["connect", port, "reset"])
     return made
 
 

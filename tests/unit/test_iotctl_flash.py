@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,43 @@ def on_board(board: Board, script: str) -> str:
     output = board.boot_once().output
     board.write({"main.py": kept or b""})
     return output
+
+
+def test_the_board_says_what_it_is_before_anything_is_written(board: Board) -> None:
+    found = flash.connected("some line\r\n" + on_board(board, flash.probe_script()))
+    assert found.micropython >= (1, 22) and found.mpy == 6 and not found.missing
+    assert 1_000_000 < found.disk <= 2 << 20 and found.heap > 100_000
+    flash.check_fits(found, FILES)
+    assert f"MicroPython {'.'.join(map(str, found.micropython))}, {found.heap // 1024} KB of heap" in str(found)
+    with pytest.raises(IotctlError, match="does not run MicroPython"):
+        flash.connected("rst:0x1 (POWERON_RESET)\nets Jun  8 2016")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"micropython": (1, 21, 0)}, "1.22 or newer is needed"),
+    ({"mpy": 5}, "give --py"),
+    ({"missing": ("deflate",)}, "without deflate"),
+    ({"heap": 60_000}, "are the least"),
+    ({"disk": 40_000}, "the tree takes"),
+])  # fmt: skip
+def test_a_board_that_could_not_run_the_tree_is_refused(change: dict[str, Any], words: str) -> None:
+    good = flash.Connected("ESP32 module", (1, 25, 0), 6, 160_000, 2 << 20)
+    flash.check_fits(good, FILES)
+    with pytest.raises(IotctlError, match=words):
+        flash.check_fits(dataclasses.replace(good, **change), FILES)
+
+
+def test_ports_are_listed_when_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"/dev/ttyUSB0": "CP2102", "/dev/ttyACM0": "Board in FS mode"}
+    monkeypatch.setattr(flash, "ports", lambda: found)
+    with pytest.raises(IotctlError, match=r"ttyUSB0  CP2102\n.*ttyACM0"):
+        flash.choose(None)
+    assert flash.choose("/dev/ttyX") == "/dev/ttyX"
+    del found["/dev/ttyUSB0"]
+    assert flash.choose(None) == "/dev/ttyACM0"
+    found.clear()
+    with pytest.raises(IotctlError, match="no board is connected"):
+        flash.choose(None)
 
 
 def test_what_starts_the_board_is_written_last() -> None:
@@ -92,9 +131,9 @@ def test_the_last_script_finds_every_file_that_is_not_right(board: Board) -> Non
 def test_secrets_go_into_the_preferences_that_a_board_has(board: Board) -> None:
     slots = (ROOT / "platform" / "iot_platform" / "slots.py").read_bytes()
     board.write({"iot_platform/slots.py": slots, "prefs.json": b'{"wifi.ssid": "old", "mine": 1}'})
-    on_board(board, flash.prefs_script({"wifi.ssid": "home", "wifi.password": 'quo"te\'s', "mqtt.tls": True}))
+    on_board(board, flash.prefs_script({"wifi.ssid": "home", "wifi.password": "quo\"te's", "mqtt.tls": True}))
     left = json.loads(board.read().files["prefs.json.1"].splitlines()[0])
-    assert left == {"wifi.ssid": "home", "wifi.password": 'quo"te\'s', "mqtt.tls": True, "mine": 1}
+    assert left == {"wifi.ssid": "home", "wifi.password": "quo\"te's", "mqtt.tls": True, "mine": 1}
 
 
 def test_a_dry_run_says_what_would_be_written(place: Place) -> None:
