@@ -29,7 +29,8 @@ from modules.ota.install import prepare
 from modules.ota.legacy import latest as board_latest
 from modules.ota.legacy import requests_http
 from modules.ota.release import channel as board_channel
-from modules.ota.release import paths, policy, signature, versions
+from modules.ota.release import paths, policy, signature
+from modules.ota.release.fields import is_version
 from tests.support import forge
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -237,7 +238,7 @@ def latest(data: bytes) -> None:
         version, file, size_kb, size, sha256 = requests_http.parse_latest(data.decode(errors="replace"))
     except OtaError:
         return
-    assert versions.valid(version)
+    assert is_version(version)
     assert "/" not in file
     assert (size_kb or 0) >= 0
     assert (size or 0) >= 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from iotctl import keys, mpy, project, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
-from modules.ota.release import versions
+from modules.ota.release.fields import is_version
 
 Files = dict[str, bytes]
 STARTERS = ("boot.py", "ota_boot.py", "main.py")
@@ -34,7 +34,7 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
     :param py: sources instead of .mpy.
     :param seen: called with each path, for a progress bar.
     """
-    if not versions.valid(version):
+    if not is_version(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
     code: dict[str, bytes] = {}

@@ -80,7 +80,7 @@ class Module(Base):
 
     def is_newer(self, version):
         """True when `version` is newer than what runs; ValueError when it is no version."""
-        return phases.call("release.versions", "newer", version, self._version)
+        return phases.call("release.fields", "newer", version, self._version)
 
     # -- blocking methods
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.ota.release import versions
+from modules.ota.release.fields import compare_versions, is_version
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,18 @@ from modules.ota.release import versions
     ],
 )
 def test_orders_versions_as_numbers(older: str, newer: str) -> None:
-    assert versions.compare(older, newer) == -1
-    assert versions.compare(newer, older) == 1
+    assert compare_versions(older, newer) == -1
+    assert compare_versions(newer, older) == 1
 
 
 @pytest.mark.parametrize(("a", "b"), [("1.2", "1.2.0"), ("1", "1.0.0"), (" 1.2\n", "1.2")])
 def test_takes_trailing_zeros_and_white_space_for_nothing(a: str, b: str) -> None:
-    assert versions.compare(a, b) == 0
+    assert compare_versions(a, b) == 0
 
 
 @pytest.mark.parametrize("text", ["", "1..2", ".1", "1.", "v1", "1.2-", "1.2 ", "1/2", "1" * 33, "-1", "1.2-é", 12, None])
 def test_refuses_what_is_no_version(text: object) -> None:
-    assert not versions.valid(text)
+    assert not is_version(text)
 
 
 @given(st.lists(st.integers(0, 10**9 - 1), min_size=1, max_size=3), st.lists(st.integers(0, 10**9 - 1), min_size=1, max_size=3))
@@ -44,4 +44,4 @@ def test_agrees_with_the_order_of_number_lists(a: list[int], b: list[int]) -> No
     width = max(len(a), len(b))
     left, right = (x + [0] * (width - len(x)) for x in (a, b))
     expected = (left > right) - (left < right)
-    assert versions.compare(".".join(map(str, a)), ".".join(map(str, b))) == expected
+    assert compare_versions(".".join(map(str, a)), ".".join(map(str, b))) == expected

@@ -30,8 +30,8 @@ from ..bundle.lists import LIST
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
-from ..release import manifest, paths, versions
-from ..release.fields import FORMAT, load_object
+from ..release import manifest, paths
+from ..release.fields import FORMAT, compare_versions, load_object
 
 try:
     import deflate
@@ -49,7 +49,7 @@ def decide(ota, line, force):
     ota.log("latest is %s, running %s" % (version, ota.local_version()))
     source = sha256 or "%s;%s" % (version, file)
     if not force:
-        if versions.compare(version, ota.local_version()) <= 0:
+        if compare_versions(version, ota.local_version()) <= 0:
             return None
         failure = state.failure(ota.store, 0)  # such a release has no sequence
         if failure and failure[0] == version:

@@ -19,8 +19,7 @@ from micropython import const
 
 from ..errors import OtaError
 from ..install import files
-from ..release import versions
-from ..release.fields import is_digest
+from ..release.fields import is_digest, is_version
 from ..transport.connection import LINE, Connection, bad
 from ..transport.http import Response
 from . import packages
@@ -59,7 +58,7 @@ def parse_latest(text):
     if not 2 <= len(fields) <= 5 or "\n" in text.strip():
         raise _bad_line("it has not two to five fields")
     version, file = fields[:2]
-    if not versions.valid(version):
+    if not is_version(version):
         raise _bad_line("its version is none")
     if not name_ok(file):
         raise _bad_line("its file name is not a plain one")

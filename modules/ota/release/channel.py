@@ -14,8 +14,8 @@ import hashlib
 from iot_platform.module import name_ok
 
 from ..errors import OtaError
-from . import signature, versions
-from .fields import FORMAT, MAX_COUNTER, is_digest, is_whole, load_object
+from . import signature
+from .fields import FORMAT, MAX_COUNTER, is_digest, is_version, is_whole, load_object
 
 MAX_BYTES = 4096
 MAX_NOTES = 255  # characters
@@ -66,7 +66,7 @@ def _check_fields(value):
     for key, good in (
         ("format", get("format") is not True and get("format") == FORMAT),
         ("name or channel", name_ok(get("name")) and name_ok(get("channel"))),
-        ("version", versions.valid(get("version"))),
+        ("version", is_version(get("version"))),
         ("sequence", is_whole(get("sequence"), MAX_COUNTER)),
         ("published", is_whole(get("published"), MAX_COUNTER)),
         ("expires", get("expires") is None or is_whole(get("expires"), MAX_COUNTER)),

@@ -1,14 +1,21 @@
-"""What a field from outside must be: the checks that the channel file and the release list share."""
+"""What a field from outside must be: the checks that the channel file and the release list share.
+
+Versions are compared as numbers: 1.9 is older than 1.10, and 1.10.0-rc1 is older than 1.10.0.
+
+>>> compare_versions("1.9", "1.10")
+-1
+"""
 
 import json
 
-from iot_platform.module import octets
+from iot_platform.module import octets, plain
 from micropython import const
 
 from ..errors import OtaError
 
 FORMAT = 2  # of the channel file and of the release list
 MAX_COUNTER = (1 << 53) - 1
+_MAX_VERSION = const(32)  # characters
 _MAX_INSIDE = const(256)  # objects and lists in a JSON text: an empty one takes 32 bytes of heap, so 4 KB of brackets took 128 KB
 
 
@@ -20,6 +27,56 @@ def is_digest(text):
 def is_whole(value, most):
     """True for an int (not a bool) from 0 to `most`."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def is_version(text):
+    """True for ``1``, ``1.2``, ``1.2.3``, ``1.2.3-rc1``: dotted numbers and at most one suffix."""
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_VERSION:
+        return False
+    numbers, dash, suffix = text.partition("-")
+    if dash and not (suffix and plain(suffix, b".")):
+        return False
+    return all(_number(part) for part in numbers.split("."))
+
+
+def _parse(text):
+    """A comparable tuple ``(known, numbers, final, suffix)``; what is no version is older than any version."""
+    text = text.strip() if isinstance(text, str) else ""
+    if not is_version(text):
+        return (0, (), 0, ())
+    numbers, dash, suffix = text.partition("-")
+    values = [int(part) for part in numbers.split(".")]
+    while len(values) > 1 and values[-1] == 0:  # 1.2 and 1.2.0 are the same version
+        values.pop()
+    return (1, tuple(values), 0 if dash else 1, _suffix(suffix))
+
+
+def compare_versions(a, b):
+    """-1, 0 or 1 as version ``a`` is older than, the same as, or newer than ``b``."""
+    left, right = _parse(a), _parse(b)
+    return -1 if left < right else 1 if left > right else 0
+
+
+def newer(version, running):
+    """True when `version` is newer than `running`; ValueError when it is no version."""
+    if not is_version(version):
+        raise ValueError("no version")
+    return compare_versions(version, running) > 0
+
+
+def _number(part):
+    return 0 < len(part) <= 9 and all(48 <= c <= 57 for c in octets(part))
+
+
+def _suffix(text):
+    """``rc10`` -> (("rc", 10),): numbers inside a suffix count as numbers too."""
+    out = []
+    for part in text.split("."):
+        i = len(part)
+        while i and part[i - 1].isdigit():
+            i -= 1
+        out.append((part[:i], int(part[i:] or "0")))
+    return tuple(out)
 
 
 def load_object(text, what, reason="bad_bundle"):

@@ -13,8 +13,8 @@ import json
 from iot_platform.module import name_ok
 
 from ..errors import OtaError
-from . import paths, versions
-from .fields import FORMAT, MAX_COUNTER, check_keys, is_digest, is_whole, load_object
+from . import paths
+from .fields import FORMAT, MAX_COUNTER, check_keys, is_digest, is_version, is_whole, load_object
 
 HEADER = "format name version sequence micropython mpy created expires notes files size delete"
 MAX_HEADER = 4096  # bytes of the line
@@ -36,9 +36,9 @@ def parse_header(line):
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
     for key, good in (
         ("name", name_ok(header["name"])),
-        ("version", versions.valid(header["version"])),
+        ("version", is_version(header["version"])),
         ("sequence", is_whole(header["sequence"], MAX_COUNTER)),
-        ("micropython", header["micropython"] == "" or versions.valid(header["micropython"])),
+        ("micropython", header["micropython"] == "" or is_version(header["micropython"])),
         ("mpy", is_whole(header["mpy"], 99)),
         ("created", is_whole(header["created"], MAX_COUNTER)),
         ("expires", header["expires"] is None or is_whole(header["expires"], MAX_COUNTER)),

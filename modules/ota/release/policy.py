@@ -8,7 +8,7 @@ import hashlib
 import sys
 
 from ..errors import OtaError
-from . import versions
+from .fields import compare_versions
 
 
 class Rules:
@@ -43,7 +43,7 @@ def check_sequence(sequence, floor, force):
 
 def is_newer(version, sequence, floor, running):
     """True when an unforced check should offer a release: a higher sequence, and a higher version."""
-    return (not floor or sequence > floor) and versions.compare(version, running) > 0
+    return (not floor or sequence > floor) and compare_versions(version, running) > 0
 
 
 def retry_pause(reason, tries):
@@ -61,7 +61,7 @@ def _check_firmware(header):
     if header["mpy"] and mpy and header["mpy"] != mpy:
         raise OtaError("wrong_mpy", "the release has .mpy files of version %d, this MicroPython loads %d" % (header["mpy"], mpy))
     version = ".".join(str(part) for part in sys.implementation.version[:3])
-    if sys.implementation.name == "micropython" and versions.compare(header["micropython"], version) > 0:
+    if sys.implementation.name == "micropython" and compare_versions(header["micropython"], version) > 0:
         raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
