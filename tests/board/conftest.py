@@ -19,14 +19,20 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def like() -> str:
+    """Whose habits the board has. A test for others says so: ``@pytest.mark.parametrize("like", ["pico-w", "esp32"])``."""
+    return "pico-w"
+
+
+@pytest.fixture
+def world(tmp_path: Path, like: str) -> Iterator[World]:
     """Boards that pin the owner's key."""
-    with World(tmp_path) as made:
+    with World(tmp_path, like=like) as made:
         yield made
 
 
 @pytest.fixture
-def open_world(tmp_path: Path) -> Iterator[World]:
+def open_world(tmp_path: Path, like: str) -> Iterator[World]:
     """Boards without a key."""
-    with World(tmp_path, key=None) as made:
+    with World(tmp_path, key=None, like=like) as made:
         yield made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.board import Board
 from tests.support.world import NEVER, PATIENCE_S, Changes, World
 
@@ -34,13 +36,14 @@ def lamp(start: str = "pass", tick: str = "pass") -> Changes:
 
 
 def test_a_board_on_fat_updates(world: World) -> None:
-    world.board = Board(world.folder / "fat.img", fs="fat")
+    world.board = Board(world.folder / "fat.img", like="pico-w", fs="fat")
     old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.txt": b"a" * 5000, "www/deep/b.txt": b"b"})
     world.settled(old, new)
     world.update_to(new)
     world.assert_runs(new)
 
 
+@pytest.mark.parametrize("like", ["pico-w", "esp32"])
 def test_boots_that_keep_failing_end_in_safe_mode_and_the_next_release_repairs_the_board(world: World) -> None:
     """Nothing is kept to go back to: the safe modules start, are reachable, and take the repair."""
     broken = world.release("1.0.0", lamp(start="raise SystemExit"), modules=MODULES)

@@ -88,6 +88,7 @@ def headed(listed: bytes, signed: forge.Forgery | None = None) -> bytes:
 
 
 def test_the_loop_goes_on_through_bombs_and_huge_lists(world: World) -> None:
+    world.board.size = 2 * 1024 * 1024  # a list of a megabyte is read to its end
     old = world.release("1.0.0", CODE, modules=MODULES)
     world.flash(old)
     world.offer(old)

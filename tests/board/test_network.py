@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sim.board import Board
 from tests.support.name_server import NameServer, silence
-from tests.support.world import ARCHIVE, HEAP, PATIENCE_S, Handler, Server, World
+from tests.support.world import ARCHIVE, PATIENCE_S, Handler, Server, World
 
 HOST = "update.test"
 
@@ -23,8 +22,7 @@ def names() -> Iterator[NameServer]:
 
 def world_like(folder: Path, like: str, names: NameServer | None = None) -> World:
     """A board with a port's habits, whose network has this name server."""
-    world = World(folder)
-    world.board = Board(folder / "board.img", like=like, heap=HEAP, size=2 * 1024 * 1024)
+    world = World(folder, like=like)
     if names:
         world.board.env["SIMULATOR_DNS"] = str(names.port)
         world.ota["url"] = world.server.url.replace("127.0.0.1", HOST)
@@ -123,8 +121,7 @@ def install_when_idle(world: World) -> int:
 
 
 def test_a_board_without_a_network_says_so_in_a_line_and_updates_from_a_file(tmp_path: Path) -> None:
-    with World(tmp_path, modules=("serial_log", "wifi", "ota", "web", "mqtt")) as world:
-        world.board = Board(tmp_path / "board.img", like="pico")
+    with World(tmp_path, modules=("serial_log", "wifi", "ota", "web", "mqtt"), like="pico") as world:
         old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a.txt": b"a" * 5000})
         world.flash(old)
         world.board.start()

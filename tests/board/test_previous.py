@@ -8,7 +8,7 @@ from tests.support.world import NEVER, PATIENCE_S, Changes, Release, World, asse
 
 GIVEN_UP = "ota: short of space: giving up the kept previous version"
 NOTHING_KEPT = "no previous version is kept on this board (no_update)"
-FREE = 440_000
+FREE = 120_000
 Ballast = dict[str, bytes]
 
 

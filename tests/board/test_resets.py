@@ -36,7 +36,6 @@ def restarts_when_asked(board: Board, since: int, line: str) -> int:
 @pytest.mark.parametrize("like", ["pico-w", "esp32"])
 def test_restarts_that_are_asked_for_are_no_failed_boots(world: World, like: str) -> None:
     """More of them than a version may fail, in its trial and later; nothing goes back, and it is said what the board is."""
-    world.board.port = PORTS[like]
     old, new = world.release("1.0.0", keep_previous=True), world.release("1.1.0", keep_previous=True)
     world.flash(old)
     world.boot("check failed")
@@ -62,7 +61,6 @@ def test_restarts_that_are_asked_for_are_no_failed_boots(world: World, like: str
 
 
 def test_a_version_that_asks_for_a_restart_for_ever_goes_back(world: World) -> None:
-    world.board.port = PORTS["pico-w"]
     old, new = world.release("1.0.0"), world.release("1.1.0", {"modules/ticks/__init__.py": HURRIES}, modules=WITH_TICKS)
     world.flash(old)
     world.boot("check failed")
@@ -73,7 +71,6 @@ def test_a_version_that_asks_for_a_restart_for_ever_goes_back(world: World) -> N
 
 def test_a_crash_and_a_hang_count_once_each(world: World) -> None:
     board = world.board
-    board.port = PORTS["pico-w"]
     world.flash(world.release("1.0.0", {"modules/ticks/__init__.py": CRASHES}, modules=WITH_TICKS))
 
     def fails() -> list[str]:

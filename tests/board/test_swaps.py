@@ -18,6 +18,8 @@ class Module(Base):
 """
 BROKEN = LAMP + b'        raise ValueError("broken on purpose")\n'
 MODULES = ("serial_log", "wifi", "ota", "lamp")
+
+pytestmark = pytest.mark.parametrize("like", ["esp32"])  # whose console is there while the loader runs
 FILE: Changes = {
     "modules/lamp/__init__.py": LAMP,
     "modules/lamp/house.py": HOUSE % b"one file",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from iotctl import keys
 from tests.support.world import PATIENCE_S, SHORT_NAME, USERS, World, assert_told, owner, state_of
 
@@ -18,6 +20,7 @@ class Module(Base):
 WITH_LAMP = ("serial_log", "wifi", "ota", "lamp")
 
 
+@pytest.mark.parametrize("like", ["pico-w", "esp32"])
 def test_a_signed_update_is_taken_tried_and_confirmed(world: World) -> None:
     red = {"modules/lamp/__init__.py": LAMP % b"red", "modules/old/gone.txt": b"old"}
     green = {"modules/lamp/__init__.py": LAMP % b"green", "www/new/index.html": b"new" * 3000}
@@ -35,8 +38,8 @@ def test_a_signed_update_is_taken_tried_and_confirmed(world: World) -> None:
         r"staged www/new/index\.html",
         r"ready to install",
         r"committed: installing 1\.1\.0",
-        r"ota_boot: applying 1\.1\.0",
-        r"ota_boot: trial of 1\.1\.0 boot 1",
+        r"loader: applying 1\.1\.0",
+        r"loader: trial of 1\.1\.0 boot 1",
         r"lamp: green",
         r"confirmed: version 1\.1\.0 stays",
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.board import Board
 from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP
 from tests.mqtt.test_commands import start
 from tests.support.broker import Observer, parsed
@@ -75,7 +74,6 @@ def time_server(begins: float) -> Iterator[TimeServer]:
 def clockless(folder: Path, server: TimeServer, **ota: object) -> World:
     """A board whose clock nobody has set."""
     world = World(folder, ota=dict(ota), sections={"ntp": f"127.0.0.1:{server.port}"})
-    world.board = Board(folder / "board.img", like="pico-w", size=2 * 1024 * 1024)
     world.board.env["SIMULATOR_CLOCK"] = "unset"
     return world
 

@@ -117,7 +117,7 @@ class Site:
     ) -> None:
         self.server = server
         self.profile = make_profile(url or server.url, *pinned, **ota)
-        self.board = Board(folder / "board.img", heap="192k")
+        self.board = Board(folder / "board.img", like="pico-w")
         self.common = {**sources(), **more}
         self.old = {**self.common, "profile.json": self.profile, "version": b"1.0.0\n"}
         self.board.format()

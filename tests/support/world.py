@@ -37,7 +37,6 @@ MODULES = ("serial_log", "wifi", "ota")
 SHORT_NAME = "sim-board"
 ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
-HEAP = "192k"  # of boards in tests that are not about memory
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
 NEVER = "00:00-00:00"  # a window for installs that is never open: what is found is staged, and waits
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
@@ -206,12 +205,13 @@ class World:
     ota: dict[str, Any] = field(default_factory=dict)
     modules: tuple[str, ...] = MODULES
     sections: dict[str, Any] = field(default_factory=dict)  # more of every profile, such as ``mqtt``
+    like: str = "pico-w"  # whose habits, heap and flash its board has
 
     def __post_init__(self) -> None:
         self.site = self.folder / "site"
         (self.site / SHORT_NAME).mkdir(parents=True)
         self.server = Server(self.site)
-        self.board = Board(self.folder / "board.img", heap=HEAP)
+        self.board = Board(self.folder / "board.img", like=self.like)
         self._published = int(time.time())
 
     def __enter__(self) -> Self:
@@ -379,7 +379,7 @@ class World:
     def peek(self) -> Tree:
         """What is on the flash now. The board may run, but should have nothing to do."""
         self.board.snapshot(self.folder / "peek.img")
-        return Board(self.folder / "peek.img").read()
+        return Board(self.folder / "peek.img", like=self.board.port.name, fs=self.board.fs, size=self.board.size).read()
 
     def until(self, holds: Callable[[Tree], bool]) -> None:
         """Wait until the flash of the running board is so: what the console says comes before what the board remembers."""

@@ -208,7 +208,6 @@ class WebWorld(World):
         *,
         web: dict[str, Any] | None = None,
         key: keys.PrivateKey | None = None,
-        heap: str = "192k",
         **ota: Any,
     ) -> None:
         self.web = {"password": PASSWORD} if web is None else web
@@ -216,7 +215,6 @@ class WebWorld(World):
         super().__init__(folder, key or worlds.owner(), ota, MODULES)
         self.port = free_port()
         self.board.env["SIMULATOR_WEB_PORT"] = str(self.port)
-        self.board.heap = heap
 
     def profile(self, modules: tuple[str, ...] | None = None, **ota: Any) -> Profile:
         value = {**super().profile(modules, **ota).value, "web": self.web, "wifi": self.wifi}
