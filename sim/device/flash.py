@@ -3,9 +3,6 @@
 A chip's driver is C and allocates nothing. This one is Python: a collection in the middle of an operation would close files that
 nobody holds any more, and littlefs, which is in the middle of its own list of open files, would follow one that is gone. So none
 takes place then. The methods that it calls are small enough for MicroPython to keep their frames on the stack.
-
-Every name in the simulator's files is one of the few that a board may have before its table of names doubles, where a chip's
-drivers have none: so there are few here, and what only some lives need is in files of its own.
 """
 
 import gc

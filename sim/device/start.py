@@ -1,7 +1,7 @@
 """Turns the unix port into a board: mounts the flash image at `/`, then runs boot.py and main.py as the firmware does.
 
 Everything comes from the environment (see sim/board.py). After this file has done its work the host's file system is out of
-reach, and sys.path is a board's. All is in functions, whose variables leave no names behind: see flash.
+reach, and sys.path is a board's. All is in functions, whose variables leave nothing behind.
 """
 
 import gc
@@ -37,6 +37,7 @@ def _run(path):
 
 
 def main():
+    low = id(bytearray(1))
     image = _open(_env("SIMULATOR_IMAGE"), "r+b")
     counters = _open(_env("SIMULATOR_COUNTERS"), "r+b")
     log = _open(_env("SIMULATOR_LOG"), "wb")
@@ -58,7 +59,7 @@ def main():
     tool = __import__(_env("SIMULATOR_TOOL")) if _env("SIMULATOR_TOOL") else None
     dump = __import__("image_tool")._dump if _env("SIMULATOR_DUMP") else None
     port = __import__("chip") if _env("SIMULATOR_PORT_PLATFORM") != "linux" else None
-    locked = __import__("locked")
+    locked, rom = __import__("locked"), __import__("rom")
     posix = vfs.VfsPosix if _env("SIMULATOR_MOUNT") else None
     missing = __import__("missing") if _env("SIMULATOR_PORT_MISSING") else None
 
@@ -90,14 +91,15 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    drivers = "flash power start image_tool unset_time meter missing board_time chip locked resolver"
+    drivers = "flash power start image_tool unset_time meter missing board_time chip locked resolver rom"
     for name in drivers.split():
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]
+    rom.install(low)
     locked.install()
     if missing and not tool:
         missing.install()
-    locked = missing = None
+    locked = missing = rom = None
     sys.argv[:] = []
     gc.collect()
     if tool:
