@@ -4,12 +4,13 @@ import ota_boot
 from iot_platform import profile as profiles
 from iot_platform.module import name_ok, printable
 from iot_platform.profile import field
+from micropython import const
 
 from .errors import OtaError
 from .release import paths, signature
 from .release.fields import is_digest, is_whole
 
-_REQUIRED_KEYS = "an object with url, tmp_filename, excluded_files and delete"
+_REQUIRED_KEYS = const("an object with url, tmp_filename, excluded_files and delete")
 
 
 def check(ota):
@@ -96,10 +97,6 @@ def _critical(path):
     return paths.protected(path) or paths.shadows(path) or path in paths.LOADER + ("main.py", "profile.json", "version")
 
 
-def _is_bool(value):
-    return isinstance(value, bool)
-
-
 def _between(low, high):
     return lambda value: is_whole(value, high) and value >= low
 
@@ -140,11 +137,11 @@ _REQUIRED = (
 _OPTIONAL = (
     ("channel", name_ok, "a channel's name, such as stable"),
     ("check_interval_s", _between(10, 2_592_000), "seconds between checks, 10 to 2592000"),
-    ("auto_install", _is_bool, "true or false"),
+    ("auto_install", lambda value: isinstance(value, bool), "true or false"),
     ("confirm_timeout_s", _between(10, 7200), "seconds that a new version has to prove itself, 10 to 7200"),
     ("confirm_wakes", _between(1, 20), "good wakes before a sleeping board confirms, 1 to 20"),
     ("max_boot_attempts", _between(1, 10), "boots that a new version gets, 1 to 10"),
-    ("keep_previous", _is_bool, "true or false"),
+    ("keep_previous", lambda value: isinstance(value, bool), "true or false"),
     ("window", _is_window, "a time of day (UTC) for installs, such as 02:00-04:30"),
     ("headers", _is_headers, 'headers for your server, such as {"Authorization": "Bearer ..."}'),
     ("ca", _is_path, "a file on the board with the server's CA certificate"),

@@ -9,13 +9,15 @@ The sentence is for a person. What the caller should do follows from the kind:
     state          this is not the moment, or not the board, for what was asked; or "internal", a mistake of this updater
 """
 
+from micropython import const
+
 # Strings, not lists: those would take 1.4 KB of a board's heap for ever.
-_TRANSPORT = " no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost "
-_VERIFICATION = (
+_TRANSPORT = const(" no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost ")
+_VERIFICATION = const(
     " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy bad_member "
     "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer "
 )
-_STORAGE = " no_space flash_error no_memory "
+_STORAGE = const(" no_space flash_error no_memory ")
 
 
 class OtaError(Exception):

@@ -26,7 +26,7 @@ _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so
 _SETTLE_MS = const(3_000)  # that an update boot leaves MQTT once there is a network
 _PATIENCE = const(3)
 _LOOK_MS = const(10_000)  # from one look at the window to the next
-UNKNOWN = "unknown!"  # the version of a board without a version file; older than everything
+_UNKNOWN = const("unknown!")  # the version of a board without a version file; older than everything
 
 
 class Module(Base):
@@ -53,7 +53,7 @@ class Module(Base):
         self.look_at = time.ticks_ms()  # of the next look whether what waits still has to
         self._job = None  # job.Job, while one runs
         self.noted = None  # (name, flag) of a job for an update boot: to be noted, or in one to be done
-        self._version = UNKNOWN
+        self._version = _UNKNOWN
 
     # -- configuration
 
@@ -74,9 +74,9 @@ class Module(Base):
         """The running version; "unknown!" when there is none."""
         try:
             with open(ota_boot.live("version")) as f:
-                return f.read(64).strip() or UNKNOWN
+                return f.read(64).strip() or _UNKNOWN
         except (OSError, ValueError):
-            return UNKNOWN
+            return _UNKNOWN
 
     def is_newer(self, version):
         """True when `version` is newer than what runs; ValueError when it is no version."""

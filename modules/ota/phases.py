@@ -7,9 +7,10 @@ its work, and is forgotten before the next one begins. What stays between two jo
 import gc
 
 from iot_platform.module import forget as _forget
+from micropython import const
 
-_STAYS = ("module", "errors", "phases")
-_JOB = _STAYS + ("job", "updates")
+_STAYS = const(("module", "errors", "phases"))
+_JOB = const(("module", "errors", "phases", "job", "updates"))
 
 in_job = False  # True while a job runs: its own code stays then
 

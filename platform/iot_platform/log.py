@@ -15,8 +15,11 @@ import time
 
 from micropython import const
 
-DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
-_NAMES = ("debug", "info", "warning", "error")
+_DEBUG = const(10)
+_INFO = const(20)
+_WARNING = const(30)
+_ERROR = const(40)
+_NAMES = const(("debug", "info", "warning", "error"))
 _MAX_LINE = const(300)
 _MAX_LINES = const(32)
 _MAX_BYTES = const(2048)
@@ -27,7 +30,7 @@ _PAUSE_MS = const(10_000)
 class SerialLog:
     """One log for the whole board."""
 
-    level = INFO
+    level = _INFO
     count = 0  # lines since the start: the newest one in the history has the number count - 1
     _history = []
     _bytes = 0
@@ -41,37 +44,37 @@ class SerialLog:
         """Say no less than `name`: debug, info, warning or error. False for any other."""
         if name not in _NAMES:
             return False
-        cls.level = DEBUG * (_NAMES.index(name) + 1)
+        cls.level = _DEBUG * (_NAMES.index(name) + 1)
         return True
 
     @classmethod
     def log(cls, *parts):
         """Log at level INFO; the parts are joined by spaces."""
-        cls._add(INFO, parts)
+        cls._add(_INFO, parts)
 
     info = log
 
     @classmethod
     def debug(cls, *parts):
-        cls._add(DEBUG, parts)
+        cls._add(_DEBUG, parts)
 
     @classmethod
     def warning(cls, *parts):
-        cls._add(WARNING, parts)
+        cls._add(_WARNING, parts)
 
     @classmethod
     def error(cls, *parts):
-        cls._add(ERROR, parts)
+        cls._add(_ERROR, parts)
 
     @classmethod
     def exception(cls, error, *parts):
         """Log what an exception means, then its traceback line by line."""
         try:
-            cls._add(ERROR, parts + (repr(error),))
+            cls._add(_ERROR, parts + (repr(error),))
             text = io.StringIO()
             sys.print_exception(error, text)
             for line in text.getvalue()[-1500:].rstrip("\n").split("\n"):
-                cls._add(ERROR, (line,))
+                cls._add(_ERROR, (line,))
         except MemoryError:
             cls.purge()
 

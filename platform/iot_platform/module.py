@@ -14,7 +14,7 @@ import sys
 from micropython import const
 
 _MAX_COMMANDS = const(16)
-_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LETTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
 
 def name_ok(text, most=64):

@@ -11,6 +11,7 @@ that is cut into pieces (above PIECE) has a group of its own.
 import json
 
 from iot_platform.module import name_ok
+from micropython import const
 
 from ..errors import OtaError
 from . import paths
@@ -23,7 +24,7 @@ MAX_NOTES = 2048
 MAX_LINE = 512  # bytes of an entry's line
 MAX_FILE = 8 * 1024 * 1024
 PIECE = 32768  # bytes of a file in one gzip member; only larger files have several
-_ENTRY = "path size sha256 at"
+_ENTRY = const("path size sha256 at")
 
 
 def parse_header(line):

@@ -14,10 +14,11 @@ True
 """
 
 from iot_platform.module import plain
+from micropython import const
 
 from ..errors import OtaError
 
-MAX_PATH = 100
+_MAX_PATH = const(100)
 LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
 GUARD = "boot.keep"  # see stage
 
@@ -32,13 +33,13 @@ BUILTINS = (  # one string: a list of a hundred would cost a board 3 KB
     "webrepl webrepl_setup websocket zlib "
 )
 # Not part of every firmware, so a bundle may bring them in lib/ (design, section 4).
-_LIBRARIES = ("requests", "urequests", "aioble", "mip", "neopixel", "ntptime", "dht", "ds18x20", "onewire", "upysh")
+_LIBRARIES = const(("requests", "urequests", "aioble", "mip", "neopixel", "ntptime", "dht", "ds18x20", "onewire", "upysh"))
 
 
 def check(path):
     """Raise OtaError ``bad_path`` unless `path` follows rules 1 and 2."""
-    if not isinstance(path, str) or not 0 < len(path) <= MAX_PATH:
-        raise OtaError("bad_path", "a path must have 1 to %d characters" % MAX_PATH)
+    if not isinstance(path, str) or not 0 < len(path) <= _MAX_PATH:
+        raise OtaError("bad_path", "a path must have 1 to %d characters" % _MAX_PATH)
     for part in path.split("/"):
         if not part or part.endswith(".") or not plain(part, b"_.-"):
             raise OtaError("bad_path", "not an allowed path: %r" % path)

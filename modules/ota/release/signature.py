@@ -7,13 +7,15 @@ Keys are JWK objects (RFC 7517) as they stand in the profile: ``{"kty":"RSA","n"
 
 import binascii
 
+from micropython import const
+
 from ..errors import OtaError
 
 KEY_BYTES = 384
 MAX_KEYS = 4
 PINS = ("public_keys", "release_keys", "channel_keys")  # what a profile may pin them in: see pinned
 # DER of DigestInfo{sha256, NULL} without the digest (RFC 8017, 9.2 note 1).
-_PREFIX = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+_PREFIX = const(b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20")
 
 
 def pinned(ota, role):

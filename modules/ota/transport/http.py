@@ -32,9 +32,9 @@ _MAX_HEAD = const(4096)
 _MAX_CHUNK_LINE = const(64)
 _MAX_TRAILERS = const(1024)
 _MAX_RETRY_S = const(7 * 86_400)
-_REDIRECTS = (301, 302, 303, 307, 308)
-_NEEDED = b" content-length transfer-encoding content-encoding content-range etag location retry-after connection "
-_TEXT = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n"
+_REDIRECTS = const((301, 302, 303, 307, 308))
+_NEEDED = const(b" content-length transfer-encoding content-encoding content-range etag location retry-after connection ")
+_TEXT = const("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n")
 
 
 class Http:

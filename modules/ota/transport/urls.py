@@ -8,10 +8,11 @@ character that could end a line or a word of a request.
 """
 
 from iot_platform.module import plain, printable
+from micropython import const
 
 from ..errors import OtaError
 
-MAX_URL = 1024
+_MAX_URL = const(1024)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -19,7 +20,7 @@ def split(url, reason="bad_response"):
     """``(scheme, host, port, target)``; target is path and query, beginning with ``/``. OtaError `reason` if not accepted."""
     scheme, mark, rest = url.partition("://")
     scheme = scheme.lower()
-    if scheme not in _PORTS or not mark or len(url) > MAX_URL or not printable(url):
+    if scheme not in _PORTS or not mark or len(url) > _MAX_URL or not printable(url):
         raise OtaError(reason, "not an http or https URL")
     rest = rest.split("#")[0]
     end = min(i for i in (rest.find("/"), rest.find("?"), len(rest)) if i >= 0)
