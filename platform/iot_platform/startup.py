@@ -17,8 +17,8 @@ from micropython import const
 from .log import SerialLog
 from .profile import read
 
-_SAFE = ("serial_log", "wifi", "ota", "web")
-_UPDATE = ("serial_log", "wifi", "ota", "mqtt")
+_SAFE = const(("serial_log", "wifi", "ota", "web"))
+_UPDATE = const(("serial_log", "wifi", "ota", "mqtt"))
 _UPDATE_BOOTS = const(3)  # that one note leads to
 _ROOM = const(32 * 1024)
 _COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
@@ -60,7 +60,7 @@ def start(platform):
     for name in sorted(platform.modules, key=names.index):
         others += _measured(platform, name, "start")
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
-    gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 2))  # a board with memory need not collect often: it takes time
+    gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 4))  # a board with memory need not collect often: it takes time
     if platform.profile.get("watchdog_s"):
         ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
     return others

@@ -24,6 +24,10 @@ _STEP = const(256)
 _HEAD = const(17)  # bytes of a member's gzip header with its extra field
 _WINDOW = const(12)  # bits: 4 KiB
 _TAIL = const(8)
+_STREAM = const(5632)  # bytes of the window and what else the decompressor takes
+
+# Nothing else takes these while the rest of a phase is imported. From then on the stream of the last member keeps their place.
+_place = [bytearray(_STREAM)]
 
 
 def check_firmware():
@@ -53,14 +57,12 @@ class Unpacker:
 
     def go(self, begin, end):
         """Go on at `begin`, with the bytes up to `end`. Generator."""
-        self._stream = None
         yield from self.source.go(begin, end)
         self._bytes.seek(_ROOM)
         self._end = begin
 
     def begin(self, at):
         """A member begins at `at`, which lies ahead. Generator."""
-        self._stream = None  # its memory first
         while True:
             yield from self._fill()
             ahead = at - self.at
@@ -127,7 +129,6 @@ class Unpacker:
 
     def _leave(self):
         """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""
-        self._stream = None
         yield from self._fill()
         if len(self._bytes.read(_TAIL)) < _TAIL:
             raise OtaError("bad_bundle", "the bundle is cut short")
@@ -153,7 +154,9 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        gc.collect()  # it takes 4 KiB in one piece
+        self._stream = None
+        _place.clear()
+        gc.collect()  # the window takes 4 KiB in one piece, with the first read: in this same step
         self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
 
     def _unpack(self, view):
