@@ -20,8 +20,9 @@ from micropython import const
 from ..errors import OtaError
 from ..install import files
 from ..release.fields import is_digest, is_version
-from ..transport.connection import LINE, Connection, bad
+from ..transport.connection import LINE, Connection
 from ..transport.http import Response
+from ..transport.urls import bad
 from . import packages
 
 _IDLE_MS = const(15_000)

@@ -7,6 +7,7 @@ from iot_platform import sockets
 from iot_platform.sockets import SOON, ticks_diff, ticks_ms
 
 from ..errors import OtaError
+from .urls import bad
 
 LINE = 1024  # the size of the buffer, and so the longest line
 
@@ -131,8 +132,3 @@ class Connection:
             raise OtaError("timeout", "the server has been silent for %d s" % (self.idle_ms // 1000))
         if ticks_diff(now, self._began) > self.total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self.total_ms // 1000))
-
-
-def bad(what):
-    """The error for an answer that breaks HTTP's rules, or ours."""
-    return OtaError("bad_response", "the server's answer is not understood: " + what)

@@ -20,12 +20,11 @@ With `ca` (a file, PEM or DER) the server's certificate must be signed by it, fo
 TLS hides what is sent but proves nothing: that an update is genuine is shown by its signature, not by its server.
 """
 
-from iot_platform.module import printable
 from micropython import const
 
 from ..errors import OtaError
 from . import urls
-from .connection import LINE, Connection, bad
+from .connection import LINE, Connection
 
 _MAX_REDIRECTS = const(5)
 _MAX_HEAD = const(4096)
@@ -33,7 +32,6 @@ _MAX_CHUNK_LINE = const(64)
 _MAX_TRAILERS = const(1024)
 _MAX_RETRY_S = const(7 * 86_400)
 _REDIRECTS = const((301, 302, 303, 307, 308))
-_NEEDED = const(b" content-length transfer-encoding content-encoding content-range etag location retry-after connection ")
 _TEXT = const("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n")
 
 
@@ -49,7 +47,7 @@ class Http:
     def __init__(self, base_url, headers=None, ca=None, kept=None):
         self.base_url = base_url
         self.origin = urls.split(base_url, "not_configured")[:3]
-        self._private = "".join("%s: %s\r\n" % (_clean(k), _clean(v)) for k, v in (headers or {}).items())
+        self._private = "".join("%s: %s\r\n" % (urls.clean(k), urls.clean(v)) for k, v in (headers or {}).items())
         self.ca = ca
         self.connection = Connection(kept)
 
@@ -60,7 +58,7 @@ class Http:
         :param begin: with `end`: ask for the bytes [begin, end) only. The answer may be a 200 all the same.
         :param max_body: bytes of the body of a 200 or 206 beyond which it is ``too_large``.
         """
-        extra = "If-None-Match: %s\r\n" % _clean(etag) if etag else ""
+        extra = "If-None-Match: %s\r\n" % urls.clean(etag) if etag else ""
         if end is not None:
             extra += "Range: bytes=%d-%d\r\n" % (begin, end - 1)
         url = urls.join(self.base_url, url)
@@ -133,17 +131,17 @@ class Response:
                 if budget < 0:
                     raise OtaError("too_large", "the answer's headers have more than %d bytes" % _MAX_HEAD)
                 line = yield from self.connection.line(LINE)
-                _header(line, found)
+                urls.header(line, found)
         self._frame(found.get(b"content-length"), found.get(b"transfer-encoding"), old)
         self._keeps = not old and found.get(b"connection", b"").lower() != b"close"
         if self.status in (200, 206):
             self._understand(found)
         elif self.status in _REDIRECTS:
-            self.location = _text(found.get(b"location"), LINE)
+            self.location = urls.short_text(found.get(b"location"), LINE)
             if not self.location:
                 raise OtaError("redirect", "a redirect that leads nowhere")
         after = found.get(b"retry-after", b"")
-        self.retry_after = min(_digits(after), _MAX_RETRY_S) if after.isdigit() and len(after) < 10 else None
+        self.retry_after = min(urls.digits(after), _MAX_RETRY_S) if after.isdigit() and len(after) < 10 else None
 
     def read_into(self, view):
         """Read the next bytes of the body into a memoryview; their number, 0 at the end. Generator."""
@@ -190,19 +188,19 @@ class Response:
     def _status(self, line):
         """True for HTTP/1.0."""
         if line[:8] not in (b"HTTP/1.1", b"HTTP/1.0") or line[8:9] != b" " or line[12:13] not in (b"", b" "):
-            raise bad("it is not HTTP")
-        self.status = _digits(line[9:12])
+            raise urls.bad("it is not HTTP")
+        self.status = urls.digits(line[9:12])
         if not 100 <= self.status < 600 or self.status == 101:
-            raise bad("it has no proper status")
+            raise urls.bad("it has no proper status")
         return line[7:8] == b"0"
 
     def _frame(self, length, encoding, old):
         """What ends the body (RFC 9112, section 6.3), where anything ambiguous is refused."""
         if length is not None:
-            self.content_length = self.left = _digits(length)
+            self.content_length = self.left = urls.digits(length)
         if encoding is not None:
             if old or length is not None or encoding.lower() != b"chunked":
-                raise bad("its length is not clear")
+                raise urls.bad("its length is not clear")
             self._chunked, self.left = True, 0
         if self.status in (204, 304):
             self._chunked, self.left = False, 0
@@ -210,28 +208,28 @@ class Response:
     def _understand(self, found):
         """A body that was asked for."""
         if found.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise bad("it is compressed, though that was not asked for")
+            raise urls.bad("it is compressed, though that was not asked for")
         if self.status == 206:
-            self.content_range = first, last, total = _content_range(found.get(b"content-range", b""))
+            self.content_range = first, last, total = urls.content_range(found.get(b"content-range", b""))
             wrong = first != self.begin or last != self._last or (total is not None and last >= total)
             if wrong or self.content_length not in (None, last - first + 1):
-                raise bad("it is not the part that was asked for")
+                raise urls.bad("it is not the part that was asked for")
             if self.left is None:
                 self.left = last - first + 1
                 self._keeps = False
         if (self.left or 0) > self.most:
             raise self._too_large()
-        self.etag = _text(found.get(b"etag"), 128)
+        self.etag = urls.short_text(found.get(b"etag"), 128)
 
     def _next_chunk(self):
         """The line before a chunk; after the last one the trailers, which are ignored. Generator."""
         line = self.connection.line
         if not self._first and (yield from line(2)):
-            raise bad("a chunk has another size than announced")
+            raise urls.bad("a chunk has another size than announced")
         self._first = False
         size = (yield from line(_MAX_CHUNK_LINE)).partition(b";")[0].strip().lower()
         if not 0 < len(size) < 8 or not all(c in b"0123456789abcdef" for c in size):
-            raise bad("a chunk has no proper size")
+            raise urls.bad("a chunk has no proper size")
         self.left = int(size, 16)
         if self._received + self.left > self.most:
             raise self._too_large()
@@ -240,50 +238,8 @@ class Response:
             while (text := (yield from line(LINE))) and budget > 0:
                 budget -= len(text) + 2
             if text:
-                raise bad("it does not end after its end")
+                raise urls.bad("it does not end after its end")
             self._chunked = False
 
     def _too_large(self):
         return OtaError("too_large", "the server sends more than %d bytes" % self.most)
-
-
-def _header(line, found):
-    """Keep a header that is needed. Twice the same, or a line that is none: refused."""
-    name, colon, value = line.partition(b":")
-    if line and (not colon or not name or name.strip() != name or b" " in name or b"\r" in value or b"\0" in value):
-        raise bad("a header is malformed")
-    name = name.lower()
-    if line and b" " + name + b" " in _NEEDED:
-        if name in found:
-            raise bad("a header stands there twice")
-        found[name] = value.strip()
-
-
-def _content_range(value):
-    """``bytes 5-9/10`` -> (5, 9, 10); the total may be ``*``, None then."""
-    unit, _space, value = value.partition(b" ")
-    span, slash, total = value.strip().partition(b"/")
-    first, dash, last = span.partition(b"-")
-    if unit.lower() != b"bytes" or not slash or not dash:
-        raise bad("it does not say which part of the file it is")
-    return _digits(first), _digits(last), None if total == b"*" else _digits(total)
-
-
-def _digits(value):
-    if not 0 < len(value) < 11 or not all(48 <= c <= 57 for c in value):
-        raise bad("a number is malformed")
-    return int(value)
-
-
-def _text(value, most):
-    """A header's value as text if it is short, printable and without spaces, else None."""
-    if value is None or not 0 < len(value) <= most or not all(33 <= c <= 126 for c in value):
-        return None
-    return value.decode()
-
-
-def _clean(text):
-    """`text`, unless it could end a header."""
-    if not isinstance(text, str) or not text or not printable(text, 32):
-        raise OtaError("not_configured", "a request header must be printable ASCII text")
-    return text

@@ -1,4 +1,4 @@
-"""URLs: taken apart, put together, and where a redirect leads. Pure text.
+"""URLs: taken apart, put together, and where a redirect leads; and what the headers of an answer say. Pure text.
 
 A URL is accepted if it is ``http`` or ``https``, has a plain host name or IPv4 address, no credentials, and not one
 character that could end a line or a word of a request.
@@ -13,6 +13,7 @@ from micropython import const
 from ..errors import OtaError
 
 _MAX_URL = const(1024)
+_NEEDED = const(b" content-length transfer-encoding content-encoding content-range etag location retry-after connection ")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -76,3 +77,53 @@ def _without_dots(path):
     if parts[-1] in (".", ".."):
         out.append("")
     return "/" + "/".join(out)
+
+
+# -- headers
+
+
+def header(line, found):
+    """Keep a header that is needed. Twice the same, or a line that is none: refused."""
+    name, colon, value = line.partition(b":")
+    if line and (not colon or not name or name.strip() != name or b" " in name or b"\r" in value or b"\0" in value):
+        raise bad("a header is malformed")
+    name = name.lower()
+    if line and b" " + name + b" " in _NEEDED:
+        if name in found:
+            raise bad("a header stands there twice")
+        found[name] = value.strip()
+
+
+def content_range(value):
+    """``bytes 5-9/10`` -> (5, 9, 10); the total may be ``*``, None then."""
+    unit, _space, value = value.partition(b" ")
+    span, slash, total = value.strip().partition(b"/")
+    first, dash, last = span.partition(b"-")
+    if unit.lower() != b"bytes" or not slash or not dash:
+        raise bad("it does not say which part of the file it is")
+    return digits(first), digits(last), None if total == b"*" else digits(total)
+
+
+def digits(value):
+    if not 0 < len(value) < 11 or not all(48 <= c <= 57 for c in value):
+        raise bad("a number is malformed")
+    return int(value)
+
+
+def short_text(value, most):
+    """A header's value as text if it is short, printable and without spaces, else None."""
+    if value is None or not 0 < len(value) <= most or not all(33 <= c <= 126 for c in value):
+        return None
+    return value.decode()
+
+
+def clean(text):
+    """`text`, unless it could end a header."""
+    if not isinstance(text, str) or not text or not printable(text, 32):
+        raise OtaError("not_configured", "a request header must be printable ASCII text")
+    return text
+
+
+def bad(what):
+    """The error for an answer that breaks HTTP's rules, or ours."""
+    return OtaError("bad_response", "the server's answer is not understood: " + what)
