@@ -16,8 +16,7 @@ from iot_platform.module import Module as Base
 from micropython import const
 
 from .client import MqttError, login
-from .commands import received, settle
-from .homeassistant import messages, update_state
+from .messages import discovery, received, settle, update_state
 
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
@@ -201,7 +200,7 @@ class Module(Base):
             client.publish(("%s/reply/%s" % (self.base, path)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
             if not self._job:
-                self._job = messages(self)
+                self._job = discovery(self)
             for topic, data in self._job:  # made one by one
                 client.publish(topic, data, True)
                 return
