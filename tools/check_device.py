@@ -47,7 +47,7 @@ OURS = ("iot_platform", "modules", "ota_boot", "tarfile", "umqtt")  # from the t
 BUILTINS = """
     AttributeError BaseException EOFError Exception ImportError IndexError KeyError KeyboardInterrupt MemoryError
     NotImplementedError OSError RuntimeError StopIteration TypeError UnicodeError ValueError ZeroDivisionError
-    __import__ abs all any bool bytearray bytes callable chr classmethod delattr dict enumerate filter float getattr globals
+    __import__ abs all any bin bool bytearray bytes callable chr classmethod delattr dict enumerate filter float getattr globals
     hasattr hash hex id int isinstance issubclass iter len list map max memoryview min next object open ord pow print property
     range repr reversed round set setattr sorted staticmethod str sum super tuple type zip __name__ __file__
 """.split()

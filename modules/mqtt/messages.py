@@ -1,5 +1,5 @@
-"""What messages say: Home Assistant is told of the board (discovery: one device, an update entity, diagnostic sensors, buttons) and
-of the update entity's state; and what a message to this board means, and is answered.
+"""What messages say: Home Assistant is told of the board (discovery: one device, an update entity, diagnostic sensors, buttons)
+and of the update entity's state; and what a message to this board means, and is answered.
 
 Home Assistant drops a whole message that has a key it does not know, or a value of the wrong kind: what is in here is checked
 against its schema by tests/mqtt/test_discovery.py. Discovery's messages are text, read from a file line by line: as tables in the

@@ -16,7 +16,7 @@ Trick = Callable[[Handler], bool]
 
 def test_a_full_disk_is_said_before_the_files_are_downloaded(world: World) -> None:
     old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": b"x" * 40_000})
-    world.flash(old, {"ballast.bin": bytes(430_000)})
+    world.flash(old, {"ballast.bin": bytes(455_000)})
     world.offer(old)
     world.boot()
     world.offer(new)
@@ -25,7 +25,7 @@ def test_a_full_disk_is_said_before_the_files_are_downloaded(world: World) -> No
     assert len(world.requested("1.1.0.tar.gz")) == 1, "only the list, which says how much is needed"
     since = world.type("ota check")
     world.board.expect(r"\(no_space\)", PATIENCE_S, since)
-    assert_tree(world.stop(), old.with_files({"ballast.bin": bytes(430_000)}))
+    assert_tree(world.stop(), old.with_files({"ballast.bin": bytes(455_000)}))
 
 
 def test_a_disk_without_room_for_the_stage_refuses_and_clears_up(world: World) -> None:

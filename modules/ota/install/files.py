@@ -14,6 +14,9 @@ from ..errors import OtaError
 
 _FOLDER = const(0x4000)
 _NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
+_CROWDED = const(1500)  # bytes of names that leave room for some more in the one block that a folder's names may take
+_ENTRY = const(24)  # what littlefs has beside a name
+_INLINE = const(128)  # so small a file lies there as well
 _block = 0  # see block_size
 
 
@@ -87,6 +90,14 @@ def listed(folder):
         if error.errno in _NONE:
             return {}
         raise
+
+
+def crowded(folder):
+    """True for a folder with so many names that new ones may make it too long for its two blocks."""
+    size = 0
+    for entry in os.ilistdir(folder) if hasattr(os, "ilistdir") and is_folder(folder) else ():
+        size += _ENTRY + len(entry[0]) + (entry[3] if len(entry) > 3 and entry[3] <= _INLINE else 0)
+    return size > _CROWDED
 
 
 def filled(folder):
@@ -169,6 +180,12 @@ def make_room(ota, need, what):
 
 
 def blocks(size):
-    """Blocks that a file of `size` bytes takes: at least one, and one pointer's worth more a block on littlefs."""
-    block = block_size()
-    return (size + size // 256 + block) // block
+    """Blocks that a file of `size` bytes takes on littlefs, at least one: each but the first begins with pointers to others.
+
+    Block n has as many as n has trailing zero bits, and one: this is littlefs' own sum of them (lfs_ctz_index).
+    """
+    size, room = max(size, 1) - 1, block_size() - 8
+    n = size // room
+    if n:
+        n = (size - 4 * (bin(n - 1).count("1") + 2)) // room
+    return n + 1

@@ -23,6 +23,7 @@ def commit(ota, header):
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
         yield from _write(journal, header["files"], header["delete"], ota.excluded)
+        journal.end()
     finally:
         journal.close()
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
@@ -49,6 +50,7 @@ def commit_previous(ota):
                 raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
             journal.entry(n, "+" if had else "-", put, path)
             yield
+        journal.end()
     finally:
         journal.close()
     yield from _seal()
@@ -94,8 +96,9 @@ class Journal:
         self.count = 0  # entries that change the tree
         self.next = 0  # the number of the next delete
         self._folder = self._names = None  # see _look
+        self._digest = hashlib.sha256()
         self._f = open(ota_boot.ota("journal.new"), "w")
-        self._f.write(json.dumps(dict(header, format=ota_boot.FORMAT)) + "\n")
+        self._line(json.dumps(dict(header, format=ota_boot.FORMAT)))
 
     def put(self, n, path, excluded):
         """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted. Generator."""
@@ -141,11 +144,15 @@ class Journal:
                 self._delete_unlisted(name)
             yield
 
+    def end(self):
+        """It is whole."""
+        self._f.write("end %s\n" % files.hexdigest(self._digest))
+
     def close(self):
         self._f.close()
 
     def entry(self, n, kind, had, path):
-        self._f.write("%d %s%d %s\n" % (n, kind, had, path))
+        self._line("%d %s%d %s" % (n, kind, had, path))
         self.count += path[:5] != ".ota/"
 
     def delete(self, path):
@@ -153,6 +160,11 @@ class Journal:
         if self._look(path) is False:
             self.entry(self.next, "-", True, path)
             self.next += 1
+
+    def _line(self, text):
+        text += "\n"
+        self._f.write(text)
+        self._digest.update(text.encode())
 
     def _look(self, path):
         """True for a folder, False for a file of exactly this name (FAT answers to others as well), None for nothing.
@@ -192,16 +204,9 @@ class Journal:
 
 
 def _seal():
-    """Keep blocks free for the loader, prepare the backup's folders, end ``journal.new`` and commit it. Generator."""
+    """Keep blocks free for the loader, prepare the backup's folders, and commit ``journal.new``. Generator."""
     yield from _prepare_folders()
     _guard_boot()
-    digest = hashlib.sha256()
-    with open(ota_boot.ota("journal.new"), "rb") as f:
-        for line in f:
-            digest.update(line)
-            yield
-    with open(ota_boot.ota("journal.new"), "a") as f:
-        f.write("end %s\n" % files.hexdigest(digest))
     if ota_boot.read_header("journal.new") is None:
         raise OtaError("flash_error", "the journal does not read back as it was written")
     ota_boot.commit()
@@ -210,20 +215,24 @@ def _seal():
 def _prepare_folders():
     """Folders for the backups, and empty folders as a reserve: two blocks each that nothing else can take. Generator.
 
-    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files.
+    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files. So may
+    folders with many names: a rename can make them too long for their two blocks.
     """
-    made = gone = 2  # and for folders that littlefs splits
+    made = gone = 0
     folder = before = None
+    seen = set()
     for n, put, _had, path in ota_boot.entries("journal.new"):
         slot = ota_boot.slot("backup", n)
         if slot[: slot.rindex("/")] != folder:
             folder = slot[: slot.rindex("/")]
             ota_boot.make_parents(slot)
         parent = path.rpartition("/")[0]
-        if put and parent != before:
-            made += _missing(parent)
-        elif not put and parent != before:
-            gone += 1
+        if parent != before:
+            made += _missing(parent) if put else 0
+            gone += not put
+            if parent not in seen and files.crowded(ota_boot.live(parent)):
+                seen.add(parent)
+                made, gone = made + 1, gone + 1
         before = parent
         yield
     for kind, count in ("a", made), ("u", gone):

@@ -19,7 +19,7 @@ from ..release import manifest, policy, signature
 from ..release.paths import excluded, key, skips
 from . import files
 
-_METADATA = const(16)  # blocks that the journal, the state, folder splits and the reserve may take beside the stage
+_METADATA = const(8)  # blocks that the journal, the state, the backup and the reserve may take beside the stage
 _MAX_PROFILE = const(16 * 1024)
 _ID = const(32)
 _LINE = const(256)
