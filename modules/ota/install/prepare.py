@@ -20,6 +20,7 @@ from ..release.paths import excluded, key, skips
 from . import files
 
 _METADATA = const(8)  # blocks that the journal, the state, the backup and the reserve may take beside the stage
+_INLINE = const(128)  # so small a file littlefs keeps beside its name
 _MAX_PROFILE = const(16 * 1024)
 _ID = const(32)
 _LINE = const(256)
@@ -90,18 +91,21 @@ def plan(ota, header, digest, sig):
             f.write(digest + (sig or b""))
     wanted = bytearray(header["files"] // 8 + 1)
     part, staged = ota.store.get("part"), files.filled("stage")
-    need, total, folder = _METADATA, 0, -1
+    need, total, folder, tiny = _METADATA, 0, -1, 0
     for n, entry, runs in _beside_running():
         if not skips(entry["path"], ota.excluded):
             if not (yield from _have(ota, n, entry, runs, staged(n) or entry["path"] == "ota_boot.py")):
                 wanted[n // 8] |= 1 << n % 8
                 rest = entry["size"] - (part[1] if part and part[0] == n else 0)
                 total += rest
-                need += files.blocks(rest)
+                if rest > _INLINE:
+                    need += files.blocks(rest)
+                else:
+                    tiny += 1
                 need += 4 if n // 32 != folder else 0  # folders of the stage and the backup
                 folder = n // 32
         yield
-    yield from files.make_room(ota, need * files.block_size(), "the update")
+    yield from files.make_room(ota, (need + tiny // 8) * files.block_size(), "the update")
     ota.log("staging", total, "bytes")
     return wanted, total
 
