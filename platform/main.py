@@ -59,11 +59,19 @@ def _failed(error):
 try:
     import gc
 
+    import ota_boot
+
+    if hasattr(ota_boot, "let_go"):  # an older loader has no timer
+        ota_boot.let_go()  # from here on a hang is one
     gc.threshold(2_048)  # collect early while everything is loaded: what stays then lies close together (measured: see startup)
     from iot_platform.runtime import run
 
     run()
 except KeyboardInterrupt:  # Ctrl-C on the serial console: a developer wants the REPL
+    import ota_boot
+
+    if hasattr(ota_boot, "hold"):
+        ota_boot.hold()
     raise
 except BaseException as error:
     _failed(error)

@@ -1,88 +1,106 @@
 """The recovery loader: finishes or undoes an update before any file of a release is imported.
 
-Only this file touches the live tree. It follows the name of one file, ``/.ota/`` + STATE, which holds the journal:
+Only this file touches the live tree. It follows the name of one file below ``/.ota``, which holds the journal:
 
     journal -> trial.0 -> trial.1 ... -> confirmed          put in place, tried, kept
                                      `-> undo -> undone     or taken back
 
-A trial's number counts boots: 1 for each, but 100 for one after a restart that was asked for or after a loss of power, which no
-release is to blame for (nine of them, then they count like any other). 50 more: a restart has been asked for and is to come.
-
-    /.ota/stage/<n//32>/<n%32>     new content of entry n      (the journal's header may name another folder)
-    /.ota/backup/<n//32>/<n%32>    what entry n replaced or deleted
-    /.ota/reserve/a* and u*        empty folders: blocks kept free for the apply and for the undo
-    /.ota/reason                   why an undo was asked for
-    /.ota/fails.<n>                boots outside a trial that ended badly, one after the other
-
-A journal is a JSON header line, lines ``<n> <+ or -><1 if an old file existed, else 0> <path>``, and ``end <sha256>`` of all
-before it. Every step is one rename, mkdir or rmdir and tests only its own source, so any of them can be cut and
-repeated. Its imports are built into the firmware, and happen while sys.path is empty (see boot.py).
+Every step is one rename, mkdir or rmdir and tests only its own source, so any can be cut and repeated. Imports are built into the
+firmware, and happen while sys.path is empty (boot.py). What lies below ``/.ota``: docs/formats.md.
 """
 
 import sys  # the one module that no file can stand in for
 
 FORMAT = 1
 ROOT = ""  # a test on another system puts a folder here
-WATCHDOG_MS = 8000  # rp2 allows no more than 8388
+TRIAL = __name__.startswith("loader_")  # this very loader is on trial: see boot.py
 
+tries = 0  # boots that boot.py gives a new loader; an older one none
+wdt = None  # the watchdog; boot.py starts it for a loader on trial
 ready = False  # True once run() has come to its end: only then may anything below /.ota be cleared up
-state = ""  # "", "trial", "confirmed" or "undone": what run() left behind; "journal" once an update is committed
+state = ""  # "", "trial", "confirmed" or "undone": what run() left; "journal" once an update is committed
 attempt = 0  # which boot of the trial this is, from 1
-failures = 0  # boots that ended badly, one after the other, outside a trial
-header = {}  # the journal's header while there is a journal
-restart = "power"  # why the board started: "power", "deepsleep", "watchdog" (it hung) or "reset" (by its program)
-said = []  # the first lines that were printed: a console on USB may start only after boot.py
+failures = 0  # boots outside a trial that ended badly, one after the other
+header = {}  # the journal's, while there is one
+restart = "power"  # why the board started: or "deepsleep", "watchdog" (it hung), "reset" (by its program)
+said = []  # the first lines printed: a console on USB may start only after boot.py
 
-_name = ""  # the state file's name
-_wdt = None
+_name = ""  # of the state file
+_timer = None  # that feeds: see hold()
 _deadline = None  # ticks_ms at which a trial stops being fed
+_new = False  # a loader is on trial
 _FINAL = {"journal": 0, "undo": 1000, "confirmed": 1001, "undone": 1002}
 
 
 def run():
-    """Bring the tree to exactly one version, then count the boot if that version is on trial."""
+    """Bring the tree to exactly one version; count the boot if that is on trial."""
     global ready, restart
     _imports()
     restart = _reset_cause()
     _find_state()
+    if _new and not TRIAL:
+        _drop_new()
     if _name == "journal":
         _apply()
     if _name.startswith("trial."):
         _try_out()
     if _name == "undo":
         _undo()
-    if not _name and restart == "watchdog":
+    if not _name and restart == "watchdog" and not _new:  # else the new loader's fault
         note_failure("watchdog")
     _publish_state()
+    _guard()
     ready = True
 
 
 def forget():
-    """Called once the platform runs: the code that only a boot needs gives its memory back."""
-    global run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    global _any_entry, _rename, _stage, _reset_cause, _bitten, _filled, _prune_all
-    del run, _imports, _find_state, _apply, _known_journal, _put_in_place, _undo, _try_out, _give_up, _prune, _is_folder
-    del _any_entry, _rename, _stage, _reset_cause, _bitten, _filled, _prune_all
+    """The platform runs: what only a boot needs gives its memory back."""
+    for name in (
+        "run _imports _find_state _apply _undo _move _try_out _give_up _prune _prune_all _is_folder _rename _reset_cause _bitten"
+        " _filled _drop_new _guard forget"
+    ).split():
+        del globals()[name]
 
 
 def feed():
-    """Feed the watchdog, unless the trial's time is up: then the board restarts, and the loader counts that boot."""
-    if _wdt is not None and (_deadline is None or time.ticks_diff(_deadline, time.ticks_ms()) > 0):
-        _wdt.feed()
+    """Feed the watchdog, unless the trial's time is up: then the board restarts, and that boot is counted."""
+    if wdt and (_deadline is None or time.ticks_diff(_deadline, time.ticks_ms()) > 0):
+        wdt.feed()
+
+
+def hold():
+    """Have a timer feed the watchdog where no loop does: at the REPL."""
+    global _timer
+    if wdt and not _timer:
+        try:
+            _timer = machine.Timer(-1 if sys.platform == "rp2" else 0)
+            _timer.init(period=500, callback=lambda _timer: feed())
+        except (AttributeError, OSError, ValueError) as error:
+            _say("no timer:", error)
+
+
+def let_go():
+    """The loop feeds: from here on a hang is one."""
+    global _timer
+    if _timer:
+        _timer.deinit()
+        _timer = None
+    feed()
 
 
 def start_watchdog(ms):
-    """Start the hardware watchdog where there is one; it cannot be stopped again."""
-    global _wdt
-    if _wdt is None:
+    """Start the watchdog, where there is one (rp2: at most 8388 ms); it cannot be stopped again."""
+    global wdt
+    let_go()  # an older main.py does not
+    if not wdt:
         try:
-            _wdt = machine.WDT(timeout=ms)
+            wdt = machine.WDT(timeout=ms)
         except (AttributeError, OSError, ValueError) as error:
             _say("no watchdog:", error)
 
 
 def commit():
-    """The one step that decides: from here on the next boot runs the new version."""
+    """The one step that decides: the next boot runs the new version."""
     global state
     os.rename(ota("journal.new"), ota("journal"))
     state = "journal"
@@ -97,7 +115,7 @@ def confirm():
 
 
 def asked():
-    """The platform is about to restart, as it was asked to: a boot of a trial that ends so is no failed one."""
+    """A restart that was asked for is to come: no failed boot of a trial."""
     if _name.startswith("trial."):
         n = int(_name[6:])
         if n < 900 and n % 100 < 50:
@@ -105,24 +123,24 @@ def asked():
 
 
 def undo(reason, text=""):
-    """Ask for the old version: the next boot goes back to it. Outside a trial, nothing."""
+    """The next boot goes back to the old version. Outside a trial, nothing."""
     if _name.startswith("trial."):
         _note_reason(reason, text)
         _become("undo")
 
 
 def finish(keep=""):
-    """Forget a confirmed or undone journal, once all that it left behind has been dealt with.
+    """Forget a confirmed or undone journal, once what it left has been dealt with.
 
-    :param keep: a name below ``/.ota`` that the journal gets instead, to describe the kept version; that rename ends the
-        state. True when it got there: a journal that FAT shows under two names is not kept, its blocks may not be its own.
+    :param keep: a name below ``/.ota`` that it gets instead, to describe the kept version. True when it got there: one that FAT
+        shows under two names is not kept, its blocks may not be its own.
     """
     global _name, header
     if _name not in ("confirmed", "undone"):
         return False
     _remove(ota("reason"))
     twins = [name for name in os.listdir(ROOT + "/.ota") if name != _name and _rank(name) >= 0]
-    for name in twins:  # the earlier names first: what is left, should power fail between, is the true state
+    for name in twins:  # a cut leaves the true state
         os.remove(ota(name))
     kept = bool(keep) and not twins
     if kept:
@@ -135,7 +153,7 @@ def finish(keep=""):
 
 
 def reason():
-    """``(reason, text)`` of the undo, ("power", "") when no boot of the trial left a word."""
+    """``(reason, text)`` of the undo."""
     try:
         with open(ota("reason")) as f:
             word, _, text = f.read(400).partition("\n")
@@ -145,19 +163,22 @@ def reason():
 
 
 def note_failure(text):
-    """Count a boot that ended badly; enough of them start the board in safe mode."""
+    """Count a boot that ended badly; enough of them lead to safe mode."""
     global failures
     _say("failed boot:", text)
-    if failures:
-        os.rename(ota("fails.%d" % failures), ota("fails.%d" % (failures + 1)))
-    else:
-        make_parents(ota("fails.1"))
-        open(ota("fails.1"), "w").close()
+    try:
+        if failures:
+            os.rename(ota("fails.%d" % failures), ota("fails.%d" % (failures + 1)))
+        else:
+            make_parents(ota("fails.1"))
+            open(ota("fails.1"), "w").close()
+    except OSError as error:  # a full disk must not end the boot
+        _say("not counted:", error)
     failures += 1
 
 
 def note_success():
-    """This boot runs: the count of bad ones starts again. Writes only when there were any."""
+    """The count of bad boots starts again."""
     global failures
     if failures:
         _remove(ota("fails.%d" % failures))
@@ -169,14 +190,14 @@ def entries(name):
     with open(ota(name)) as f:
         f.readline()
         for line in f:
-            n, kind, path = line.rstrip("\n").split(" ", 2) if line[:4] != "end " else ("", "", "")
-            if not n:
+            if line[:4] == "end ":
                 return
+            n, kind, path = line.rstrip("\n").split(" ", 2)
             yield int(n), kind[0] == "+", kind[1] == "1", path
 
 
 def slot(folder, n):
-    """The path of entry `n` below a folder of ``/.ota``: few files a folder, for reading littlefs folders costs."""
+    """The path of entry `n` below a folder of ``/.ota``: few files a folder, for littlefs reads them whole."""
     return "%s/.ota/%s/%d/%d" % (ROOT, folder, n // 32, n % 32)
 
 
@@ -210,7 +231,7 @@ def make_parents(path):
 
 
 def read_header(name):
-    """The header of the journal in ``/.ota/<name>``, or None unless it is whole and of a format known here."""
+    """The header of the journal ``/.ota/<name>``; None unless it is whole and of a format known here."""
     digest = hashlib.sha256()
     try:
         with open(ota(name)) as f:
@@ -226,13 +247,45 @@ def read_header(name):
     return found if found.get("format") == FORMAT else None
 
 
+def _guard():
+    """From here on a hang ends in a restart. A timer feeds until main.py runs, which mpremote's soft reset leaves out; not in a
+    trial, where main.py may be what is broken.
+    """
+    if state != "trial":
+        try:
+            with open(live("profile.json")) as f:
+                s = json.load(f)["watchdog_s"]
+        except Exception:  # none, or damaged
+            s = 8
+        s = s if type(s) is int and 0 <= s < 8 else 8
+        if s:
+            start_watchdog(s * 1000)
+        hold()
+
+
+def _drop_new():
+    """It does not carry this boot: it has failed, as may those that it carried."""
+    _say("the new loader has failed")
+    try:
+        for name in os.listdir(ROOT + "/.ota"):
+            if name.startswith("loader_"):
+                os.remove(ota(name))
+        note_success()
+    except OSError as error:  # boot.py counts all the same
+        _say("not removed:", error)
+
+
 def _apply():
-    if not _known_journal():
+    if not header:  # not known here: nothing of it has been done, the old version stays
+        _note_reason("bad_journal", "the loader does not know this journal")
+        _become("undone")
         return
     _say("applying", header.get("new"))
     _give_up("a")
     try:
-        _put_in_place()
+        _move("backup", False)
+        _prune_all(1)
+        _move(header.get("stage", "stage"), True)
     except OSError as error:
         _note_reason("no_space" if error.errno == 28 else "flash_error", str(error))
         _become("undo")
@@ -240,46 +293,28 @@ def _apply():
         _become("trial.0")
 
 
-def _known_journal():
-    """A journal that this loader does not know is dropped: nothing of it has been done yet, the old version stays."""
-    if header:
-        return True
-    _note_reason("bad_journal", "the loader does not know this journal")
-    _become("undone")
-    return False
-
-
-def _put_in_place():
-    saved = _filled("backup")
-    for n, _put, had, path in entries(_name):
-        if had and not saved(n):
-            _rename(live(path), slot("backup", n))
-    _prune_all(1)
-    stage = _stage()
-    staged = _filled(stage)
-    for n, put, _had, path in entries(_name):
-        if put and staged(n):
-            _rename(slot(stage, n), live(path))
-
-
 def _undo():
     _say("undoing", header.get("new"), "because of", reason()[0])
     _give_up("u")
-    stage = _stage()
-    staged = _filled(stage)
-    for n, put, _had, path in entries(_name):
-        if put and not staged(n):
-            _rename(live(path), slot(stage, n))
+    _move(header.get("stage", "stage"), False)
     _prune_all(0)
-    saved = _filled("backup")
-    for n, _put, had, path in entries(_name):
-        if had and saved(n):
-            _rename(slot("backup", n), live(path))
+    _move("backup", True)
     _become("undone")
 
 
+def _move(folder, out):
+    """Old files (backup) or new ones (stage) to their slots, or out of them to their places."""
+    filled = _filled(folder)
+    for n, put, had, path in entries(_name):
+        if (had if folder == "backup" else put) and filled(n) == out:
+            if out:
+                _rename(slot(folder, n), live(path))
+            else:
+                _rename(live(path), slot(folder, n))
+
+
 def _try_out():
-    """Count this boot in the state's name before anything of the new version runs."""
+    """Count this boot in the state's name, before anything of the new version runs."""
     global attempt, _deadline
     n = int(_name[6:])
     attempt = n % 50
@@ -300,11 +335,11 @@ def _try_out():
     note_success()  # what the old version did is not held against the new one
     _say("trial of", header.get("new"), "boot", attempt)
     _deadline = time.ticks_add(time.ticks_ms(), header.get("timeout_s", 300) * 1000)
-    start_watchdog(WATCHDOG_MS)
+    start_watchdog(8000)
 
 
 def _note_reason(word, text):
-    """Leave a word for the old version. A full disk must not keep the board from going back: then it goes without."""
+    """Leave a word for the old version; a full disk must not keep the board from going back."""
     try:
         with open(ota("reason"), "w") as f:
             f.write("%s\n%s" % (word, text[:300]))
@@ -313,17 +348,17 @@ def _note_reason(word, text):
 
 
 def _find_state():
-    """The state that came furthest, should FAT have kept both names of a rename that was cut."""
-    global _name, header, failures
-    _name, header, failures, best = "", {}, 0, -1
+    """The state that came furthest, should FAT have kept both names of a cut rename."""
+    global _name, header, failures, _new
+    _name, header, failures, best, _new = "", {}, 0, -1, False
     try:
         names = os.listdir(ROOT + "/.ota")
     except OSError:
         return
     for name in names:
-        if name.startswith("fails."):
-            failures = max(failures, int(name[6:]))
-        if _rank(name) > best:
+        failures = max(failures, _number(name, "fails."))
+        _new = _new or name.startswith("loader_")
+        if _rank(name) > best and not _is_folder(ota(name)):
             _name, best = name, _rank(name)
     if _name:
         header = read_header(_name) or {}
@@ -331,7 +366,14 @@ def _find_state():
 
 def _rank(name):
     """How far a state has come; -1 for what is no state."""
-    return int(name[6:]) + 1 if name.startswith("trial.") else _FINAL.get(name, -1)
+    n = _number(name, "trial.")
+    return _FINAL.get(name, n if n < 0 else min(n + 1, 999))
+
+
+def _number(name, prefix):
+    """The number behind `prefix`; -1 where there is none."""
+    digits = name[6:]
+    return int(digits) if name.startswith(prefix) and digits.isdigit() and len(digits) < 9 else -1
 
 
 def _become(name):
@@ -346,7 +388,7 @@ def _publish_state():
 
 
 def _give_up(kind):
-    """Remove the folders that kept blocks free, first of all: with them gone, the renames cannot run out of space."""
+    """Remove the folders that kept blocks free: then renames cannot run out of space."""
     base = ROOT + "/.ota/reserve"
     try:
         names = os.listdir(base)
@@ -358,10 +400,7 @@ def _give_up(kind):
 
 
 def _filled(folder):
-    """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part of the folder was first looked at.
-
-    Asked in the order of the entries it reads each part once: littlefs reads whole folders to find one name.
-    """
+    """Tells whether slot `n` was filled when its part of the folder was first looked at: littlefs reads all for one name."""
     part, names = -1, ()
 
     def filled(n):
@@ -377,7 +416,7 @@ def _filled(folder):
 
 
 def _prune_all(which):
-    """Remove the folders that have become empty above the files that were put (0), or that were there before (1)."""
+    """Remove the folders that are empty now above what was put (0), or was there before (1)."""
     before = None
     for _n, put, had, path in entries(_name):
         folder = path[: path.rfind("/") + 1]
@@ -390,20 +429,14 @@ def _prune(path):
     """Remove the folders above `path` that have become empty."""
     while "/" in path:
         path = path[: path.rindex("/")]
-        if _is_folder(live(path)):  # after a cut the file that is to stand there may have come back already
-            if _any_entry(live(path)):
+        if _is_folder(live(path)):  # after a cut the file that belongs there may be back
+            if any(getattr(os, "ilistdir", os.listdir)(live(path))):
                 return
             os.rmdir(live(path))
 
 
 def _is_folder(path):
     return exists(path) and bool(os.stat(path)[0] & 0x4000)
-
-
-def _any_entry(folder):
-    for _entry in getattr(os, "ilistdir", os.listdir)(folder):
-        return True
-    return False
 
 
 def _rename(source, target):
@@ -422,12 +455,8 @@ def _remove(path):
         os.remove(path)
 
 
-def _stage():
-    return header.get("stage", "stage")
-
-
 def _reset_cause():
-    """A brownout is no word of its own: it reads as PWRON on esp32 and rp2."""
+    """A brownout reads as PWRON on esp32 and rp2."""
     try:
         cause = machine.reset_cause()
     except AttributeError:
@@ -440,10 +469,9 @@ def _reset_cause():
 
 
 def _bitten():
-    """False when it was no hang that ended the last life.
+    """False when no hang ended the last life: on rp2 reset() and deepsleep() read as WDT_RESET.
 
-    On rp2 reset() and deepsleep() are done by the watchdog and read as WDT_RESET. Its registers tell: REASON has bit 0 when its
-    timer ran out, and SCRATCH4 what the SDK leaves there when a program starts a watchdog to be fed.
+    Bit 0 of REASON: the timer ran out. SCRATCH4: what the SDK leaves there when a program starts a watchdog to be fed.
     """
     if sys.platform != "rp2":
         return True
@@ -461,7 +489,7 @@ def _say(*parts):
 
 
 def _imports():
-    """Built-in modules only; here, and not at the top, because sys.path is empty by the time run() is called."""
+    """Built-in modules only; here, for sys.path is empty when run() is called."""
     global binascii, hashlib, json, machine, os, time
     if "os" not in globals():
         import binascii
@@ -470,5 +498,5 @@ def _imports():
         import os
         import time
 
-        # Nothing of a release has been imported yet: what is loaded is the port's own, such as the simulator's.
+        # what is loaded is the port's own, such as the simulator's: nothing of a release has been imported
         machine = sys.modules.get("machine") or __import__("machine")

@@ -60,7 +60,7 @@ def _damaged(ota):
     found = []
     for _n, entry in entries(RUNNING):
         path = entry["path"]
-        if not entry.get("excluded") and not excluded(path, ota.excluded):
+        if not entry.get("excluded") and not skips(path, ota.excluded):
             if not (yield from files.same(ota_boot.live(path), entry["size"], entry["sha256"], ota.view)):
                 ota.warn("damaged:", path)
                 if len(found) < _MOST:

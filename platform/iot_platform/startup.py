@@ -19,6 +19,7 @@ from .profile import read
 
 _SAFE = const(("serial_log", "wifi", "ota", "web"))
 _UPDATE = const(("serial_log", "wifi", "ota", "mqtt"))
+_OLDER_S = const(8)  # the watchdog under a loader that starts none itself
 _UPDATE_BOOTS = const(3)  # that one note leads to
 _ROOM = const(32 * 1024)
 _COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
@@ -41,6 +42,10 @@ def start(platform):
     while said:
         SerialLog.info("loader:", said.pop(0))  # once more: a console on USB was not there yet
     platform.profile, errors = read()
+    if not hasattr(ota_boot, "let_go"):  # an older loader starts none outside a trial
+        seconds = platform.profile.get("watchdog_s", _OLDER_S)
+        if seconds:
+            ota_boot.start_watchdog(min(seconds, _OLDER_S) * 1000)
     for error in errors:
         SerialLog.error("profile.json: %s %s; expected: %s" % error)
     if "activeModules" not in platform.profile:
@@ -61,8 +66,6 @@ def start(platform):
         others += _measured(platform, name, "start")
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 4))  # a board with memory need not collect often: it takes time
-    if platform.profile.get("watchdog_s"):
-        ota_boot.start_watchdog(platform.profile["watchdog_s"] * 1000)
     return others
 
 
@@ -93,6 +96,7 @@ def _version():
 
 def _measured(platform, name, where):
     """Import or start one module. The bytes that it took, if an update boot has it not."""
+    platform.board.feed()  # each module has a watchdog's time
     gc.collect()  # what stays should not lie between pieces of garbage
     before = gc.mem_alloc()
     try:

@@ -4,7 +4,9 @@ Imported before the board's file system is mounted, so it takes the place of the
 """
 
 import os
+import select
 import struct
+import sys
 import time
 
 import ffi
@@ -71,10 +73,20 @@ def idle():
 
 
 def stay_at_repl():
-    """A board at the REPL stays there, unless a watchdog was started: nobody feeds it any more."""
-    if WDT.started and os.getenv("SIMULATOR_WATCHDOG_MS"):
+    """A board at the REPL stays there, unless a watchdog was started that no timer feeds.
+
+    With SIMULATOR_REPL=1 somebody sits there, and types lines of Python.
+    """
+    typed = os.getenv("SIMULATOR_REPL") and select.poll()
+    if typed:
+        typed.register(sys.stdin, select.POLLIN)
+    if WDT.started and not Timer.running and os.getenv("SIMULATOR_WATCHDOG_MS"):
         _setitimer(0, struct.pack("llll", 0, 0, 0, 1), None)
-    while WDT.started:
+    while WDT.started and (typed or not Timer.running):
+        for timer in Timer.running:
+            timer.look()
+        if typed and typed.poll(0):
+            exec(sys.stdin.readline())
         time.sleep_ms(50)
     end(_AT_REPL)
 
@@ -98,6 +110,33 @@ class WDT:
 
     def feed(self):
         _setitimer(0, self._timer, None)
+
+
+class Timer:
+    """Calls back while the board is at the REPL; a port's does so between any two bytecodes of Python.
+
+    rp2 has only -1, made in software; esp32 has only those of its hardware, from 0.
+    """
+
+    running = []
+
+    def __init__(self, id):
+        if (id == -1) != (os.getenv("SIMULATOR_PORT_PLATFORM") == "rp2"):
+            raise ValueError("Timer doesn't exist")
+
+    def init(self, *, period, callback):
+        self.deinit()
+        self._period, self._callback, self._last = period, callback, time.ticks_ms()
+        Timer.running.append(self)
+
+    def deinit(self):
+        if self in Timer.running:
+            Timer.running.remove(self)
+
+    def look(self):
+        if time.ticks_diff(time.ticks_ms(), self._last) >= self._period:
+            self._last = time.ticks_ms()
+            self._callback(self)
 
 
 class RTC:

@@ -29,8 +29,11 @@ def _run(path):
         f = None
         exec(code, {"__name__": "__main__", "__file__": path})
         return True
-    except KeyboardInterrupt:
-        raise
+    except KeyboardInterrupt as error:
+        if not _env("SIMULATOR_REPL"):
+            raise
+        sys.print_exception(error)
+        return False
     except BaseException as error:
         sys.print_exception(error)
         return False

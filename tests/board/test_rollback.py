@@ -44,6 +44,8 @@ BAD: list[tuple[str, Changes, int, str, str]] = [
         "module_failed",
         "bad tick",
     ),
+    ("hangs at import", {"modules/lamp/__init__.py": b"while True:\n    pass\n"}, 1, "watchdog", ""),
+    ("hangs in start()", {"modules/lamp/__init__.py": LAMP + b"        while True:\n            pass\n"}, 1, "watchdog", ""),
     (
         "hangs in a tick",
         {"modules/lamp/__init__.py": LAMP + b"    def tick(self):\n        while True:\n            pass\n"},

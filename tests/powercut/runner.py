@@ -42,7 +42,14 @@ _IGNORED = (".ota", _ARCHIVE, "prefs.json", "prefs.json.1", "ballast", "ota_boot
 _STAYS = {".ota/state.0", ".ota/state.1", ".ota/release"}
 _MAIN = b"import sys\nsys.path.append('/sys')\nimport driver\ndriver.main()\n"
 _PREFS = b'{"wifi.ssid": "home", "count": 1}'
-_NEWER_LOADER = b"# newer\n"
+_RUNS = b"    global ready, restart\n"
+LOADERS = {  # the proven one with a change; what loops has its watchdog bite at once
+    "good": (b"", b""),
+    "loops": (_RUNS, _RUNS + b"    sys.modules['machine'].WDT(timeout=1)\n    while True:\n        pass\n"),
+    "raises": (_RUNS, _RUNS + b"    raise OSError(5)\n"),
+    "never becomes ready": (b"    ready = True\n", b"    ready = False\n"),
+    "has no feed": (b"feed()", b"feeds()"),
+}
 
 
 @dataclass(frozen=True)
@@ -187,10 +194,14 @@ def record(scenario: Scenario, fs: str, folder: Path, site: serve.Server, broken
             board.env.update(_environment(lives, replace(scenario, action="install", bad=False)))
             assert _live(board), "the way there does not end"
             board.env.update(_environment(lives, scenario))
+        cause = "power"
         for life in range(_MOST_BOOTS):
             board.snapshot(folder / f"life{life}.img")
-            boot = board.boot_once(cause="power" if life == 0 else "hard", log=folder / f"life{life}.log")
-            lives.counts.append(boot.counters.operations)
+            boot = board.boot_once(cause=cause, log=folder / f"life{life}.log")
+            cause = boot.cause
+            # a board that is bitten by its watchdog writes no counters any more
+            bitten = len(flashlog.read(folder / f"life{life}.log")) if cause == "watchdog" else None
+            lives.counts.append(boot.counters.operations if bitten is None else bitten)
             if "STABLE" in boot.output:
                 break
         else:
@@ -254,11 +265,13 @@ def _judge(case: Case, lives: Lives, board: Board) -> Outcome:
     boots: list[Boot] = []
     if not _live(board, boots):
         return Outcome(case, "unbootable", detail=_story(boots))
-    loaded = boots[0].tree  # between boot.py and main.py of the first boot
+    loaded = next((boot.tree for boot in boots if boot.tree), None)  # of the first one in which boot.py came to its end
     if loaded is None or _verdict(loaded, lives) == "mixed":
         return Outcome(case, "mixed", detail="when the loader had run\n" + _story(boots))
     rested = board.read()
     verdict = _verdict(rested, lives)
+    if scenario.loader not in ("", "good") and rested.files.get("ota_boot.py") != _loader():
+        return Outcome(case, "unbootable", detail="the proven loader is gone\n" + _story(boots))
     if verdict == "mixed" or (scenario.bad and verdict != scenario.ends_as):
         return Outcome(case, "mixed", detail=f"stable as {verdict}\n{_story(boots)}")
     if _noted(loaded) and not case.network and verdict != scenario.ends_as:
@@ -304,7 +317,8 @@ def _live(board: Board, boots: list[Boot] | None = None) -> bool:
     """Boot until the board says that it is stable; False when it never does."""
     boots = [] if boots is None else boots
     for number in range(_MOST_BOOTS):
-        boots.append(board.boot_once(timeout=60, cause="power" if number == 0 else "hard", dump=not boots))
+        cause = "power" if number == 0 else boots[-1].cause
+        boots.append(board.boot_once(timeout=60, cause=cause, dump=not any(boot.tree for boot in boots)))
         if "STABLE" in boots[-1].output:
             return True
         if boots[-1].cause in ("dead", "timeout", "crash"):
@@ -356,7 +370,7 @@ def _left_behind(tree: Tree, scenario: Scenario) -> list[str]:
 def _loader_is_good(tree: Tree, scenario: Scenario, gave_up: bool) -> bool:
     if not scenario.loader or gave_up:
         return tree.files.get("ota_boot.py") == _loader()
-    return tree.files.get("ota_boot.py") == _loader() + _NEWER_LOADER and tree.files.get("ota_boot_old.py") == _loader()
+    return tree.files.get("ota_boot.py") == _newer_loader("good") and tree.files.get("ota_boot_old.py") == _loader()
 
 
 def _preferences_lost(tree: Tree, scenario: Scenario) -> bool:
@@ -399,7 +413,7 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
     made = {
         **files,
         "boot.py": (ROOT / "platform" / "boot.py").read_bytes(),
-        "ota_boot.py": _loader() + (_NEWER_LOADER if scenario.loader and version != "1.0.0" else b""),
+        "ota_boot.py": _loader_of(scenario, version),
         "main.py": _MAIN,
         "version": version.encode() + b"\n",
         "profile.json": json.dumps(profile).encode(),
@@ -417,6 +431,20 @@ def _newer(files: Files) -> Files:
 @cache
 def _loader() -> bytes:
     return (ROOT / "platform" / "ota_boot.py").read_bytes()
+
+
+def _loader_of(scenario: Scenario, version: str) -> bytes:
+    """What is wrong with 1.1.0's is mended in 1.2.0."""
+    if not scenario.loader or version == "1.0.0":
+        return _loader()
+    return _newer_loader(scenario.loader if version == "1.1.0" else "good")
+
+
+@cache
+def _newer_loader(what: str) -> bytes:
+    old, new = LOADERS[what]
+    assert old in _loader()
+    return (_loader().replace(old, new) if old else _loader()) + b"# newer\n"
 
 
 def _bundle(scenario: Scenario, version: str, files: Files) -> bundle.Bundle:

@@ -27,7 +27,7 @@ class Scenario:
     ranges: bool = True  # the server knows them; one that does not sends the whole file each time
     update_boot: bool = False  # the board is short of memory unless it is in an update boot
     resumed: bool = False  # the download takes longer than what a cut may cost; for time's sake single cuts, the server there
-    loader: bool = False  # the release brings another ota_boot.py
+    loader: str = ""  # the release brings another ota_boot.py: "good", or what is wrong with it (runner.LOADERS)
     restarts: bool = False  # the board is restarted in the trial, more often than a version may fail
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
@@ -85,7 +85,11 @@ SCENARIOS = (
     Scenario("a version is kept", _SWAP_OLD, _SWAP_NEW, keep=True),
     Scenario("the way back", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True),
     Scenario("the way back, bad", _SWAP_OLD, _SWAP_NEW, action="rollback", keep=True, bad=True),
-    Scenario("the loader", _BASE, _MOVED, loader=True),
+    Scenario("the loader", _BASE, _MOVED, loader="good"),
+    Scenario("a loader that loops", _BASE, _MOVED, loader="loops", newer=True),
+    Scenario("a loader that raises", _BASE, _MOVED, loader="raises", newer=True),
+    Scenario("a loader that never becomes ready", _BASE, _MOVED, loader="never becomes ready", newer=True),
+    Scenario("a loader that has no feed", _BASE, _MOVED, loader="has no feed", newer=True),
     Scenario("over http", _BASE, _MOVED, action="update", requests=3),
     Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True, requests=3),
     Scenario("over http, two ranges", _FAR, _FAR_NEW, action="update", requests=3),

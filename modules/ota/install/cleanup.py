@@ -8,16 +8,16 @@ from .. import phases, state
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, read_header
 from ..errors import OtaError
 from ..release import paths
-from . import files
+from . import files, loader
 
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 
 
 def after_start(ota):
-    """Clear up, and say how the last update ended. Generator."""
-    module = ota.module
+    """Clear up, and say how the last update ended. Generator; True when a new loader is to be tried with the next boot."""
+    module, fresh = ota.module, False
     if ota_boot.state == "confirmed":
-        yield from _after_confirm(ota)
+        fresh = yield from _after_confirm(ota)
         module.enter("confirmed")
         module.tell(None)
         ota.log("confirmed: version %s stays" % ota.local_version())
@@ -32,6 +32,7 @@ def after_start(ota):
         yield from clean_up(ota)
         phases.call("state", "told", module)
     module.previous = _kept(ota.local_version())
+    return fresh
 
 
 def clean_up(ota):
@@ -64,8 +65,8 @@ def recursive_delete(path, platform):
 def _after_confirm(ota):
     """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
 
-    Every step can be repeated: the state's name stays `confirmed` until the last one. Space comes back first: what is then
-    remembered needs some, and a full disk must not keep the board from its next update.
+    Returns True when a new loader is to be tried. Every step can be repeated: the state's name stays `confirmed` until the last
+    one. Space comes back first: what is then remembered needs some, and a full disk must not keep the board from its next update.
     """
     yield from _clear(("reserve", "stage", LIST))
     ota.discard()  # of an upload: the power can fail between the commit and its removal
@@ -75,7 +76,7 @@ def _after_confirm(ota):
         state.raise_floor(store, running["sequence"])
         store.set("bundled", True)
     _remember(store, {"result": "confirmed"})
-    yield from _replace_loader(ota)
+    fresh = loader.begin(ota)
     yield from _clear(("loader",))
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
         yield from _keep_backup()
@@ -83,6 +84,7 @@ def _after_confirm(ota):
     else:
         yield from _clear((PREVIOUS, "backup"))
         ota_boot.finish()
+    return fresh
 
 
 def _after_undo(ota):
@@ -111,20 +113,6 @@ def _remember(store, last):
 def _clear(names):
     for name in names:
         yield from files.remove_tree(ota_boot.ota(name))
-
-
-def _replace_loader(ota):
-    """A new loader, now that its release is confirmed. There is always one that works: see boot.py."""
-    new, running, old = ota_boot.ota("loader"), ota_boot.live("ota_boot.py"), ota_boot.live("ota_boot_old.py")
-    if not ota_boot.exists(new):
-        return
-    if ota_boot.exists(running):
-        if ota_boot.exists(old):
-            os.remove(old)
-        os.rename(running, old)
-    os.rename(new, running)
-    ota.log("the recovery loader was replaced")
-    yield
 
 
 def _keep_backup():

@@ -36,7 +36,10 @@ def after_start(ota):
         if not confirmed:  # None: it has to wait for the next wake
             return
     # Not as a phase, which has a loop after it: whoever reads that the version stays finds OTA free, and the next check planned.
-    yield from phases.part("install.cleanup").after_start(ota)
+    fresh = yield from phases.part("install.cleanup").after_start(ota)
+    if fresh or getattr(ota_boot, "TRIAL", False):  # an older loader does not say
+        yield from ota.phase("install.loader", "watch", ota, fresh)
+        return
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
         ota.warn("boots keep failing: going back to", ota.module.previous)
         yield from updates.roll_back(ota)
