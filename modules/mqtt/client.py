@@ -117,6 +117,8 @@ class Client(robust.MQTTClient):
         self.pid = 0
         self.acked = True  # False while a message of QoS 1 is on its way
         self.oversized = False  # True once a packet was too long
+        self.optional = {}  # number of a question: a topic that is not needed
+        self.refused = []  # those that the broker does not allow
         self._raw = raw
         self.cfg = cfg
         self._out = bytearray()
@@ -149,9 +151,12 @@ class Client(robust.MQTTClient):
             if first == 0x40:
                 self.acked = True
             elif first == 0x90:
+                topic = self.optional.pop(self._view[2] << 8 | self._view[3], None)
                 if self._view[self._need - 1] & 0x80:
-                    raise MqttError("refused", "the broker does not let this board subscribe to its commands")
-            elif first != 0xD0:
+                    if not topic:
+                        raise MqttError("refused", "the broker does not let this board subscribe to its commands")
+                    self.refused.append(topic)
+            elif first not in (0xB0, 0xD0):
                 raise MqttError("protocol", "the broker sends what it must not")
         self._next()
         return True
@@ -159,9 +164,14 @@ class Client(robust.MQTTClient):
     def reconnect(self):
         raise OSError(errno.ENOTCONN)
 
-    def subscribe(self, topic):
+    def subscribe(self, topic, needed=True):
         """With QoS 0; the broker's answer comes later."""
         self._ask(0x82, topic, b"\0")
+        if not needed:
+            self.optional[self.pid] = topic
+
+    def unsubscribe(self, topic):
+        self._ask(0xA2, topic, b"")
 
     def publish(self, topic, msg, retain=False, qos=0):
         """With QoS 1, `acked` is True again when the broker has it."""
@@ -205,11 +215,11 @@ class Client(robust.MQTTClient):
     # -- inside
 
     def _ask(self, first, topic, data):
-        """Send a packet that the broker has to answer; SUBSCRIBE has its number before the topic, PUBLISH behind it."""
+        """Send a packet that the broker has to answer; PUBLISH has its number behind the topic, the others before it."""
         self._owe()
         pid = bytes((self.pid >> 8, self.pid & 0xFF))
         self.write(_head(first, len(topic) + len(data) + 4))
-        if first == 0x82:
+        if first in (0x82, 0xA2):
             self.write(pid)
             self._send_str(topic)
         else:

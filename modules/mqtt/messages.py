@@ -75,6 +75,9 @@ def update_state(mqtt):
 def received(mqtt, topic, data):
     """Deal with one message; garbage is logged once."""
     try:
+        status = (mqtt.base + "/status/").encode()
+        if topic.startswith(status):
+            return mqtt.echo(topic[len(status) :].decode())
         if len(data) > _MAX:
             raise ValueError("a message that is too long")
         topic, text = topic.decode(), data.decode()

@@ -18,6 +18,7 @@ from micropython import const
 from .client import MqttError, login
 from .messages import discovery, received, settle, update_state
 
+_STATUS = "/status/#"  # heard until all that the broker has kept of it has come
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
 _MAX_TOLD = const(8)
@@ -40,6 +41,7 @@ class Module(Base):
         self._failures = 0
         self._changed = set()
         self._noisy = set()
+        self._listens = False  # True until what the broker has kept of our own has come
         self._entity = False  # True when the update entity's state has to be told
         self._replies = []
         self._flying = None  # the reply that the broker has not acknowledged yet
@@ -76,6 +78,15 @@ class Module(Base):
         self._replies.append((path, text))
         if len(self._replies) > _MAX_REPLIES:
             self._replies.pop(0)
+
+    def echo(self, key):
+        """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
+        if not self.client.retained:
+            if self._listens:
+                self.client.unsubscribe((self.base + _STATUS).encode())
+            self._listens = False
+        elif key != "online" and self.platform.bus.get(key, self) is self:
+            self._changed.add(key)
 
     # -- lifecycle
 
@@ -140,12 +151,13 @@ class Module(Base):
         self._told.clear()
         self._enter("connected")
         self.log("connected to", cfg["host"])
-        topics = ["%s/command/#" % self.base, "iot-platform/version"]
+        topics = ["%s/command/#" % self.base, "iot-platform/version", self.base + _STATUS]
         if cfg["discovery"]:
             topics.append(cfg["discovery"] + "/status")
             self.announce_at = self._since
         for topic in topics:
-            client.subscribe(topic.encode())
+            client.subscribe(topic.encode(), topic == topics[0])
+        self._listens = True
         self._publish("online", True)
         self._changed = {key for key, _value in self.platform.bus.items()}
         self._entity = True
@@ -186,6 +198,8 @@ class Module(Base):
         if client.oversized:
             client.oversized = False
             self.once("a message that is too long is ignored")
+        while client.refused:
+            self.once("the broker does not let this board subscribe to " + client.refused.pop().decode())
         if not client.idle():
             return
         if time.ticks_diff(now, self._noisy_at) >= 0:

@@ -19,7 +19,7 @@ from tests.support.world import PATIENCE_S, World
 
 LIMIT_MS = 200
 CONNACK = b"\x20\x02\x00\x00"
-SUBACKS = b"".join(bytes((0x90, 3, 0, number, 0)) for number in (1, 2, 3))
+SUBACKS = b"".join(bytes((0x90, 3, 0, number, 0)) for number in (1, 2, 3, 4))
 
 
 @contextmanager

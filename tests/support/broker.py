@@ -29,12 +29,16 @@ PATIENCE_S = 60
 
 @dataclass
 class Broker:
-    """mosquitto. `users` need their password then; `certificates` (a folder) makes it speak TLS as `server`."""
+    """mosquitto. `users` need their password then; `certificates` (a folder) makes it speak TLS as `server`.
+
+    :param forbidden: topics that nobody may subscribe to as they stand.
+    """
 
     folder: Path
     users: dict[str, str] = field(default_factory=dict)
     certificates: Path | None = None
     server: str = "server"
+    forbidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -55,6 +59,18 @@ class Broker:
         if self.certificates:
             config.append(f"certfile {self.certificates / self.server}.pem")
             config.append(f"keyfile {self.certificates / self.server}.key")
+        if self.forbidden:
+            plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+            config += [f"plugin {plugin}", f"plugin_opt_config_file {self.folder / 'access.json'}"]
+            acls = [{"acltype": "subscribeLiteral", "topic": topic, "allow": False} for topic in self.forbidden]
+            every = dict.fromkeys(("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe"), True)
+            access = {
+                "defaultACLAccess": every,
+                "roles": [{"rolename": "all", "acls": acls}],
+                "groups": [{"groupname": "all", "roles": [{"rolename": "all"}]}],
+                "anonymousGroup": "all",
+            }
+            (self.folder / "access.json").write_text(json.dumps(access))
         path = self.folder / "mosquitto.conf"
         path.write_text("\n".join(config) + "\n")
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
