@@ -10,6 +10,7 @@ import json
 import random
 import time
 
+import ota_boot
 from iot_platform.module import printable
 from micropython import const
 
@@ -31,7 +32,7 @@ def discovery(mqtt):
         "name": platform.profile["shortName"],
         "board": platform.board.unique_id(),
         "version": json.dumps(platform.bus.get("version") or "unknown!"),
-        "link": ', "configuration_url": "http://%s/"' % ip if ip else "",
+        "link": ', "configuration_url": "http://%s/"' % ip if ip and platform.module("web") else "",
     }
     with open(_FILE) as f:
         common = f.readline().strip()[1:] % values
@@ -49,24 +50,37 @@ def update_state(mqtt):
     An empty message, which Home Assistant ignores, while there is nothing to say.
     """
     platform = mqtt.platform
-    get = platform.bus.get
-    ota = platform.module("ota")
-    status, version = get("ota/status"), get("version")
+    ota, version = platform.module("ota"), platform.bus.get("version")
     if not ota or not ota.cfg or not version:
         return b""
-    ended = status in ("up_to_date", "confirmed", "rolled_back")
-    at_work = platform.update_boot and not ended and status != "failed"  # nothing else is done in such a boot
+    latest, percent = ota.offered or version, _percent(platform, ota)
+    if ota_boot.state == "trial":  # what is on trial is not installed yet
+        latest, version = version, ota_boot.header.get("old") or version
     value = {
         "installed_version": version,
-        "latest_version": (None if ended else get("ota/available")) or version,
+        "latest_version": latest,
         "title": platform.profile["shortName"],
-        "in_progress": status in ("downloading", "installing", "rebooting", "trial") or bool(at_work),
-        "update_percentage": get("ota/progress") if status == "downloading" else None,
-        "release_url": mqtt.cfg["release_url"] or "%s/%s/" % (ota.cfg["url"].rstrip("/"), ota.name_on_server.lower()),
+        "in_progress": percent is not None,
+        "update_percentage": percent,
+        "release_summary": ota.notes[:_MAX_SUMMARY],  # what is left out stays as it was
     }
-    if ota.notes:
-        value["release_summary"] = ota.notes[:_MAX_SUMMARY]
+    if mqtt.cfg["release_url"]:
+        value["release_url"] = mqtt.cfg["release_url"]
     return json.dumps(value).encode()
+
+
+def _percent(platform, ota):
+    """How far all of an update has come, from what was asked for to its confirmation; None when none is under way."""
+    state = ota.state
+    if "trial" in (state, ota_boot.state):
+        return 90
+    if state == "rebooting":
+        return 85 if ota_boot.state else 0  # for an update boot
+    done = max(ota.percent, 0) * 7 // 10 if state == "downloading" else {"ready": 70, "installing": 75}.get(state, 0)
+    # In an update boot nothing else is done
+    here = platform.update_boot and state not in ("up_to_date", "confirmed", "rolled_back", "failed")
+    at_work = ota.job and (ota.installs or ota.job in ("update", "install", "stage", "rollback"))
+    return done if here or at_work or ota.ordered else None
 
 
 # -- to this board
@@ -115,7 +129,7 @@ def _command(mqtt, path, text):
         answer = encode(True, state="passed_on")
     else:
         answer = encode(False, "busy", "too many commands at once")
-    mqtt.reply(path, answer)
+    mqtt.reply("reply/" + path, answer)
 
 
 def _ota(mqtt, ota, path, text):
@@ -129,7 +143,7 @@ def _ota(mqtt, ota, path, text):
     if verb == "check":
         started = ota.job != "start" and ota.request_check()
     elif verb == "update":
-        started = ota.request_update(text == "force")
+        started = ota.request_update(text == "force" or (text == "install" and _failed(ota)))
     elif verb == "rollback":
         started = ota.rollback()
     elif verb == "confirm":
@@ -140,14 +154,22 @@ def _ota(mqtt, ota, path, text):
         return encode(False, "not_allowed", "ota knows check, update, rollback, confirm and channel")
     if not started:
         return encode(False, "busy", "another job runs: %s" % (ota.job or ota.state))
-    mqtt.pending = path
+    mqtt.pending, mqtt.restarted = path, False
+    mqtt.platform.prefs.set("mqtt.pending", path)
+    mqtt.platform.prefs.save()  # whatever becomes of it is told, also after a loss of power
     return encode(True, state="started")
+
+
+def _failed(ota):
+    """What is offered has failed or was refused here: whoever presses Install all the same means by force, but cannot say so."""
+    failed = ota.store.get("failed", {})
+    return ota.offered and (ota.store.get("refused") or any(failed[n][0] == ota.offered for n in failed))
 
 
 def settle(mqtt, ota):
     """Reply with the result of the job that a command has started: it has ended."""
     path, prefs = mqtt.pending, mqtt.platform.prefs
-    mqtt.reply(path, _result(ota, path, bool(prefs.get("mqtt.pending"))))
+    mqtt.reply("reply/" + path, _result(ota, path, mqtt.restarted))
     mqtt.pending = None
     prefs.set("mqtt.pending", None)
     prefs.save()

@@ -18,7 +18,7 @@ from micropython import const
 from .client import MqttError, login
 from .messages import discovery, received, settle, update_state
 
-_STATUS = "/status/#"  # heard until all that the broker has kept of it has come
+_STATUS = const("/status/#")  # heard until all that the broker has kept of it has come
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
 _MAX_TOLD = const(8)
@@ -37,6 +37,7 @@ class Module(Base):
         self.cfg = self.client = None
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
+        self.restarted = True  # since it was given
         self._told = set()  # what was logged about this connection
         self._failures = 0
         self._changed = set()
@@ -73,9 +74,9 @@ class Module(Base):
             self._told.add(text)
             self.log(text)
 
-    def reply(self, path, text):
-        """Queue a reply; the oldest one gives way when there are too many."""
-        self._replies.append((path, text))
+    def reply(self, topic, text):
+        """Queue a reply, or an event; the oldest one gives way when there are too many."""
+        self._replies.append((topic, text))
         if len(self._replies) > _MAX_REPLIES:
             self._replies.pop(0)
 
@@ -111,6 +112,11 @@ class Module(Base):
             self._drop()
             self._failures = 0
             self._enter("waiting")
+        problem = values.get("ota/problem")
+        if problem and "reason" in problem:
+            state = self.platform.bus.get("ota/status")
+            if state in ("failed", "rolled_back"):  # else it is told again, after a restart
+                self.reply("event", json.dumps(dict(problem, event_type=state)))
         for key in values if self.client else ():
             ours = key.startswith("ota/")
             number = isinstance(values[key], (int, float)) and not isinstance(values[key], bool)
@@ -123,9 +129,6 @@ class Module(Base):
 
     def stop(self):
         """Before a restart. The broker need not find out by itself that this board is gone."""
-        if self.pending:
-            self.platform.prefs.set("mqtt.pending", self.pending)
-            self.platform.prefs.save()
         if self.client:
             try:
                 self._publish("ota/status", self.platform.bus.get("ota/status"))
@@ -210,8 +213,8 @@ class Module(Base):
             self._replies.remove(self._flying)
             self._flying = None
         if client.acked and self._replies:
-            self._flying = path, text = self._replies[0]
-            client.publish(("%s/reply/%s" % (self.base, path)).encode(), text.encode(), qos=1)
+            self._flying = topic, text = self._replies[0]
+            client.publish(("%s/%s" % (self.base, topic)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
             if not self._job:
                 self._job = discovery(self)
@@ -246,5 +249,5 @@ class Module(Base):
             going_on = ["rebooting", "trial"]
             if self.platform.update_boot:
                 going_on.append("idle")  # there it has yet to begin
-            if not (ota and (ota.job or ota.state in going_on)):
+            if not (ota and (ota.job or ota.ordered or ota.state in going_on)):
                 settle(self, ota)

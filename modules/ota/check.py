@@ -41,6 +41,7 @@ def _wanted(ota, value, source):
     if not policy.rollout_allows(value, ota.platform.board.unique_id()):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
+    ota.module.found(version, value["notes"])
     check_failed(ota, version, state.failure(ota.store, sequence))
     check_refused(ota, version, source)
     return True

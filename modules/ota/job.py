@@ -141,13 +141,12 @@ class Job:
 
     def available(self, offer):
         self.offer = offer
-        self.module.offered, self.module.notes = offer["version"], offer["notes"]
         self.eager = True
+        self.module.found(offer["version"], offer["notes"])
         self.store.set("next", None)  # an update that is interrupted goes on soon
         self.store.save()
         self.enter("available")
         self.log("version %s is available" % offer["version"])
-        self.platform.bus.publish("ota/available", offer["version"])
         self.platform.bus.publish("ota/total", offer["size"])
 
     def progress(self, done, total):

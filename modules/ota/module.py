@@ -40,8 +40,9 @@ class Module(Base):
         self.store = None
         self.state = "idle"
         self.error = None  # the OtaError of the last job that failed
+        self.offered = None  # the version that was found last, and its notes
         self.notes = ""
-        self.offered = None
+        self.installs = False  # True while a check goes on to install what it has found
         self.waiting = ""  # what a found update waits for
         self.previous = None  # the kept version, once the clean-up after the start has looked
         self.percent = -1
@@ -69,6 +70,11 @@ class Module(Base):
     def job(self):
         """The name of the job that runs now or begins soon, or None."""
         return self._job.name if self._job else self.noted and self.noted[0]
+
+    @property
+    def ordered(self):
+        """True while an update that somebody has asked for is neither done nor has failed, whatever restarts."""
+        return bool(self.store) and self.store.get("order") is not None
 
     def local_version(self):
         """The running version; "unknown!" when there is none."""
@@ -183,6 +189,7 @@ class Module(Base):
         self._stop_job()
         self.enter("idle")
         self.platform.log("ota: cancelled")
+        self.store.set("order", None)
         phases.call("schedule", "after_check", self, None)
         self.save()
         if self.platform.update_boot:
@@ -246,6 +253,7 @@ class Module(Base):
             return
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.platform.bus.publish("ota/channel", self.channel)
+        phases.call("state", "recall", self)
         self._request("start")
 
     def tick(self):
@@ -280,6 +288,8 @@ class Module(Base):
             self.report_space()
         elif job.name != "start":
             self.tell(None)
+        if job.name != "start":
+            phases.call("state", "judge", self, job.name, error)
         phases.call("schedule", "after_job", job, error)
         if self.platform.update_boot and job.name != "start":
             phases.call("state", "ended", self)
@@ -299,6 +309,12 @@ class Module(Base):
         self.platform.bus.publish("ota/status", state)
         if self.waiting:
             self.wait_for("")
+
+    def found(self, version, notes=""):
+        """This is offered; None: nothing is. Remembered with the next save."""
+        self.offered, self.notes = version, notes
+        self.store.set("offered", [version, notes] if version else None)
+        self.platform.bus.publish("ota/available", version)
 
     def wait_for(self, what):
         """What a found update waits for before it is installed; "" for nothing."""
@@ -332,7 +348,10 @@ class Module(Base):
         return self._new_job(name, flag)
 
     def _new_job(self, name, flag):
+        if name == "check" and self.ordered:
+            name, flag = "update", self.store.get("order")
         self.error = None
+        self.installs = False
         try:
             self._job = phases.part("job").Job(self, name, flag)
         finally:

@@ -90,7 +90,9 @@ def after_job(job, error):
 def at_start(module):
     """After a start, or when the network has come back."""
     interval = module.cfg.get("check_interval_s", _DAY)
-    if module.next_check is not None or module.platform.safe_mode:  # there only a newer release helps
+    if module.ordered:
+        pause = SOON_S
+    elif module.next_check is not None or module.platform.safe_mode:  # there only a newer release helps
         pause = pause_overdue(interval, _chance())
     else:
         deep = module.platform.board.reset_cause() == "deepsleep"

@@ -10,7 +10,10 @@
     failed       {sequence: [version, reason, text, tries, checks since]}: not tried again unless forced, or after
                  a pause of checks: see policy
     part         [entry, bytes, at] of a large file whose download was interrupted: see install.stage
-    ready        [version, notes] of a release that lies in the stage, checked and whole
+    ready        [version, source] of a release that lies in the stage, checked and whole
+    offered      [version, notes] of what was found last; told again after a restart
+    problem      [version, reason, text] of an update that failed here, until one succeeds
+    order        True or False (force): an update that somebody has asked for, until it is done or has failed
     last         {"version", "from", "result", "reason", "message"} of the last update
     result       [state, offered, notes, reason, message]: how a job in an update boot ended; told after the restart
     ran          the modules that ran before an update boot
@@ -40,6 +43,7 @@ _PATIENCE = const(3)  # checks running that nobody asked for and that had no mem
 _NETWORK_MS = 90_000  # that an update boot waits for a network
 _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
+_MAX_TEXT = const(160)
 
 
 def set_channel(module, channel):
@@ -107,6 +111,7 @@ def note(module, name, flag):
         os.rename(path, ota_boot.ota("job.0"))  # there once its name is there
     except OSError as error:
         module.failed(name, from_system(error))
+        judge(module, name, module.error)
         phases.call("schedule", "after_check", module, module.error)
         return
     module.enter("rebooting")
@@ -127,6 +132,7 @@ def told(module):
         clear_note()
         if noted[2] >= TRIES:  # and not even the last one came to its end
             module.failed(noted[0], OtaError("no_memory", "it was not done in %d update boots" % noted[2]))
+            judge(module, noted[0], module.error)
             phases.call("schedule", "after_check", module, module.error)
     elif result:
         module.store.set("result", None)
@@ -135,7 +141,50 @@ def told(module):
         module.enter(found)
         module.tell(module.error)
         if module.offered:
-            module.platform.bus.publish("ota/available", module.offered)
+            module.found(module.offered, module.notes)
+    elif module.offered and not module.store.get("problem") and not module.ordered:
+        waiting = phases.call("schedule", "waits_for", module)
+        if waiting.startswith("asked") or (waiting and module.store.get("ready")):
+            module.enter("ready" if module.store.get("ready") else "available")
+            module.wait_for(waiting)
+
+
+def recall(module):
+    """After a start, and after an update: what was found, and what has failed, is told again."""
+    offered = module.store.get("offered")
+    known = offered and (ota_boot.state == "trial" or offered[0] != module.local_version())
+    module.found(*(offered if known else (None,)))
+    _tell_problem(module)
+
+
+def judge(module, name, error):
+    """A job is over: an update that failed is a problem, with its first reason, until one succeeds or is not needed any more."""
+    before = module.store.get("problem")
+    if name in ("update", "install"):
+        module.store.set("order", None)
+    if not error:
+        problem = before if module.state != "up_to_date" else None
+    elif _is_problem(name, error) and (not before or before[:2] != [module.offered, error.reason]):
+        problem = [module.offered, error.reason, error.message[:_MAX_TEXT]]
+    else:
+        problem = before
+    if problem != before:
+        module.store.set("problem", problem)
+        _tell_problem(module)
+
+
+def _is_problem(name, error):
+    if name in ("check", "fetch"):  # nobody waits for it, and the next one is soon
+        return error.kind != "transport" and error.reason != "failed_before"
+    return name in ("update", "install", "stage") and error.reason not in ("failed_before", "no_update")
+
+
+def _tell_problem(module):
+    problem = module.store.get("problem")
+    value = {"problem": bool(problem)}
+    if problem:
+        value.update({"version": problem[0], "reason": problem[1], "message": problem[2]})
+    module.platform.bus.publish("ota/problem", value)
 
 
 def ended(module):

@@ -47,15 +47,20 @@ def _after_start(ota):
 def update(ota, force):
     """Ask, obtain, install. Returns True when an update is ready, or was found where installing has to be asked for."""
     ota.enter("checking")
+    if ota.name == "update":
+        ota.store.set("order", force)
+        ota.module.save()
     offer = yield from look(ota, force)
     if offer is None:
         if not ota.store.get("ready"):
             yield from ota.clear_stage()
+        ota.module.found(None)
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
     ota.available(offer)
     waiting = _waits_for(ota)
+    ota.module.installs = not waiting
     if ota.name == "check" and waiting.startswith("asked"):
         ota.module.wait_for(waiting)
     else:

@@ -7,6 +7,8 @@ message of docs/mqtt.md was also given to the real schemas of homeassistant 2025
 [U]  https://www.home-assistant.io/integrations/update.mqtt/       DISCOVERY_SCHEMA and MQTT_JSON_UPDATE_SCHEMA of
      homeassistant/components/mqtt/update.py
 [S]  https://www.home-assistant.io/integrations/sensor.mqtt/       homeassistant/components/mqtt/sensor.py
+[BS] https://www.home-assistant.io/integrations/binary_sensor.mqtt/  homeassistant/components/mqtt/binary_sensor.py
+[EV] https://www.home-assistant.io/integrations/event.mqtt/  homeassistant/components/mqtt/event.py
 [B]  https://www.home-assistant.io/integrations/button.mqtt/       homeassistant/components/mqtt/button.py
 [D]  https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery  topics, availability, device, origin:
      homeassistant/components/mqtt/schemas.py
@@ -105,6 +107,25 @@ COMPONENTS: dict[str, tuple[Keys, tuple[str, ...]]] = {
         },
         ("state_topic",),
     ),
+    "binary_sensor": (
+        {
+            **_COMMON,
+            "state_topic": (topic, "BS"),
+            "value_template": (text, "BS"),
+            "json_attributes_topic": (topic, "BS"),
+            "device_class": (one_of("problem"), "BS"),
+            "entity_category": (one_of("diagnostic"), "E"),
+        },
+        ("state_topic",),
+    ),
+    "event": (
+        {
+            **_COMMON,
+            "state_topic": (topic, "EV"),
+            "event_types": (lambda value: isinstance(value, list) and bool(value) and all(map(text, value)), "EV"),
+        },
+        ("state_topic", "event_types"),
+    ),
     "button": (
         {
             **_COMMON,
@@ -121,7 +142,7 @@ STATE: Keys = {  # the update entity's state topic [U]
     "installed_version": (text, "U"),
     "latest_version": (text, "U"),
     "title": (text, "U"),
-    "release_summary": (lambda value: text(value) and len(value) <= 255, "U"),
+    "release_summary": (lambda value: isinstance(value, str) and len(value) <= 255, "U"),
     "release_url": (link, "U"),
     "in_progress": (lambda value: isinstance(value, bool), "U"),
     "update_percentage": (lambda value: value is None or (isinstance(value, int | float) and 0 <= value <= 100), "U"),
@@ -144,7 +165,7 @@ def check(value: Any, keys: Keys, required: tuple[str, ...]) -> None:
 
 def check_discovery(where: str, value: Any, prefix: str = "homeassistant") -> str:
     """Check a discovery message; returns its component. Every entity here has an id, availability and a device."""
-    found = re.fullmatch(rf"{prefix}/([a-z]+)/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)/config", where)
+    found = re.fullmatch(rf"{prefix}/([a-z_]+)/([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)/config", where)
     if not found or found[1] not in COMPONENTS:
         raise NotAccepted(f"{where} is no discovery topic")
     keys, required = COMPONENTS[found[1]]

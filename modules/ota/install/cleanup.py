@@ -18,11 +18,13 @@ def after_start(ota):
     module, fresh = ota.module, False
     if ota_boot.state == "confirmed":
         fresh = yield from _after_confirm(ota)
+        phases.call("state", "recall", module)
         module.enter("confirmed")
         module.tell(None)
         ota.log("confirmed: version %s stays" % ota.local_version())
     elif ota_boot.state == "undone":
         yield from _after_undo(ota)
+        phases.call("state", "recall", module)
         module.enter("rolled_back")
         last = ota.store.get("last")
         module.tell(OtaError(last["reason"], last["message"]))
@@ -104,6 +106,11 @@ def _remember(store, last):
     """The update is over: nothing of it stays in the state but `last`, how it ended."""
     state.clear_note()
     last.update({"version": ota_boot.header.get("new", "?"), "from": ota_boot.header.get("old")})
+    if last["result"] == "confirmed":
+        store.set("offered", None)
+        store.set("problem", None)
+    elif last["reason"] != "by_hand":
+        store.set("problem", [last["version"], last["reason"], last["message"][:160]])
     for key in ("wakes", "refused", "ready", "part", "result", "ran"):
         store.set(key, None)
     store.set("last", last)
