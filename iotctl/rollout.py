@@ -105,7 +105,7 @@ def _outcome(rollout: Rollout, board: Board, known: Outcome, now: float) -> Outc
     if status in _AT_WORK and board.values.get("ota/available", rollout.version) == rollout.version:
         return known if known.result == "working" else Outcome("working", "", now)
     fresh = known.result == "working" or rollout.before.get(board.name) != [status, error]
-    if status in ("failed", "rolled_back") and fresh and version != rollout.version:
+    if status in ("failed", "rolled_back") and error and fresh and version != rollout.version:  # the reason may come later
         if OtaError(error, "").kind != "transport":  # that is the network's fault, and tried again
             return Outcome("failed", f"{error}: {board.values.get('ota/message', '')}".strip(": "), now)
     return known
