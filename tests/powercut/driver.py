@@ -129,6 +129,7 @@ def broken():
         for n, entry in lists.entries():
             if wanted[n // 8] >> n % 8 & 1:
                 made.entry(n, "+", exists("/" + entry["path"]), entry["path"])
+        made.end()
         made.close()
         yield from journal._seal()
         return wanted, total
