@@ -109,9 +109,9 @@ def save_preferences(ota):
 
 def impatient():
     """The trial settles at once, and gives up soon: it is not what is tested here."""
-    from modules.ota.install import loader, trial
+    from modules.ota.install import cleanup, trial
 
-    loader._GOOD_MS = 1
+    cleanup._GOOD_MS = 1
     trial._SETTLE_MS = trial._RETRY_MS = 1
     trial._MARGIN_MS = ota_boot.header.get("timeout_s", 10) * 1000 - 100
 

@@ -38,7 +38,7 @@ def after_start(ota):
     # Not as a phase, which has a loop after it: whoever reads that the version stays finds OTA free, and the next check planned.
     fresh = yield from phases.part("install.cleanup").after_start(ota)
     if fresh or getattr(ota_boot, "TRIAL", False):  # an older loader does not say
-        yield from ota.phase("install.loader", "watch", ota, fresh)
+        yield from ota.phase("install.cleanup", "watch_loader", ota, fresh)
         return
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
         ota.warn("boots keep failing: going back to", ota.module.previous)
