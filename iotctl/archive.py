@@ -278,6 +278,12 @@ def head_size(data: bytes) -> int:
     return Reader(BytesIO(data)).head
 
 
+def head_of(data: bytes) -> tuple[int, str]:
+    """The same, and the SHA-256 of the list in it: what a channel file says of a bundle's head."""
+    reader = Reader(BytesIO(data))
+    return reader.head, hashlib.sha256(reader.listing).hexdigest()
+
+
 def _without(start: bytes) -> bytes:
     return start[: _NO_MATTER.start] + start[_NO_MATTER.stop :]
 

@@ -71,18 +71,19 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
 
 
 def channel_bytes(
-    header: bundle.Header, data: bytes, options: Options, counter: int, key: keys.PrivateKey | None, head: int | None = None
+    header: bundle.Header,
+    data: bytes,
+    options: Options,
+    counter: int,
+    key: keys.PrivateKey | None,
+    head: tuple[int, str] | None = None,
 ) -> bytes:
     """The channel file of the bundle `data`: one line of JSON, and its signature in base64 where there is a key.
 
-    :param head: bytes of its first gzip member, where that cannot be read from `data` itself.
+    :param head: what archive.head_of() says, where that cannot be read from `data` itself.
     """
-    file = {
-        "file": f"{header['version']}.tar.gz",
-        "size": len(data),
-        "head": head or archive.head_size(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
+    size, digest = head or archive.head_of(data)
+    file = {"file": f"{header['version']}.tar.gz", "size": len(data), "head": size, "sha256": digest}
     value: dict[str, Any] = {
         "format": fields.FORMAT,
         "name": header["name"],

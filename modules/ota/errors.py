@@ -4,7 +4,9 @@ A reason is a short, stable, machine-readable word: it goes into telemetry, repl
 The sentence is for a person. What the caller should do follows from the kind:
 
     transport      the network or the server failed: try again later, with a growing pause
-    verification   what arrived is not what it must be: refuse it, never retry the same bytes
+    damage         what arrived is not what was signed, so far as one can tell: from a server it is fetched again in the same way,
+                   a file that was brought is refused at once
+    verification   what was announced is not for this board: refuse it, never fetch it again
     storage        this board cannot hold or write it now
     state          this is not the moment, or not the board, for what was asked; or "internal", a mistake of this updater
 """
@@ -13,10 +15,8 @@ from micropython import const
 
 # Strings, not lists: those would take 1.4 KB of a board's heap for ever.
 _TRANSPORT = const(" no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost ")
-_VERIFICATION = const(
-    " bad_channel bad_bundle bad_signature no_signature wrong_name old_sequence wrong_mpy bad_member "
-    "bad_path protected_path bad_digest bad_size expired bad_key version_mismatch not_newer "
-)
+_DAMAGE = const(" bad_channel bad_bundle bad_signature no_signature bad_member bad_digest expired ")  # and a clock may be wrong
+_VERIFICATION = const(" wrong_name old_sequence wrong_mpy bad_path protected_path bad_key version_mismatch ")
 _STORAGE = const(" no_space flash_error no_memory ")
 
 
@@ -43,6 +43,8 @@ class OtaError(Exception):
         word = " %s " % self.reason
         if word in _TRANSPORT:
             return "transport"
+        if word in _DAMAGE:
+            return "damage"
         if word in _VERIFICATION:
             return "verification"
         return "storage" if word in _STORAGE else "state"

@@ -106,7 +106,7 @@ def after_check(module, error):
     """A check has ended, well or with `error`: the next one, whatever restarts. The caller saves the state."""
     interval, store = module.cfg.get("check_interval_s", _DAY), module.store
     failures = None
-    if error and (error.kind == "transport" or error.reason == "no_memory"):
+    if error and (error.kind in ("transport", "damage") or error.reason == "no_memory"):
         failures = store.get("failures", 0) + 1
         pause = pause_after_failure(interval, failures, error.retry, _chance())
         module.platform.log("ota: next try in about %d s" % pause)

@@ -7,10 +7,12 @@
     commit         read the stage back, write the journal, rename it into force            install.prepare, install.journal
                    restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
 
-They raise OtaError. A transport error leaves what has been staged, for the next try; what is refused leaves nothing.
+They raise OtaError. What has been staged stays for the next try after a failure of the network, or damage on the way. What is
+refused leaves nothing.
 """
 
 import gc
+import os
 
 import ota_boot
 from micropython import const
@@ -80,9 +82,9 @@ def look(ota, force):
             line = yield from ota.phase("legacy.requests_http", "ask", ota)
             offer = phases.call("legacy.latest", "decide", ota, line, force)
         else:
-            offer = phases.call("check", "decide", ota, raw, etag, force) if raw else None
+            offer = phases.call("check", "decide", ota, raw, etag, force) if raw is not None else None
     except OtaError as error:
-        if error.kind == "transport":
+        if error.kind in ("transport", "damage"):
             ota.store.set("checked", False)
         raise
     ota.store.set("checked", True)
@@ -139,11 +141,11 @@ def install_ready(ota):
 
 
 def _remembering(ota, source, job):
-    """Run a part of an update; the same bytes would be refused in the same way, so they are not fetched again."""
+    """Run a part of an update. What is wrong in itself would be refused in the same way again, so it is not fetched again."""
     try:
         yield from job
     except OtaError as error:
-        if error.kind == "verification" or error.reason == "no_space":
+        if error.kind == "verification":
             ota.store.set("refused", [source, error.reason, error.message])
         raise
 
@@ -176,19 +178,30 @@ def _obtain(ota, offer, force):
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
         yield from ota.phase("install.files", "make_room", ota, _ROOM, "an update boot")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
+    ota.store.set("ready", None)
     ota.enter("downloading")
     yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
 
 
 def _fill(ota, offer, force):
     """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
-    head = yield from ota.phase("bundle.reader", "fetch_head", ota, offer)
-    expect = (offer["version"], offer["sequence"]) if offer else None
-    header = yield from ota.phase("install.prepare", "check", ota, head, force, expect)
+    head, header = yield from checked_head(ota, offer, force)
     ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
     wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
     yield from ota.phase("bundle.reader", "read", ota, offer, head[2], wanted, total)
+
+
+def checked_head(ota, offer, force):
+    """``(what bundle.reader has fetched, the list's header)``, both checked: else nothing of it stays. Generator."""
+    header = None
+    try:
+        head = yield from ota.phase("bundle.reader", "fetch_head", ota, offer)
+        header = yield from ota.phase("install.prepare", "check", ota, head, force, offer)
+    finally:
+        if not header and ota_boot.exists(ota_boot.ota("list")):
+            os.remove(ota_boot.ota("list"))
+    return head, header
 
 
 def _fill_from_archive(ota, offer):
@@ -197,6 +210,9 @@ def _fill_from_archive(ota, offer):
     try:
         yield from ota.phase("legacy.requests_http", "receive", ota, offer)
         yield from ota.phase("legacy.latest", "unpack", ota, offer)
+    except OtaError:
+        yield from ota.clear_stage()
+        raise
     finally:
         ota.discard()
 
@@ -222,7 +238,10 @@ def _refusing(ota, job):
     except (OSError, MemoryError, OtaError) as error:
         if not isinstance(error, OtaError):
             error = from_system(error)
-        if error.reason != "no_memory" and (error.kind != "transport" or ota.name == "install"):
+        arrives = error.kind in ("transport", "damage") and ota.name != "install"
+        if arrives and error.kind == "damage":
+            ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong
+        if error.reason != "no_memory" and not arrives:
             if ota.name == "install":
                 ota.discard()
             yield from ota.clear_stage()

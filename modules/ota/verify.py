@@ -44,8 +44,7 @@ def plan(ota, _flag):
         found.update({"to": offer["version"], "size": offer["size"]})
         if "head" in offer:  # an archive of the `latest` protocol has no list
             yield from ota.clear_stage()
-            head = yield from ota.phase("bundle.reader", "fetch_head", ota, offer)
-            header = yield from ota.phase("install.prepare", "check", ota, head, False, (offer["version"], offer["sequence"]))
+            _head, header = yield from updates.checked_head(ota, offer, False)
             found.update((yield from _count(ota, header)))
             yield from ota.clear_stage()
     ota.enter(before)

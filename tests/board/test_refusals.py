@@ -117,17 +117,22 @@ def pack_group(members: list[Member]) -> bytes:
     return archive.gzip(b"".join(forge.tar_member(m.name, m.data, kind=m.kind, link=m.target.encode()) for m in members))
 
 
+DRAFTS = itertools.count(1)
+
+
 def draft(world: World, changes: Changes | None = None, **ota: Any) -> Draft:
-    """A good 1.1.0."""
+    """A good 1.1.0, and none that was there before: what was staged of that would be used again."""
     release = world.release("1.1.0", {"www/a.txt": b"a" * 5000, "www/b.txt": b"b" * 100, **(changes or {})}, **ota)
     header = {key: value for key, value in release.bundle.header.items() if key not in ("files", "size")}
+    header["created"] = next(DRAFTS)
     members = {path: Member(path, data) for path, data in release.files.items()}
     return Draft(world, header, release.bundle.entries, members, world.key)
 
 
-def assert_untouched(world: World) -> None:
-    """The board still runs exactly 1.0.0, and nothing of what was refused is there."""
-    assert_tree(world.peek(), old_release(world).tree)
+def assert_untouched(world: World, staged: bool = False) -> None:
+    """The board still runs exactly 1.0.0, and nothing of what was refused is there; `staged`: but what is right in the stage."""
+    found = world.peek()
+    assert_tree(found.without(".ota/stage", ".ota/list") if staged else found, old_release(world).tree)
 
 
 Spoil = Callable[[Draft], None]
@@ -327,7 +332,7 @@ def test_a_bad_bundle_is_refused(running: World, spoil: Spoil, reason: str) -> N
     running.refused(reason)
     assert len(running.requested("stable.json")) == asked + 1
     assert running.downloads("1.1.0.tar.gz") == begun + 1
-    assert_untouched(running)
+    assert_untouched(running, reason in ("bad_member", "bad_digest", "bad_bundle"))
 
 
 @pytest.mark.parametrize("sequence", [999_999, 1_000_000])
@@ -355,15 +360,15 @@ def test_a_lower_sequence_is_never_taken(running: World, sequence: int, force: b
 
 def test_what_was_refused_is_not_fetched_again_until_the_channel_changes(running: World) -> None:
     made = draft(running)
-    wrong_digest(made)
+    made.header["name"] = "other-board"
     made.publish()
-    running.refused("bad_digest")
+    running.refused("wrong_name")
     asked = running.downloads("1.1.0.tar.gz")
-    line = running.refused("bad_digest")
+    line = running.refused("wrong_name")
     assert "was refused before" in line and running.downloads("1.1.0.tar.gz") == asked
     assert running.requested("stable.json")[-1].status == 200
     made.publish()
-    running.refused("bad_digest")
+    running.refused("wrong_name")
     assert running.downloads("1.1.0.tar.gz") == asked + 1
     assert_untouched(running)
 
@@ -406,7 +411,7 @@ def test_a_channel_file_needs_the_owners_signature(running: World, key: str | No
     assert_untouched(running)
 
 
-@pytest.mark.parametrize("second", [b"AAAA", b"%%%", base64.b64encode(bytes(384))])
+@pytest.mark.parametrize("second", [b"A" * 511, b"%" * 512, base64.b64encode(bytes(384))])
 def test_a_channel_files_signature_must_be_one(running: World, second: bytes) -> None:
     made = draft(running)
     line = json.dumps(running.announcement(made.announced, made.archive())).encode()
@@ -420,7 +425,7 @@ def test_an_archive_that_is_longer_than_announced_is_refused(running: World) -> 
     made.publish()
     with (running.site / "sim-board" / "1.1.0.tar.gz").open("ab") as f:
         f.write(b"more")
-    running.refused("bad_response")
+    running.refused("too_large")
     assert_untouched(running)
 
 

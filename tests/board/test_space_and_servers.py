@@ -96,7 +96,10 @@ SERVERS: list[tuple[str, Trick, str]] = [
     ("redirect to a file", says(302, Location="file:///etc/passwd"), "redirect"),
     ("garbage", sends(bytes(range(256)) * 40), "bad_response"),
     ("nothing", sends(b""), "connection_lost"),
-    ("a page", says(200, b"<html>it works</html>"), "no_signature"),
+    ("a page", says(200, b"<html>it works</html>"), "bad_response"),
+    ("an empty file", says(200, b""), "bad_response"),
+    ("a cut file", says(200, b'{"format":2,"name":"sim-board","chan'), "bad_response"),
+    ("a cut signature", says(200, b"{}\n" + b"A" * 300), "bad_response"),
     ("too much", says(200, b"x" * 100_000), "too_large"),
     ("endless headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 3000), "too_large"),
     ("a long line", sends(b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 9000), "bad_response"),
@@ -113,6 +116,7 @@ def test_a_bad_server_is_one_clear_line(running: World, trick: Trick, reason: st
     running.refused(reason)
     said = [line for line in running.board.lines[since:] if " W " in line or " E " in line]
     assert len(said) == 1, said
+    running.board.expect("next try in about", PATIENCE_S, since)
     running.server.trick = None
     gap_is_small(running)
     assert_tree(running.peek(), running.release("1.0.0").tree)
@@ -160,5 +164,5 @@ def test_a_bundle_that_is_missing_or_too_large_changes_nothing(running: World) -
     running.refused("http_status")
     assert_tree(running.peek(), old.tree)
     target.write_bytes(new.archive + b"more")
-    running.refused("bad_response")
+    running.refused("too_large")
     assert_tree(running.peek().without(".ota/stage", ".ota/list"), old.tree)

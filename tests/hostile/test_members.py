@@ -34,7 +34,7 @@ def refusal(data: bytes, root: Path, *numbers: int, **changes: Any) -> str:
     try:
         staged = forge.install(data, forge.rules(*numbers or (0,), **changes), root)
     except OtaError as error:
-        assert error.kind == "verification" or error.reason in ("too_large", "no_space")
+        assert error.kind in ("damage", "verification") or error.reason in ("too_large", "no_space")
         return str(error.reason)
     assert staged == FILES
     return ""

@@ -242,6 +242,17 @@ def head_size(data: bytes) -> int:
     return len(data) - len(first.unused_data)
 
 
+def head_of(data: bytes) -> tuple[int, str]:
+    """What a channel file says of its head, whatever is in it."""
+    first = zlib.decompressobj(31)
+    try:
+        unpacked = first.decompress(data)
+        listed = unpacked[512 : 512 + int(unpacked[124:135], 8)]
+    except (zlib.error, ValueError):
+        listed = b""
+    return head_size(data), hashlib.sha256(listed).hexdigest()
+
+
 # -- a board's code on this computer
 
 

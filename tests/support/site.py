@@ -32,7 +32,7 @@ _DEADLINES = {
     "transport/ranges.py": (
         ("_IDLE_MS = const(20_000)", "_IDLE_MS = const(3_000)"),
         ("_TOTAL_MS = const(120_000)", "_TOTAL_MS = const(6_000)"),
-        ("_TOTAL_MS + 2 * (self.size if self._whole else end - begin)", "_TOTAL_MS"),
+        ("_TOTAL_MS + 2 * (self.size if self._whole or not end else end - begin)", "_TOTAL_MS"),
     ),
     "legacy/requests_http.py": (
         ("_IDLE_MS = const(15_000)", "_IDLE_MS = const(3_000)"),
@@ -154,7 +154,7 @@ class Site:
             "notes": "",
         }
         key: keys.PrivateKey | None = None if signer is None else forge.key(signer)
-        return publish.channel_bytes(header, archive, publish.Options(), published, key, forge.head_size(archive))
+        return publish.channel_bytes(header, archive, publish.Options(), published, key, forge.head_of(archive))
 
     def offer(self, version: str, signer: int | None = 0, published: int = 1_700_000_000, profile: bytes | None = None) -> bytes:
         """Serve a release properly; returns the archive."""

@@ -66,8 +66,14 @@ def test_refuses_a_missing_a_changed_and_a_foreign_signature(key: rsa.RSAPrivate
     assert refusal(raw.split(b"\n")[0], [jwk(key)]) == "no_signature"
     assert refusal(raw.replace(b"1.2.3", b"1.2.4"), [jwk(key)]) == "bad_signature"
     assert refusal(raw, [jwk(other)]) == "bad_signature"
-    assert refusal(raw[:-20] + b"\n", [jwk(key)]) == "bad_signature"
-    assert refusal(raw.split(b"\n")[0] + b"\n!!!!\n", [jwk(key)]) == "bad_signature"
+    assert refusal(raw.split(b"\n")[0] + b"\n" + b"!" * 512 + b"\n", [jwk(key)]) == "bad_signature"
+
+
+def test_what_a_network_sends_in_its_place_is_no_word_about_a_signature(key: rsa.RSAPrivateKey) -> None:
+    raw = signed(VALUE, key)
+    cut = raw.index(b"\n")
+    for sent in (b"", b"<html>log in here</html>", b"<p>\n" + raw, raw[:-20], *(raw[:length] for length in (1, 100, cut + 2))):
+        assert refusal(sent, [jwk(key)]) == refusal(sent, []) == "bad_response", sent
 
 
 def test_one_of_several_pinned_keys_is_enough(key: rsa.RSAPrivateKey) -> None:
@@ -131,7 +137,7 @@ def test_refuses_a_field_that_stands_twice(key_name: str) -> None:
 
 @given(st.binary(max_size=5000))
 def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
-    assert refusal(raw, []) in ("bad_channel", "too_large")
+    assert refusal(raw, []) in ("bad_channel", "bad_response", "too_large")
 
 
 @pytest.mark.parametrize(

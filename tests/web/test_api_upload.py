@@ -12,7 +12,8 @@ import pytest
 
 from iotctl import bundle, keys
 from iotctl.profile import Profile
-from tests.support.world import SHORT_NAME, Release, first_member, noise, owner, stranger
+from tests.support import forge
+from tests.support.world import SHORT_NAME, Release, noise, owner, stranger
 from tests.web.conftest import LAMP, MODULES, PATIENCE_S, Client, WebWorld
 
 ARCHIVE = "new_firmware.tar.gz"
@@ -64,7 +65,7 @@ def made_by(
 
 def damaged(made: Release, path: str) -> bytes:
     """The bundle with 40 wrong bytes in the data of a file that the board does not have yet: what it has is not read."""
-    at = next(entry["at"] for entry in made.bundle.entries if entry["path"] == path) + first_member(made.archive) + 100
+    at = next(entry["at"] for entry in made.bundle.entries if entry["path"] == path) + forge.head_size(made.archive) + 100
     data = made.archive
     return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 40]) + data[at + 40 :]
 

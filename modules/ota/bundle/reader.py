@@ -6,6 +6,7 @@ Each file must be the regular file that the checked list has in that place, with
 hashed once, in constant memory. Where the bundle is read up to its end, that must be the end of the archive.
 """
 
+import binascii
 import hashlib
 
 import ota_boot
@@ -30,9 +31,12 @@ def fetch_head(ota, offer):
     """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256, its signature or None, and the bytes of the head."""
     source = ranges.source(ota, offer)
     try:
-        return (yield from read_head(source, ota.view))
+        found = yield from read_head(source, ota.view)
     finally:
         source.close()
+    if offer and binascii.hexlify(found[0]).decode() != offer["sha256"]:
+        raise OtaError("bad_digest", "the list of files is not the one that was announced")
+    return found
 
 
 def read_head(source, view):

@@ -26,12 +26,13 @@ _ID = const(32)
 _LINE = const(256)
 
 
-def check(ota, head, force, expect):
+def check(ota, head, force, offer):
     """Check ``/.ota/list``: its signature, then what it says. Generator; returns the header.
 
     :param head: what reader.fetch_head() has returned.
-    :param expect: ``(version, sequence)`` that was announced, or None.
+    :param offer: what was announced, or None for a file that was brought.
     """
+    expect = (offer["version"], offer["sequence"]) if offer else None
     rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
     return (yield from check_release(rules, head[0], head[1]))
 

@@ -85,7 +85,7 @@ def _ask(ota):
     try:
         yield from updates.look(ota, True)
     except OtaError as error:
-        if error.kind in ("transport", "verification") and error.reason not in ("old_sequence", "failed_before"):
+        if error.kind in ("transport", "damage", "verification") and error.reason not in ("old_sequence", "failed_before"):
             ota.warn("trial: the check did not succeed yet:", error)
             return str(error), error.retry or 0
     return "", 0

@@ -2,7 +2,8 @@
 
 Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which they are checked:
 
-1. At most 4 KiB, at most two lines. Where a key is pinned the second line must be the signature of the first.
+1. At most 4 KiB, two whole lines: all else is what networks send in its place. Where a key is pinned the second line must be the
+   signature of the first.
 2. The JSON names this board's ``name`` and the wished ``channel``; every field has its type and bounds.
 3. ``published`` never goes back (an old, validly signed file replayed), where a key is pinned.
 4. ``expires`` lies in the future, on boards that know the time.
@@ -12,6 +13,7 @@ import binascii
 import hashlib
 
 from iot_platform.module import name_ok
+from micropython import const
 
 from ..errors import OtaError
 from . import signature
@@ -19,6 +21,7 @@ from .fields import FORMAT, MAX_COUNTER, is_digest, is_version, is_whole, load_o
 
 MAX_BYTES = 4096
 MAX_NOTES = 255  # characters
+_SIGNATURE = const(512)  # bytes in base64
 
 
 def parse(raw, keys):
@@ -26,6 +29,8 @@ def parse(raw, keys):
     if len(raw) > MAX_BYTES:
         raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
     line, _, rest = bytes(raw).partition(b"\n")
+    if line[:1] != b"{" or line[-1:] != b"}" or 0 < len(rest) < _SIGNATURE:
+        raise OtaError("bad_response", "the server's answer is no channel file: a login page, or one that was cut short")
     if keys:
         _check_signature(line, rest.strip(), keys)
     value = load_object(line, "the channel file", "bad_channel")
@@ -79,6 +84,6 @@ def _check_fields(value):
 
 
 def _is_bundle(get):
-    """``{"file", "size", "head", "sha256"}``, the file beside the channel file: a plain name, never a path."""
+    """``{"file", "size", "head", "sha256"}``: a plain name beside the channel file, never a path; the digest of its list."""
     known = name_ok(get("file")) and is_digest(get("sha256"))
     return known and is_whole(get("size"), MAX_COUNTER) and is_whole(get("head"), get("size") - 1) and get("head") > 0

@@ -82,6 +82,7 @@ class FromServer:
         self.log = log
         self.response = None
         self._whole = False  # the server sends all of it, whatever is asked for
+        self._plain = False  # and is asked for all of it
         self.at = self.end = 0
         self.head = head
         self.size = size
@@ -120,8 +121,22 @@ class FromServer:
             yield from self.read_into(waste)
 
     def _request(self, begin, end):
+        """Have an answer that holds the part. A server that gets ranges wrong is asked once without. Generator."""
         self.close()
-        total_ms = _TOTAL_MS + 2 * (self.size if self._whole else end - begin)
+        try:
+            if not self._plain:
+                yield from self._ask(begin, end)
+                return
+        except OtaError as error:
+            if error.reason != "bad_response":
+                raise
+            self.log("%s: asking for all of it" % error)
+            self._plain = True
+            self.close()
+        yield from self._ask(0, None)
+
+    def _ask(self, begin, end):
+        total_ms = _TOTAL_MS + 2 * (self.size if self._whole or not end else end - begin)
         response = self.response = yield from self.http.get(
             self.url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
         )
