@@ -36,7 +36,7 @@ class Module(Base):
         self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
         self.cfg = self.client = None
         self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
-        self.pending = platform.prefs.get("mqtt.pending")  # the command whose final result is still to be told
+        self.pending = platform.prefs.text("mqtt.pending")  # the command whose final result is still to be told
         self.restarted = True  # since it was given
         self._told = set()  # what was logged about this connection
         self._failures = 0

@@ -16,6 +16,7 @@ import time
 import ota_boot
 from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
+from iot_platform.module import name_ok
 from iot_platform.slots import Slots
 from micropython import const
 
@@ -64,7 +65,8 @@ class Module(Base):
 
     @property
     def channel(self):
-        return self.platform.prefs.get("ota.channel") or self.cfg.get("channel", "stable")
+        channel = self.platform.prefs.text("ota.channel")
+        return channel if name_ok(channel) else self.cfg.get("channel", "stable")
 
     @property
     def job(self):
@@ -252,6 +254,7 @@ class Module(Base):
             self.cfg = {}
             return
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
+        phases.call("state", "mend", self)
         self.platform.bus.publish("ota/channel", self.channel)
         phases.call("state", "recall", self)
         self._request("start")

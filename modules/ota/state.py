@@ -55,6 +55,49 @@ def set_channel(module, channel):
     module.platform.bus.publish("ota/channel", channel)
 
 
+# What each value is made of: text and numbers; None for text or nothing; one thing in a list, or behind "" (any name) or "0"
+# (digits) in a dict, for any number of them.
+_SHAPES = (
+    ("floor", 0),
+    ("bundled", True),
+    ("published", {"": 0}),
+    ("etag", ["", ""]),
+    ("refused", ["", "", ""]),
+    ("failed", {"0": ["", "", "", 0, 0]}),
+    ("part", [0, 0, 0]),
+    ("ready", ["", ""]),
+    ("last", {"": None}),
+    ("result", ["", None, "", None, None]),
+    ("ran", [""]),
+    ("checked", True),
+    ("next", 0),
+    ("failures", 0),
+    ("wakes", 0),
+)
+
+
+def mend(module):
+    """Forget what is not made as it must be, damaged or edited by hand: it must stop no start and no check."""
+    for key, shape in _SHAPES:
+        value = module.store.get(key)
+        if value is not None and not _fits(value, shape):
+            module.warn("what was remembered is damaged, and forgotten:", key)
+            module.store.set(key, None)
+
+
+def _fits(value, shape):
+    if shape is None:
+        return value is None or isinstance(value, str)
+    if type(value) is not type(shape):
+        return False
+    if isinstance(shape, list):
+        return len(shape) in (1, len(value)) and all(_fits(part, shape[i % len(shape)]) for i, part in enumerate(value))
+    if isinstance(shape, dict):
+        name = list(shape)[0]
+        return all((key.isdigit() or not name) and _fits(value[key], shape[name]) for key in value)
+    return not isinstance(shape, int) or 0 <= value < 1 << 53
+
+
 def failure(store, sequence):
     """What is remembered of a release that failed here, the list itself; or None."""
     return store.get("failed", {}).get(str(sequence))

@@ -206,7 +206,7 @@ class Module(Base):
     def _open_access_point(self):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
         self._access_point = ap = network.WLAN(getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1)))
-        password = self.platform.prefs.get("wifi.ap_password") or self._section().get("ap_password")
+        password = self.platform.prefs.text("wifi.ap_password") or self._section().get("ap_password")
         ssid = self._host_name()
         try:
             if ap.active():
@@ -232,8 +232,8 @@ class Module(Base):
     def _known(self):
         """Name and password of the network to join; the name is None when there is none."""
         prefs, section = self.platform.prefs, self._section()
-        if prefs.get("wifi.ssid"):
-            return prefs.get("wifi.ssid"), prefs.get("wifi.password")
+        if prefs.text("wifi.ssid"):
+            return prefs.text("wifi.ssid"), prefs.text("wifi.password")
         return section.get("ssid"), section.get("password")
 
     def _name_server(self):

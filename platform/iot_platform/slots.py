@@ -40,6 +40,11 @@ class Slots:
     def get(self, key, default=None):
         return self._values.get(key, default)
 
+    def text(self, key):
+        """A value that is text and not empty, else None: whatever was written there by hand, or by another version."""
+        value = self._values.get(key)
+        return value if value and isinstance(value, str) else None
+
     def set(self, key, value):
         """Change a value in memory, None removes it; save() makes it last."""
         if value is None:
