@@ -186,7 +186,7 @@ def watch_loader(ota, fresh):
 
 def _is_whole():
     """True when it has all that an update asks of it, and one name: FAT can show both of a cut rename, on the same blocks."""
-    names = [name for name in os.listdir(ota_boot.ota("")) if name.startswith("loader_")]
+    names = [name for name in os.listdir(ota_boot.ROOT + "/.ota") if name.startswith("loader_")]
     return len(names) == 1 and all(callable(getattr(ota_boot, name, None)) for name in _ASKED.split())
 
 
