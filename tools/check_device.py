@@ -30,7 +30,7 @@ MODULES = {  # what 1.22 has of each, as far as it is used here
     "hashlib": "sha256",
     "io": "BytesIO IOBase StringIO",
     "json": "dump dumps load loads",
-    "machine": "RTC WDT mem32 reset reset_cause unique_id",
+    "machine": "RTC Timer WDT mem32 reset reset_cause unique_id",
     "micropython": "const",
     "network": "WLAN hostname",
     "os": "ilistdir listdir mkdir remove rename rmdir stat statvfs urandom",
