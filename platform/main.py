@@ -67,10 +67,19 @@ try:
     from iot_platform.runtime import run
 
     run()
-except KeyboardInterrupt:  # Ctrl-C on the serial console: a developer wants the REPL
-    import ota_boot
+except KeyboardInterrupt:  # Ctrl-C at the console: a developer, who goes on typing; or noise on a line where nobody does
+    import select
 
-    if hasattr(ota_boot, "hold"):
+    import ota_boot
+    from iot_platform.board import Board
+
+    print("interrupted: type on within 5 s for the REPL, or the board restarts")
+    ota_boot.feed()
+    poll = select.poll()
+    poll.register(sys.stdin, select.POLLIN)
+    if not poll.poll(5_000):
+        Board().reset()
+    if hasattr(ota_boot, "hold"):  # an older loader has no such thing
         ota_boot.hold()
     raise
 except BaseException as error:

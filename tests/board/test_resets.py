@@ -22,6 +22,13 @@ class Module(Base):
 """
 CRASHES = TICKS.replace(b"print(", b"raise SystemExit(")
 HURRIES = TICKS.replace(b'print("tick", self.n)', b'self.platform.request_reset("again")')
+INTERRUPTED = b"""from iot_platform.module import Module as Base
+
+class Module(Base):
+    def on_command(self, command):
+        if command.path == "interrupt":
+            raise KeyboardInterrupt
+"""
 WITH_TICKS = ("serial_log", "wifi", "ota", "ticks")
 
 
@@ -87,6 +94,20 @@ def test_a_crash_and_a_hang_count_once_each(world: World) -> None:
     story = world.lines_since(since)
     assert "loader: failed boot: watchdog" in story
     assert "ota_boot: failed boot: watchdog" not in story, "it was printed before USB was up"
+
+
+def test_an_interrupt_leads_to_the_repl_only_where_somebody_types_on(world: World) -> None:
+    """A byte 0x03 is Ctrl-C for the firmware, and on a line where nobody sits it is noise. The module raises what that raises."""
+    world.flash(world.release("1.0.0", {"modules/ticks/__init__.py": INTERRUPTED}, modules=WITH_TICKS))
+    world.boot("check failed")
+    since = world.type("interrupt")
+    world.board.expect(r"^interrupted: type on", PATIENCE_S, since)
+    world.board.expect(r"check failed", PATIENCE_S, since)
+    assert world.board.restarts == ["hard"] and "failed boot" not in world.lines_since(since)
+    since = world.type("interrupt")
+    world.board.expect(r"^interrupted: type on", PATIENCE_S, since)
+    world.board.send("import os")
+    world.board.expect(r"^KeyboardInterrupt", PATIENCE_S, since)
 
 
 def test_noise_on_the_console_is_dropped_and_nothing_waits_for_it(world: World) -> None:
