@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,23 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
+def finish(steps: Generator[Any, None, Any]) -> Any:
+    """What a generator of the boards' code returns, all of its steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
 def verifies(data: bytes, signature: bytes, known: list[Jwk]) -> bool:
     """True when one of the `known` keys made the signature of `data`."""
-    return bool(board_sign.verify_any(hashlib.sha256(data).digest(), signature, known))
+    return bool(finish(board_sign.verifying_any(hashlib.sha256(data).digest(), signature, known)))
 
 
 def check_signature(data: bytes, signature: bytes | None, known: list[Jwk]) -> None:
     """OtaError ``no_signature`` or ``bad_signature`` unless one of the `known` keys made it."""
-    board_sign.check(hashlib.sha256(data).digest(), signature, known)
+    finish(board_sign.checking(hashlib.sha256(data).digest(), signature, known))
 
 
 def check_pinned(key: PrivateKey, pinned: list[Jwk], role: str) -> None:

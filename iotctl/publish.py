@@ -97,7 +97,7 @@ def channel_bytes(
         "rollout": {"percent": options.rollout},
     }
     line = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
-    board_channel.parse(line, [])
+    keys.finish(board_channel.parse(line, []))
     return line + b"\n" + (base64.b64encode(keys.sign(key, line)) + b"\n" if key else b"")
 
 
@@ -111,7 +111,7 @@ def next_counter(channel_file: Path, sequence: int, options: Options) -> int:
         raise OtaError("expired", "the channel file would have expired already: give --force to publish it all the same")
     if not channel_file.exists():
         return now
-    before = board_channel.parse(channel_file.read_bytes(), [])
+    before = keys.finish(board_channel.parse(channel_file.read_bytes(), []))
     if sequence < before["sequence"] and not options.force:
         found = f"{channel_file} has sequence {before['sequence']}, this is {sequence}"
         raise OtaError("old_sequence", f"{found}: give --force to publish it all the same")

@@ -9,7 +9,7 @@ from .release import channel, policy, signature
 
 
 def decide(ota, raw, etag, force):
-    """The offer that the channel file's bytes `raw` make to this board, or None when there is nothing to do.
+    """The offer that the channel file's bytes `raw` make to this board, or None when there is nothing to do. Generator.
 
     An offer is a dict with ``version sequence source notes file head size``: what there is, the digest of the channel file that
     says so, and the bundle that has it. (A dict, because an object of a class would keep this file's code in memory.)
@@ -18,7 +18,7 @@ def decide(ota, raw, etag, force):
     """
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
     keys = signature.pinned(ota.cfg, "channel")
-    value = channel.parse(raw, keys)
+    value = yield from channel.parse(raw, keys)
     seen = ota.store.get("published", {})
     channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if keys else 0, ota.platform.board.now())
     if value["published"] > seen.get(ota.channel, 0):

@@ -5,6 +5,7 @@ its work, and is forgotten before the next one begins. What stays between two jo
 """
 
 import gc
+import sys
 
 from iot_platform.module import forget as _forget
 from micropython import const
@@ -25,6 +26,9 @@ def call(name, function, *args):
 
 def part(name):
     """The file `name` of this package, such as ``install.trial``."""
+    found = sys.modules.get("modules.ota." + name)
+    if found:
+        return found
     gc.collect()
     found = __import__("modules.ota." + name, None, None, ("x",))
     gc.collect()  # what importing has left lies between what stays

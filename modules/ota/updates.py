@@ -82,7 +82,7 @@ def look(ota, force):
             line = yield from ota.phase("legacy.requests_http", "ask", ota)
             offer = phases.call("legacy.latest", "decide", ota, line, force)
         else:
-            offer = phases.call("check", "decide", ota, raw, etag, force) if raw is not None else None
+            offer = (yield from ota.phase("check", "decide", ota, raw, etag, force)) if raw is not None else None
     except OtaError as error:
         if error.kind in ("transport", "damage"):
             ota.store.set("checked", False)
@@ -99,6 +99,7 @@ def _ask(ota, force):
     known = ota.store.get("etag")
     etag = known[1] if known and known[0] == ota.channel and not force else None
     try:
+        yield from ota.load("transport.http")
         response = yield from ota.http().get(ota.url(ota.channel + ".json"), etag, max_body=_MAX_CHANNEL)
         status, raw = response.status, None
         try:
@@ -173,7 +174,9 @@ def _obtain(ota, offer, force):
 
     And to restart there must be room on the disk: a board that cannot remember how its update boot ended would try for ever.
     """
+    yield
     ota.module.report_space()
+    yield  # littlefs reads all of its folders for this
     gc.collect()
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
         yield from ota.phase("install.files", "make_room", ota, _ROOM, "an update boot")
@@ -189,14 +192,21 @@ def _fill(ota, offer, force):
     ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
     wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
-    yield from ota.phase("bundle.reader", "read", ota, offer, head[2], wanted, total)
+    yield from _read(ota, offer, "read", head[2], wanted, total)
+
+
+def _read(ota, offer, function, *args):
+    """What bundle.reader does, with the code for a server where one is asked."""
+    if offer:
+        yield from ota.load("transport.http")
+    return (yield from ota.phase("bundle.reader", function, ota, offer, *args))
 
 
 def checked_head(ota, offer, force):
     """``(what bundle.reader has fetched, the list's header)``, both checked: else nothing of it stays. Generator."""
     header = None
     try:
-        head = yield from ota.phase("bundle.reader", "fetch_head", ota, offer)
+        head = yield from _read(ota, offer, "fetch_head")
         header = yield from ota.phase("install.prepare", "check", ota, head, force, offer)
     finally:
         if not header and ota_boot.exists(ota_boot.ota("list")):

@@ -268,7 +268,7 @@ def test_cpython_refuses(table: str, tmp_path: Path) -> None:
 
 def channel_refusal(raw: bytes) -> str:
     try:
-        channel.check(channel.parse(raw, forge.pinned(0)), forge.NAME, "stable", 0, None)
+        channel.check(forge.finish(channel.parse(raw, forge.pinned(0))), forge.NAME, "stable", 0, None)
     except OtaError as error:
         assert error.kind in ("damage", "verification") or error.reason in ("too_large", "bad_response")
         return str(error.reason)
@@ -312,7 +312,7 @@ class Memory:
 
 def read(data):
     if VALUES["what"] == "channels":
-        channel.check(channel.parse(data, VALUES["keys"]), "sim-board", "stable", 0, None)
+        channel.check(finish(channel.parse(data, VALUES["keys"])), "sim-board", "stable", 0, None)
     else:
         source = Memory(data)
         digest, signature, base = finish(reader.read_head(source, view))

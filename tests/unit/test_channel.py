@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iotctl.keys import finish
 from modules.ota.errors import OtaError
 from modules.ota.release import channel
 from modules.ota.release import signature as board_signature
@@ -51,13 +52,13 @@ def signed(value: object, key: rsa.RSAPrivateKey) -> bytes:
 
 def refusal(raw: bytes, keys: list[dict[str, str]]) -> str:
     with pytest.raises(OtaError) as caught:
-        channel.parse(raw, keys)
+        finish(channel.parse(raw, keys))
     return caught.value.reason
 
 
 def test_accepts_a_signed_file_and_an_unsigned_one_without_a_key(key: rsa.RSAPrivateKey) -> None:
-    assert channel.parse(signed(VALUE, key), [jwk(key)]) == VALUE
-    assert channel.parse(json.dumps(VALUE).encode(), []) == VALUE
+    assert finish(channel.parse(signed(VALUE, key), [jwk(key)])) == VALUE
+    assert finish(channel.parse(json.dumps(VALUE).encode(), [])) == VALUE
 
 
 def test_refuses_a_missing_a_changed_and_a_foreign_signature(key: rsa.RSAPrivateKey) -> None:
@@ -78,7 +79,7 @@ def test_what_a_network_sends_in_its_place_is_no_word_about_a_signature(key: rsa
 
 def test_one_of_several_pinned_keys_is_enough(key: rsa.RSAPrivateKey) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=3072)
-    assert channel.parse(signed(VALUE, key), [jwk(other), jwk(key)]) == VALUE
+    assert finish(channel.parse(signed(VALUE, key), [jwk(other), jwk(key)])) == VALUE
 
 
 @pytest.mark.parametrize("key_name", [k for k in VALUE if k not in ("expires", "rollout")])
@@ -114,13 +115,13 @@ def test_refuses_a_head_that_is_nothing_or_leaves_nothing(head: int) -> None:
 
 @pytest.mark.parametrize("head", [1, 999])
 def test_accepts_any_other_head(head: int) -> None:
-    assert channel.parse(json.dumps(dict(VALUE, bundle=dict(FILE, head=head))).encode(), [])["bundle"]["head"] == head
+    assert finish(channel.parse(json.dumps(dict(VALUE, bundle=dict(FILE, head=head))).encode(), []))["bundle"]["head"] == head
 
 
 def test_notes_have_at_most_255_characters() -> None:
     for letter in ("x", "\U0001f6aa"):
         text = json.dumps(dict(VALUE, notes=letter * 255), ensure_ascii=False)
-        assert channel.parse(text.encode(), [])["notes"] == letter * 255
+        assert finish(channel.parse(text.encode(), []))["notes"] == letter * 255
         assert refusal(text.replace(letter * 255, letter * 256).encode(), []) == "bad_channel"
 
 
@@ -166,24 +167,24 @@ def test_every_flipped_bit_of_a_signature_is_refused(key: rsa.RSAPrivateKey) -> 
     message = b"release"
     digest = hashlib.sha256(message).digest()
     signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-    assert board_signature.verify(digest, signature, jwk(key))
+    assert finish(board_signature.verifying(digest, signature, jwk(key)))
     for position in range(len(signature)):
         changed = bytearray(signature)
         changed[position] ^= 1 << position % 8
-        assert not board_signature.verify(digest, bytes(changed), jwk(key))
+        assert not finish(board_signature.verifying(digest, bytes(changed), jwk(key)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 383, 385, 768])
 def test_a_signature_of_another_length_is_refused(key: rsa.RSAPrivateKey, length: int) -> None:
-    assert not board_signature.verify(hashlib.sha256(b"x").digest(), b"\x01" * length, jwk(key))
+    assert not finish(board_signature.verifying(hashlib.sha256(b"x").digest(), b"\x01" * length, jwk(key)))
 
 
 def test_a_signature_beyond_the_modulus_is_refused(key: rsa.RSAPrivateKey) -> None:
     signature = int.from_bytes(key.sign(b"x", padding.PKCS1v15(), hashes.SHA256()), "big")
     beyond = signature + key.public_key().public_numbers().n
     if beyond.bit_length() <= 3072:
-        assert not board_signature.verify(hashlib.sha256(b"x").digest(), beyond.to_bytes(384, "big"), jwk(key))
-    assert not board_signature.verify(hashlib.sha256(b"x").digest(), b"\xff" * 384, jwk(key))
+        assert not finish(board_signature.verifying(hashlib.sha256(b"x").digest(), beyond.to_bytes(384, "big"), jwk(key)))
+    assert not finish(board_signature.verifying(hashlib.sha256(b"x").digest(), b"\xff" * 384, jwk(key)))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,21 @@ def test_no_imports_go_round_in_a_circle() -> None:
     assert not [str(source.relative_to(ROOT)) for source in needs if source not in done]
 
 
+def test_what_a_phase_begins_with_is_imported_a_step_each_the_deepest_first() -> None:
+    ota = _FOLDERS["modules"] / "ota"
+    assigned = [node for node in _tree(ota / "job.py").body if isinstance(node, ast.Assign)]
+    first = next(ast.literal_eval(node.value) for node in assigned if getattr(node.targets[0], "id", "") == "_FIRST")
+    there = {ota / f"{name}.py" for name in ("module", "errors", "phases", "job", "updates")}
+    for name, words in first.items():
+        done = set(there)
+        for part in [*words.split(), name]:
+            path = ota / f"{part.replace('.', '/')}.py"
+            needs = {_found(*names) for names in _imports(path, late=False)}
+            missing = {found for found in needs if found and ota in found.parents} - done
+            assert not {found for found in missing if found.name != "__init__.py"}, f"{part} needs more, for {name}"
+            done.add(path)
+
+
 def _found(module: str, name: str) -> Path | None:
     """The file that ``from module import name`` imports: a submodule of that name, or else the module."""
     return _file(f"{module}.{name}") or _file(module)

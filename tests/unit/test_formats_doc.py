@@ -12,6 +12,7 @@ import pytest
 from iot_platform import slots
 
 from iotctl import archive
+from iotctl.keys import finish
 from modules.ota.bundle import reader
 from modules.ota.legacy import requests_http
 from modules.ota.release import channel, manifest
@@ -26,7 +27,7 @@ def example(name: str) -> str:
 
 
 def test_the_channel_file() -> None:
-    value = channel.parse(example("channel").strip().encode(), [])
+    value = finish(channel.parse(example("channel").strip().encode(), []))
     channel.check(value, "sim-board", "stable", 0, None)
 
 

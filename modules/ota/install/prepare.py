@@ -40,8 +40,7 @@ def check(ota, head, force, offer):
 def check_release(rules, digest, sig):
     """The same with policy.Rules, the list's SHA-256 and its signature."""
     if rules.keys:
-        signature.check(digest, sig, rules.keys)
-        yield
+        yield from signature.checking(digest, sig, rules.keys)
     return (yield from check_lines(rules))
 
 
@@ -150,8 +149,7 @@ def recheck(ota, compare):
     if (yield from files.digest(ota_boot.ota(LIST), ota.view)) != binascii.hexlify(digest).decode():
         raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
     if ota.keys:
-        signature.check(digest, sig, ota.keys)
-        yield
+        yield from signature.checking(digest, sig, ota.keys)
     profile, filled = None, files.filled("stage")
     for n, entry in entries():
         staged = target(n, entry)
@@ -166,7 +164,7 @@ def recheck(ota, compare):
             profile = staged, entry["size"]
         yield
     if ota.keys and not excluded("profile.json", ota.excluded):
-        _check_profile(ota.keys, profile, digest, sig)
+        yield from _check_profile(ota.keys, profile, digest, sig)
     return header
 
 
@@ -189,7 +187,7 @@ def _check_profile(known, profile, digest, sig):
         keys = signature.pinned(ota, role)
         if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
             raise OtaError("bad_key", "the new profile pins no %s key" % role)
-    if keys != known and not signature.verify_any(digest, sig, keys):
+    if keys != known and not (yield from signature.verifying_any(digest, sig, keys)):
         raise OtaError("bad_key", "the new profile's keys do not verify this release")
 
 

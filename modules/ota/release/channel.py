@@ -25,14 +25,14 @@ _SIGNATURE = const(512)  # bytes in base64
 
 
 def parse(raw, keys):
-    """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned."""
+    """The channel file's content as a dict, its signature checked when `keys` (JWKs) are pinned. Generator."""
     if len(raw) > MAX_BYTES:
         raise OtaError("too_large", "the channel file is larger than %d bytes" % MAX_BYTES)
     line, _, rest = bytes(raw).partition(b"\n")
     if line[:1] != b"{" or line[-1:] != b"}" or 0 < len(rest) < _SIGNATURE:
         raise OtaError("bad_response", "the server's answer is no channel file: a login page, or one that was cut short")
     if keys:
-        _check_signature(line, rest.strip(), keys)
+        yield from _check_signature(line, rest.strip(), keys)
     value = load_object(line, "the channel file", "bad_channel")
     _check_fields(value)
     return value
@@ -62,7 +62,7 @@ def _check_signature(line, text, keys):
         raw = binascii.a2b_base64(text)
     except ValueError:
         raise OtaError("bad_signature", "the channel file's signature is not base64")
-    if not signature.verify_any(hashlib.sha256(line).digest(), raw, keys):
+    if not (yield from signature.verifying_any(hashlib.sha256(line).digest(), raw, keys)):
         raise OtaError("bad_signature", "no pinned key signed the channel file")
 
 
