@@ -284,7 +284,7 @@ def _apply():
     _give_up("a")
     try:
         _move("backup", False)
-        _prune_all(1)
+        _prune_all(False)
         _move(header.get("stage", "stage"), True)
     except OSError as error:
         _note_reason("no_space" if error.errno == 28 else "flash_error", str(error))
@@ -297,7 +297,7 @@ def _undo():
     _say("undoing", header.get("new"), "because of", reason()[0])
     _give_up("u")
     _move(header.get("stage", "stage"), False)
-    _prune_all(0)
+    _prune_all(True)
     _move("backup", True)
     _become("undone")
 
@@ -415,12 +415,12 @@ def _filled(folder):
     return filled
 
 
-def _prune_all(which):
-    """Remove the folders that are empty now above what was put (0), or was there before (1)."""
+def _prune_all(undoing):
+    """Remove the folders that are empty now above files that go for good; one that is replaced keeps its."""
     before = None
     for _n, put, had, path in entries(_name):
         folder = path[: path.rfind("/") + 1]
-        if (had if which else put) and folder != before:
+        if not (had if undoing else put) and folder != before:
             _prune(path)
             before = folder
 

@@ -86,7 +86,7 @@ def apply(fs: Files, journal: Journal) -> None:
     for n, entry in enumerate(journal):
         if entry.had and not fs.exists(f"B{n}"):
             fs.rename(entry.path, f"B{n}")
-    _prune(fs, (entry.path for entry in journal if entry.had))
+    _prune(fs, (entry.path for entry in journal if not entry.put))
     for n, entry in enumerate(journal):
         if entry.put and fs.exists(f"S{n}"):
             _move_to(fs, f"S{n}", entry.path)
@@ -97,7 +97,7 @@ def undo(fs: Files, journal: Journal) -> None:
     for n, entry in enumerate(journal):
         if entry.put and not fs.exists(f"S{n}"):
             fs.rename(entry.path, f"S{n}")
-    _prune(fs, (entry.path for entry in journal if entry.put))
+    _prune(fs, (entry.path for entry in journal if not entry.had))
     for n, entry in enumerate(journal):
         if entry.had and fs.exists(f"B{n}"):
             _move_to(fs, f"B{n}", entry.path)
