@@ -224,7 +224,7 @@ class Module(Base):
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-        phases.call("state", "set_channel", self, channel)
+        phases.call("schedule", "set_channel", self, channel)
 
     def status(self):
         """All that a page or a reply shows: a dict."""

@@ -1,4 +1,4 @@
-"""When to ask the server next. What decides is pure: no clock and no file, all times in seconds.
+"""When to ask the server next, and for which channel. What decides is pure: no clock and no file, all times in seconds.
 
 What is known at a start is `due`, which the last plan has left in the state: the time of the next check, 0 if the board did
 not know the time then, None if nothing was ever asked or an update was under way.
@@ -15,7 +15,10 @@ not know the time then, None if nothing was ever asked or an update was under wa
 import os
 import time
 
+from iot_platform.module import name_ok
 from micropython import const
+
+from .errors import OtaError
 
 SOON_S = 2
 _DAY = const(86_400)
@@ -129,6 +132,15 @@ def waits_for(ota):
     if not window or (now is not None and in_window(now, window)):
         return ""
     return "window %s%s" % (window, "" if now is not None else ", and the time is not known")
+
+
+def set_channel(module, channel):
+    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
+    if not name_ok(channel):
+        raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
+    module.platform.prefs.set("ota.channel", channel)
+    module.platform.prefs.save()
+    module.platform.bus.publish("ota/channel", channel)
 
 
 def _check_in(module, seconds):

@@ -32,7 +32,6 @@ import os
 import time
 
 import ota_boot
-from iot_platform.module import name_ok
 from micropython import const
 
 from . import phases
@@ -44,15 +43,6 @@ _NETWORK_MS = 90_000  # that an update boot waits for a network
 _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
 _MAX_TEXT = const(160)
-
-
-def set_channel(module, channel):
-    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
-    if not name_ok(channel):
-        raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
-    module.platform.prefs.set("ota.channel", channel)
-    module.platform.prefs.save()
-    module.platform.bus.publish("ota/channel", channel)
 
 
 # What each value is made of: text and numbers; None for text or nothing; one thing in a list, or behind "" (any name) or "0"
