@@ -173,8 +173,10 @@ def test_what_was_staged_without_a_signature_is_never_installed_once_a_key_is_pi
     site.board.stop()
     site.board.write({"profile.json": make_profile(server.url, 0, window="00:00-23:59")})
     server.routes[CHANNEL] = proper(site.channel(site.release("1.1.0", None), "1.1.0", 0, 1_700_000_001))
+    since = len(site.board.lines)
     site.board.start()
-    assert site.refused() == "no_signature"  # a signed channel file offers the very bytes that lie in the stage
+    site.board.expect("wifi: connected", 60, since)  # it may have planned its next check in an hour, or not yet
+    assert site.refused(site.check()) == "no_signature"  # a signed channel file offers the very bytes that lie in the stage
     site.board.stop()
     left = site.board.read()
     assert left.files["version"] == b"1.0.0\n" and not [path for path in left.files if path.startswith(".ota/stage")]
