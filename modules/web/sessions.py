@@ -170,6 +170,7 @@ async def _verify(web, request, given, new=None):
     line = [other.address for other in web.server.requests if other.path == request.path and not other.started]
     if line.count(request.address) > 1 or len(line) > _LINE and not known:
         raise Refused(503, "busy", "another login", 5)
+    request.timeout = None  # from here on it is the board that takes its time
     began = time.ticks_ms()  # by the clock: a pause is longer than it says while others stretch
     while web.stretching or _left(web, request.address if known else _ALL) > 0:
         if time.ticks_diff(time.ticks_ms(), began) > _WAIT_MS:
@@ -182,6 +183,7 @@ async def _verify(web, request, given, new=None):
             await store(web, new)
     finally:
         web.stretching = False
+    request.progress()
     if good:
         web.failures.pop(request.address, None)
     else:

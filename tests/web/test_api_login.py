@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.world import patched
 from tests.web.conftest import PASSWORD, PATIENCE_S, WebWorld
 
 
@@ -174,3 +175,14 @@ def _prefs(world: WebWorld) -> dict[str, Any]:
     slots = [files[name].split(b"\n") for name in ("prefs.json", "prefs.json.1") if name in files]
     prefs: dict[str, Any] = json.loads(max(slots, key=lambda slot: int(slot[1].split()[0]))[0])
     return prefs
+
+
+def test_a_client_is_not_silent_while_it_is_the_board_that_takes_its_time(tmp_path: Path) -> None:
+    with WebWorld(tmp_path) as world:
+        salt, rounds = bytes(16), 1_000_000
+        kept = [rounds, salt.hex(), hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, rounds).hex()]
+        release = world.release("1.0.0", patched("modules/web/http.py", ("_IDLE_MS = const(8_000)", "_IDLE_MS = const(300)")))
+        world.flash(release, {"prefs.json": json.dumps({"web.password": kept}).encode()})
+        world.board.start()
+        world.board.expect("web: listening on port", PATIENCE_S)
+        assert world.client(login=False).login().status == 200
