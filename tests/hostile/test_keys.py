@@ -73,8 +73,9 @@ def test_a_release_whose_profile_drops_or_replaces_the_keys(
         assert site.refused() == reason
         before = len(server.asked(archive_path("1.1.0")))
         assert site.refused(site.check()) == reason
-        assert len(server.asked(archive_path("1.1.0"))) == before
-        site.untouched()
+        again = reason == "bad_signature"  # that may have been damaged on the way
+        assert (len(server.asked(archive_path("1.1.0"))) > before) == again
+        site.untouched(staged=again)
     else:
         site.board.expect("confirmed: version 1.1.0 stays", 60)
         assert pinned_on_running(site) == forge.pinned(*pinned)
@@ -179,7 +180,8 @@ def test_what_was_staged_without_a_signature_is_never_installed_once_a_key_is_pi
     assert site.refused(site.check()) == "no_signature"  # a signed channel file offers the very bytes that lie in the stage
     site.board.stop()
     left = site.board.read()
-    assert left.files["version"] == b"1.0.0\n" and not [path for path in left.files if path.startswith(".ota/stage")]
+    assert left.files["version"] == b"1.0.0\n"
+    assert not [path for path in left.files if path.startswith((".ota/journal", ".ota/trial"))]
 
 
 def test_five_keys_are_too_many(tmp_path: Path, server: ScriptedServer) -> None:
