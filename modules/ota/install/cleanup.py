@@ -20,6 +20,7 @@ from ..errors import OtaError
 from ..release import paths
 from . import files
 
+_COPIES = 9  # of one name in /moved; the last one is replaced
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 _GOOD_MS = 30_000  # as the runtime's: a boot that has run for so long was a good one
 _ASKED = "asked commit confirm entries feed finish hold let_go note_failure note_success reason slot undo"  # the rest was used
@@ -95,6 +96,7 @@ def _after_confirm(ota):
     _remember(store, {"result": "confirmed"})
     fresh = _begin_trial(ota)
     yield from _clear(("loader",))
+    yield from _move_aside(ota)
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
         yield from _keep_backup()
         ota_boot.finish(PREVIOUS + "/journal")
@@ -102,6 +104,22 @@ def _after_confirm(ota):
         yield from _clear((PREVIOUS, "backup"))
         ota_boot.finish()
     return fresh
+
+
+def _move_aside(ota):
+    """What the user had where the new version has a module lies in ``/moved`` from now on. Each is one rename. Generator."""
+    with open(ota_boot.ota("confirmed")) as f:
+        for line in f:
+            n, _, rest = line.rstrip("\n").partition(" -1m ")
+            if rest and ota_boot.exists(ota_boot.slot("backup", int(n))):
+                target, tries = "moved/" + rest, 1
+                while ota_boot.exists(ota_boot.live(target)) and tries < _COPIES:
+                    tries += 1
+                    target = "moved/%s.%d" % (rest, tries)
+                ota_boot.make_parents(ota_boot.live(target))
+                os.rename(ota_boot.slot("backup", int(n)), ota_boot.live(target))
+                ota.warn("/%s would be imported in place of a module: it is /%s now" % (rest, target))
+            yield
 
 
 def _after_undo(ota):

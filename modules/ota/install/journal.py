@@ -8,11 +8,14 @@ import json
 import os
 
 import ota_boot
+from micropython import const
 
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, following
 from ..errors import OtaError
 from ..release import paths
 from . import files
+
+_ASIDE = const("m")  # behind an entry's kind: the user's own, not deleted when the update is confirmed, but moved: see cleanup
 
 
 def commit(ota, header):
@@ -46,6 +49,8 @@ def commit_previous(ota):
     journal = Journal(new)
     try:
         for n, put, had, path in ota_boot.entries(kept):
+            if had and not put and ota_boot.exists(ota_boot.live("moved/" + path)):
+                continue  # the user's: it stays where it was moved to
             if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
                 raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
             journal.entry(n, "+" if had else "-", put, path)
@@ -123,25 +128,25 @@ class Journal:
             yield
 
     def twins(self, excluded):
-        """An unlisted ``m.py`` or folder ``m/`` would be imported in place of the listed ``m.mpy``. Generator."""
+        """An unlisted ``m.py`` or folder ``m/`` would be imported in place of a listed ``m.mpy``: it goes aside. Generator."""
         for _n, entry in entries():
             stem, _dot, suffix = entry["path"].rpartition(".")
             if suffix == "mpy" and self._look(stem + ".py") is not None:
-                yield from self.delete_tree(stem + ".py", excluded)
-            if suffix in ("py", "mpy") and self._look(stem):
-                yield from self.delete_tree(stem, excluded)
+                yield from self.delete_tree(stem + ".py", excluded, _ASIDE)
+            if suffix in ("py", "mpy") and _is_imported(stem) and self._look(stem):
+                yield from self.delete_tree(stem, excluded, _ASIDE)
                 self._folder = None
                 _remove_empty(stem)
             yield
 
-    def delete_tree(self, path, excluded):
+    def delete_tree(self, path, excluded, aside=""):
         """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator."""
         target = ota_boot.live(path)
         if not ota_boot.exists(target):
             return
         for name in files.walk(path) if files.is_folder(target) else (path,):
             if not _keep(name, excluded):
-                self._delete_unlisted(name)
+                self._delete_unlisted(name, aside)
             yield
 
     def end(self):
@@ -151,14 +156,14 @@ class Journal:
     def close(self):
         self._f.close()
 
-    def entry(self, n, kind, had, path):
-        self._line("%d %s%d %s" % (n, kind, had, path))
+    def entry(self, n, kind, had, path, aside=""):
+        self._line("%d %s%d%s %s" % (n, kind, had, aside, path))
         self.count += path[:5] != ".ota/"
 
-    def delete(self, path):
+    def delete(self, path, aside=""):
         """A file goes, if it is there."""
         if self._look(path) is False:
-            self.entry(self.next, "-", True, path)
+            self.entry(self.next, "-", True, path, aside)
             self.next += 1
 
     def _line(self, text):
@@ -176,13 +181,13 @@ class Journal:
             self._folder, self._names = folder, files.listed(ota_boot.live(folder) if folder else ota_boot.ROOT or "/")
         return self._names.get(name)
 
-    def _delete_unlisted(self, path):
+    def _delete_unlisted(self, path, aside=_ASIDE):
         """Delete what neither list has; what only the old one has is a removal anyway. No path may stand here twice."""
         if _listed(LIST, path) or _listed(RUNNING, path):
             return
         self._f.flush()
         if not any(path.lower() == other.lower() for _n, _put, _had, other in ota_boot.entries("journal.new")):
-            self.delete(path)
+            self.delete(path, aside)
 
     def _clear_folder(self, path, excluded):
         """The files of a folder that becomes a file."""
@@ -268,6 +273,12 @@ def _keep(path, excluded):
     """What no journal may delete."""
     loader = path.lower() in ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD)
     return loader or paths.protected(path) or paths.excluded(path, excluded)
+
+
+def _is_imported(stem):
+    """False for what is run, not imported, or has no module's name: a folder beside it is in nobody's way."""
+    name = stem.rpartition("/")[2]
+    return stem not in ("main", "boot") and name != "__init__" and not any(c in name for c in ".-")
 
 
 def _listed(name, path):
