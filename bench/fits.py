@@ -105,6 +105,9 @@ class House:
         done.boots = len(self.lab.board.lives) - lives
         done.offline = sum(m.text == "false" for m in self.seen.of(f"{_BASE}/status/online", messages))
         done.errors = self._errors(since, began, ended)
+        if plan.every_file and done.confirmed:  # with one more restart, and some 30 s: until then it takes no other update
+            with contextlib.suppress(BoardError):
+                self.lab.board.expect(r"ota: the recovery loader was replaced", plan.patience_s, since)
         done.browsers_back = _eventually(lambda: all(visitor.linked.is_set() for visitor in self.visitors))
         done.mqtt_back = _eventually(self.mqtt_there)
         done.free = self.free()
