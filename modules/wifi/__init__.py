@@ -1,5 +1,8 @@
 """Wifi: joins the user's network, joins it again after every loss, and opens an access point when there is none to join.
 
+The access point has a password: the profile's, or one that is made at the first start, kept in the preferences and shown at the
+serial console, not in the log. Only a profile that says ``"ap_password": ""`` opens it to all.
+
 Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day. And it tells
 iot_platform.sockets of the network's name server, so that looking up a name waits for nobody.
 
@@ -7,6 +10,7 @@ Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` s
 the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
 """
 
+import os
 import random
 import time
 
@@ -55,6 +59,11 @@ class Module(Base):
         if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
         self.platform.bus.publish("wifi/connected", False)
+        if self._ap_password() is None:
+            made = "".join([chr(97 + byte % 26) for byte in os.urandom(12)])
+            self.platform.prefs.set("wifi.ap_password", made)
+            self.platform.prefs.save()
+            self._show_password()
         if self._known()[0]:
             self._connect()
         else:
@@ -106,6 +115,11 @@ class Module(Base):
 
     def on_telemetry(self, values):
         self._disk = values.get("freedisk", self._disk)  # an update looks at the disk more often
+
+    def on_command(self, command):
+        """``wifi password`` at the serial console shows the access point's."""
+        if command.path == "wifi" and command.source == "console" and command.payload == "password":
+            self._show_password()
 
     def stop(self):
         if self._station:
@@ -206,7 +220,7 @@ class Module(Base):
     def _open_access_point(self):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
         self._access_point = ap = network.WLAN(getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1)))
-        password = self.platform.prefs.text("wifi.ap_password") or self._section().get("ap_password")
+        password = self._ap_password()
         ssid = self._host_name()
         try:
             if ap.active():
@@ -216,14 +230,22 @@ class Module(Base):
                     raise ValueError("its password must have 8 to 63 characters")
                 ap.config(ssid=ssid, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
             else:
-                ap.config(ssid=ssid, security=0)  # said, because the Pico W has a password of its own otherwise
+                ap.config(ssid=ssid, security=0)  # said, because the Pico W would have its own password
             ap.active(True)
             kind = "with a password" if ap.config("security") else "open to all"
             self.platform.log("wifi: access point %s, %s, at %s" % (ap.config("ssid"), kind, ap.ifconfig()[0]))
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:  # the second: a password that is a number
             self.platform.log("wifi: no access point:", error)
 
+    def _show_password(self):
+        print("wifi: the password of this board's access point is", self._ap_password() or "none: it is open to all")
+
     # -- what is configured
+
+    def _ap_password(self):
+        """Its access point's; "" where the profile wants it open, None where there is none yet."""
+        given = self._section().get("ap_password")
+        return self.platform.prefs.text("wifi.ap_password") if given is None else given
 
     def _section(self):
         section = self.platform.profile.get("wifi")

@@ -84,23 +84,42 @@ def test_a_name_that_changes_its_address_in_mid_update(tmp_path: Path, names: Na
 
 # What is told to the port, what must be on the air, and what the log says of it
 ACCESS_POINTS = [
-    ("pico-w", None, "open", "open to all"),
+    ("pico-w", "", "open", "open to all"),
     ("pico-w", "birdhouse", "key birdhouse", "with a password"),
-    ("esp32", None, "open", "open to all"),
+    ("esp32", "", "open", "open to all"),
     ("esp32", "birdhouse", "key birdhouse", "with a password"),
 ]
 
 
 @pytest.mark.parametrize(("like", "password", "air", "said"), ACCESS_POINTS)
-def test_an_access_point_is_what_the_log_says(tmp_path: Path, like: str, password: str | None, air: str, said: str) -> None:
+def test_an_access_point_is_what_the_log_says(tmp_path: Path, like: str, password: str, air: str, said: str) -> None:
     with world_like(tmp_path, like) as world:
-        world.sections["wifi"] = {"ap_password": password} if password else {}
+        world.sections["wifi"] = {"ap_password": password}
         world.flash(world.release("1.0.0"))
         world.board.start()
         world.board.expect(rf"wifi: access point sim-board-0001, {said}, at 192\.168\.4\.1", PATIENCE_S)
         seen = [line for line in world.board.lines if line.startswith("(on the air:")]
         assert seen[-1] == f"(on the air: sim-board-0001, {air})"
         assert like == "esp32" or len(seen) == 1, "at no moment was it there with the port's own password"
+
+
+@pytest.mark.parametrize("like", ["pico-w", "esp32"])
+def test_an_access_point_has_a_password_of_its_own_that_the_console_alone_shows(tmp_path: Path, like: str) -> None:
+    """Made once; unless the profile says in so many words that it is to be open."""
+    with world_like(tmp_path, like) as world:
+        world.sections["wifi"] = {}
+        world.flash(world.release("1.0.0"))
+        world.board.start()
+        shown = r"^wifi: the password of this board's access point is ([a-z]{12})$"
+        made = world.board.expect(shown, PATIENCE_S)[1]
+        world.board.expect("wifi: access point sim-board-0001, with a password, at ", PATIENCE_S)
+        assert f"(on the air: sim-board-0001, key {made})" in world.board.lines
+        since = world.now()
+        world.board.power_cycle()
+        world.board.expect("wifi: access point sim-board-0001, with a password, at ", PATIENCE_S, since)
+        assert f"(on the air: sim-board-0001, key {made})" in world.board.lines[since:]
+        assert sum(made in line for line in world.board.lines) == 3, "it is shown when it is made, and by whoever asks"
+        assert world.board.expect(shown, PATIENCE_S, world.type("wifi password"))[1] == made
 
 
 def test_an_access_points_password_that_is_too_short_leaves_no_open_one(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_wifi_waits_longer_each_time_opens_an_access_point_and_comes_back(world:
         pauses.append(int(found[1]))
         since = world.board.lines.index(found.string) + 1
     assert pauses == sorted(pauses)
-    world.board.expect(r"wifi: access point sim-board-\S+, open to all, at 192\.168\.4\.1", 60)
+    world.board.expect(r"wifi: access point sim-board-\S+, with a password, at 192\.168\.4\.1", 60)
     world.board.wifi = "ok"
     world.board.expect("wifi: connected to sim-network", 60)
 

@@ -28,13 +28,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
 
 def test_the_first_password_is_made_and_shown_on_the_serial_console_only(bare: WebWorld) -> None:
     shown = bare.board.expect(r"web: the password of this board's page is ([a-z2-9]{4}(-[a-z2-9]{4}){2}) ", PATIENCE_S)
-    bare.board.expect(r"wifi: access point sim-board-\S+, open to all", PATIENCE_S)
+    bare.board.expect(r"wifi: access point sim-board-\S+, with a password", PATIENCE_S)
     client = bare.client(login=False)
     assert client.get("/api/session").json["setup"] is True  # the page asks for a network
     assert client.login("wrong-password").status == 401
     assert client.login(shown[1]).status == 200
     assert shown[1] not in client.get("/api/log").body.decode()
-    assert b"true" in client.get("/api/wifi").body  # the access point is open: all of it works without a network
+    assert b"true" in client.get("/api/wifi").body  # there is an access point: all of it works without a network
     since = bare.now()
     assert client.post("/api/wifi/join", {"ssid": "sim-network", "password": "simulated"}).status == 202
     bare.board.expect("wifi: connected to sim-network", PATIENCE_S, since)
