@@ -367,8 +367,15 @@ class Module(Base):
         """A job for an update boot: in one, begin it when it is time; elsewhere leave the note for it, and restart."""
         name, flag = self.noted
         if not self.platform.update_boot:
+            try:
+                phases.call("state", "note", self, name, flag)
+            except MemoryError:
+                web = self.platform.module("web")
+                if web and web.server:
+                    web.end()  # as the restart does anyway; then once more
+                    return
+                self.failed(name, OtaError("no_memory", "not even for a note before the restart"))
             self.noted = None
-            phases.call("state", "note", self, name, flag)
         elif time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)

@@ -140,6 +140,13 @@ class Module(Base):
         """True when somebody waits at the door."""
         return any(self.poll.ipoll(0))
 
+    def end(self):
+        """Cut off whoever is being served: the memory is needed."""
+        for request in self.server.requests:
+            request.task.cancel()
+        self.server = None
+        self.forget()
+
     def forget(self):
         """All that was imported, unless it is serving somebody."""
         if not self.server:

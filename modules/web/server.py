@@ -130,6 +130,7 @@ class Server:
         request = Request(sock, address[0])
         self._shed(time.ticks_ms(), _LATE_MS, "too many connections", request.address, _LATE)
         self.requests.append(request)
+        self._looked = self.web.seconds()
         request.task = asyncio.create_task(self._serve(request))
 
     def _free(self, now):

@@ -142,11 +142,20 @@ def forget(package, stays):
 
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
-    for name in list(sys.modules):
+    gc.collect()  # this is called where there is no memory: no list of all that there is
+    name = _going(package, stays)
+    while name:
+        folder, _, last = name.rpartition(".")
+        del sys.modules[name]
+        if hasattr(sys.modules.get(folder), last):
+            delattr(sys.modules[folder], last)
+        name = _going(package, stays)
+    gc.collect()
+
+
+def _going(package, stays):
+    for name in sys.modules:
         part = name[len(package) + 1 :]
         if name.startswith(package + ".") and not any((stay + ".").startswith(part + ".") for stay in stays):
-            folder, _, last = name.rpartition(".")
-            del sys.modules[name]
-            if hasattr(sys.modules.get(folder), last):
-                delattr(sys.modules[folder], last)
-    gc.collect()
+            return name
+    return None

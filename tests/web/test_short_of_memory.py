@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -20,11 +21,14 @@ import os
 from iot_platform.module import Module as Base
 
 class Module(Base):
-    """Fills the heap with pieces of a size, and then gives back every other one; or, with 0, fills it and keeps it filled."""
+    """Fills the heap with pieces of a size, and then gives back every other one.
+
+    Or, with 0, fills it but for 16000 bytes, with more than a thousand but for so many; and keeps it filled.
+    """
 
     name = "hog"
     kept = ()
-    full = False
+    full = 0
 
     def start(self):
         if "hog" in os.listdir("/"):
@@ -38,22 +42,22 @@ class Module(Base):
             self.platform.request_reset("hog")
         elif command.payload == "free":
             self.kept = ()
-            self.full = False
+            self.full = 0
             self.platform.log("hogs none")
         else:
             self.fill(int(command.payload))
 
     def tick(self):
-        while self.full and self.platform.board.mem_free() > 16000:
+        while self.full and self.platform.board.mem_free() > self.full:
             self.kept.append(bytearray(200))
 
     def fill(self, size):
         gc.collect()
-        self.full = not size
+        self.full = size if size > 1000 else 0 if size else 16000
         self.kept = []
         self.tick()
         try:
-            while size:
+            while 0 < size <= 1000:
                 self.kept.append(bytearray(size))
         except MemoryError:
             for n in range(0, len(self.kept), 2):
@@ -106,6 +110,51 @@ def _wait_forgotten(world: WebWorld) -> None:
     while world.memory() < before + 15_000:
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+_FULL = b"""
+import sys
+import modules.web.server
+import modules.ota.module
+from iot_platform.module import forget
+rest, holes, n = (), [None] * 16, 0
+try:
+    while True:
+        piece, n = bytearray(60), n + 1
+        if n % 50 or n >= 800:
+            rest = (piece, rest)
+        else:
+            holes[n // 50] = piece
+except MemoryError:
+    holes = piece = None
+try:
+    forget("modules.web", ("module",))
+except MemoryError:
+    pass
+rest = None
+print("LEFT", [name for name in sys.modules if name.startswith("modules.web.")])
+"""
+
+
+def test_code_that_is_not_needed_goes_even_where_there_is_no_memory_at_all(tmp_path: Path) -> None:
+    """A list of all modules was wanted for that: the server's code stayed for ever, and every browser was sent away."""
+    with WebWorld(tmp_path) as world:
+        world.flash(world.release("1.0.0"), {"main.py": _FULL})
+        output = world.board.boot_once().output
+    assert "LEFT []" in output, output
+
+
+def test_an_update_that_was_accepted_is_done_however_little_memory_there_is(web_world: WebWorld) -> None:
+    """Not even the note for the update boot could be written: it was lost, and so was the update."""
+    world = hog_world(web_world)
+    new = world.release("1.1.0", {**LAMP, "modules/hog/__init__.py": _HOG}, modules=(*MODULES, "lamp", "hog"))
+    world.offer(new)
+    client = world.client()
+    since = world.now()
+    hog(world, 7_000)
+    assert client.post("/api/ota/update").status == 202
+    world.board.expect("restarting: an update boot", PATIENCE_S, since)
+    world.wait_confirmed(new, since)
 
 
 def test_the_server_leaves_an_update_what_that_asks_for() -> None:
