@@ -284,8 +284,13 @@ class Module(Base):
         """A job is over; `error` is what it failed with, or None."""
         self._job = None
         phases.forget()
-        if error and error.reason == "no_memory" and phases.call("state", "moves", self, job, error):
-            return
+        if error and error.reason == "no_memory":
+            if job.eager and not self.platform.update_boot and job.name not in ("start", "upload", "plan"):
+                self.noted = (job.name, job.flag)  # nothing is imported for that: there may be no memory for anything
+                self.platform.log("ota: short of memory:", error.message)
+                return
+            if phases.call("state", "moves", self, job, error):
+                return
         if error:
             self.failed(job.name, error)
             self.report_space()
@@ -367,15 +372,15 @@ class Module(Base):
         """A job for an update boot: in one, begin it when it is time; elsewhere leave the note for it, and restart."""
         name, flag = self.noted
         if not self.platform.update_boot:
-            try:
-                phases.call("state", "note", self, name, flag)
-            except MemoryError:
-                web = self.platform.module("web")
-                if web and web.server:
-                    web.end()  # as the restart does anyway; then once more
-                    return
-                self.failed(name, OtaError("no_memory", "not even for a note before the restart"))
-            self.noted = None
+            web = self.platform.module("web")
+            if web and web.server:
+                web.end()  # as the restart will: the note takes memory too
+            else:
+                self.noted = None
+                try:
+                    phases.call("state", "note", self, name, flag)
+                except MemoryError:
+                    self.failed(name, OtaError("no_memory", "there is too little even for a note before a restart"))
         elif time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)

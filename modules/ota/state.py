@@ -126,9 +126,7 @@ def moves(module, job, error):
         module.enter("rebooting")
         platform.request_reset("another try for the job: " + error.message)
         return True
-    if job.name in ("start", "upload", "plan"):
-        return False
-    if not job.eager and module.store.get("failures", 0) + 1 < _PATIENCE:
+    if job.name != "check" or module.store.get("failures", 0) + 1 < _PATIENCE:
         return False
     module.noted = (job.name, job.flag)
     platform.log("ota: short of memory:", error.message)

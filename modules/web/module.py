@@ -39,6 +39,7 @@ class Module(Base):
         self.cfg = {}
         self.handlers = {}  # of other modules: {(method, path): handler}
         self.sessions = bytearray(576)  # a table, see sessions
+        self.handed_over = False
         self.failures = {}  # wrong passwords, see sessions
         self.known = bytearray(32)  # eight addresses that have logged in, see sessions
         self.stretching = False  # a password is being stretched, see sessions
@@ -114,23 +115,33 @@ class Module(Base):
             password(self)
 
     def stop(self):
-        """Before a restart. Sessions are handed over first: while the server is there, so is the code for that."""
-        gc.collect()
+        """Before a restart."""
         try:
-            if any(self.sessions):
-                from .lifecycle import stop
-
-                stop(self)
+            self.end()
         finally:
-            if self.server:
-                self.server.close()
-                self.server = None
-            self.forget()
             if self.sock:
                 self.sock.close()
                 self.sock = None
 
     # -- what the other parts use
+
+    def end(self):
+        """A restart is coming, perhaps for want of memory: nobody is served any more.
+
+        Sessions are handed over first, once: while the server is there, so is the code for that.
+        """
+        gc.collect()
+        try:
+            if any(self.sessions) and not self.handed_over:
+                from .lifecycle import stop
+
+                stop(self)
+                self.handed_over = True
+        finally:
+            if self.server:
+                self.server.close()
+                self.server = None
+            self.forget()
 
     def seconds(self):
         """A clock that never goes back: seconds since the start."""
@@ -139,13 +150,6 @@ class Module(Base):
     def asked(self):
         """True when somebody waits at the door."""
         return any(self.poll.ipoll(0))
-
-    def end(self):
-        """Cut off whoever is being served: the memory is needed."""
-        for request in self.server.requests:
-            request.task.cancel()
-        self.server = None
-        self.forget()
 
     def forget(self):
         """All that was imported, unless it is serving somebody."""

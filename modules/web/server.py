@@ -115,7 +115,8 @@ class Server:
 
     def close(self):
         for request in self.requests:
-            request.stream.s.close()
+            request.task.cancel()
+            request.stream.s.close()  # there may be no next round in which the task ends
 
     # -- connections
 

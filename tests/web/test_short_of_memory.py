@@ -23,7 +23,7 @@ from iot_platform.module import Module as Base
 class Module(Base):
     """Fills the heap with pieces of a size, and then gives back every other one.
 
-    Or, with 0, fills it but for 16000 bytes, with more than a thousand but for so many; and keeps it filled.
+    Or, with more than a thousand, fills it but for so many bytes; with 0 but for 16000, and keeps it filled.
     """
 
     name = "hog"
@@ -48,14 +48,18 @@ class Module(Base):
             self.fill(int(command.payload))
 
     def tick(self):
-        while self.full and self.platform.board.mem_free() > self.full:
-            self.kept.append(bytearray(200))
+        try:
+            while self.full and self.platform.board.mem_free() > self.full:
+                self.kept.append(bytearray(200))
+        except MemoryError:  # what is free is in pieces
+            pass
 
     def fill(self, size):
         gc.collect()
         self.full = size if size > 1000 else 0 if size else 16000
         self.kept = []
         self.tick()
+        self.full = 0 if size else self.full
         try:
             while 0 < size <= 1000:
                 self.kept.append(bytearray(size))
