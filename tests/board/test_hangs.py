@@ -91,14 +91,16 @@ def test_whatever_the_profile_is_there_is_a_watchdog(world: World, profile: byte
 def test_a_developer_at_the_repl_is_not_bitten(world: World) -> None:
     board = world.board
     board.port = PORTS["pico-w"]
-    board.env.update(SIMULATOR_REPL="1", SIMULATOR_WATCHDOG_MS="2000")
+    board.env.update(SIMULATOR_REPL="1", SIMULATOR_WATCHDOG_MS=WATCHDOG_MS)
     release = world.release("1.0.0")
     main = release.files["main.py"].replace(b"    run()\n", b"    raise KeyboardInterrupt\n")
     assert main != release.files["main.py"]
     world.flash(release, {"main.py": main})
     board.start()
-    board.expect("MicroPython at the REPL", PATIENCE_S)
-    time.sleep(3)  # longer than the watchdog
+    board.expect("interrupted: type on", PATIENCE_S)
+    world.type("print('and on')")
+    board.expect("^and on", PATIENCE_S)
+    time.sleep(5)  # longer than the watchdog
     since = world.type("print('typed', 6 * 7)")
     board.expect("^typed 42", PATIENCE_S, since)
     assert "watchdog" not in board.restarts
