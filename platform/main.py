@@ -75,12 +75,12 @@ except KeyboardInterrupt:  # Ctrl-C at the console: a developer, who goes on typ
 
     print("interrupted: type on within 5 s for the REPL, or the board restarts")
     ota_boot.feed()
+    if hasattr(ota_boot, "hold"):  # an older loader has no such thing
+        ota_boot.hold()
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN)
     if not poll.poll(5_000):
         Board().reset()
-    if hasattr(ota_boot, "hold"):  # an older loader has no such thing
-        ota_boot.hold()
     raise
 except BaseException as error:
     _failed(error)
