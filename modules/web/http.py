@@ -121,13 +121,13 @@ class Request:
         if self.left:
             raise Refused(413, "too_large")
         value, data = None, self.data.strip() or b"{}"
-        whole = data[:1] == b"{" and data[-1:] == b"}"  # MicroPython up to 1.25 takes a lone brace for an object
+        whole = data[:1] == b"{" and data[-1:] == b"}" and b"\0" not in data  # what MicroPython takes for an end, or for all
         if whole and data.count(b"[") + data.count(b"{") < _MAX_NESTED:  # a thousand lists in each other are 40 KB of heap
             try:
                 value = json.loads(data)
             except (ValueError, RuntimeError):
                 pass
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise Refused(400, "bad_json")
         return value
 

@@ -225,6 +225,10 @@ def channel_fields_that_stand_twice() -> Iterator[Case]:
         inner = json.dumps(CHANNEL["bundle"])
         doubled = inner[:-1] + f', "{field}": {json.dumps(CHANNEL["bundle"][field])}}}'
         yield Case(f"bundle.{field}", line.replace(inner.encode(), doubled.encode()), "bad_channel")
+    yield Case("hidden by a name that is no text", line[:-1] + b', "name": "sim-board", 1: 2}', "bad_channel")
+    yield Case("a name that is no text", line[:-1] + b", null: 2}", "bad_channel")
+    yield Case("text behind NUL", line + b'\0{"name": 2}', "bad_channel")
+    yield Case("nothing but NUL", line[:-1] + b"\0}", "bad_channel")
     yield Case("rollout.percent", line.replace(b'"percent": 100', b'"percent": 0, "percent": 100'), "bad_channel")
 
 

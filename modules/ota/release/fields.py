@@ -82,6 +82,8 @@ def _suffix(text):
 def load_object(text, what, reason="bad_bundle"):
     """A JSON object from `text`, in which no key stands twice; OtaError `reason` otherwise."""
     strings, opened = _scan(text)
+    if (text.find("\0") if isinstance(text, str) else text.find(b"\0")) >= 0:  # MicroPython's reader takes it for the end
+        raise OtaError(reason, "%s is not JSON" % what)
     if opened > _MAX_INSIDE:
         raise OtaError(reason, "%s has too many parts" % what)
     try:
@@ -109,7 +111,7 @@ def _scan(text):
     """``(strings, opened)``: how many strings a JSON text has, names among them, and how many objects and lists.
 
     JSON readers keep the last of two equal keys; their strings can be counted, so none can hide another. Not the colons:
-    MicroPython's reader takes a comma or a space for one, and what follows a NUL for nothing at all.
+    MicroPython's reader takes a comma or a space for one.
     """
     quote, escape, openers = (34, 92, (91, 123)) if isinstance(text, (bytes, bytearray)) else ('"', "\\", ("[", "{"))
     inside = skip = False
@@ -129,6 +131,8 @@ def _scan(text):
 
 def _count(value):
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a name that is no text")
         return len(value) + sum(_count(v) for v in value.values())
     if isinstance(value, list):
         return sum(_count(v) for v in value)
