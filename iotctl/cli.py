@@ -155,15 +155,16 @@ def check(
     Exit code 0 when it is good, 1 when it is not.
     """
     given = profile.read(path)
-    found = profile.problems(given)
+    found, warnings = profile.problems(given), profile.warnings(given)
     if board and not found:
         from iotctl import boards
 
         found = boards.problems(given, board)
     if as_json:
-        terminal.say_json({"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found]})
+        value = {"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found], "warnings": warnings}
+        terminal.say_json(value)
     elif not found:
-        terminal.say(f"{path} is good{f' on {board}' if board else ''}")
+        terminal.say("\n".join([f"{path} is good{f' on {board}' if board else ''}", *warnings]))
     else:
         rows = (((problem.key, problem.problem, problem.expected), "") for problem in found)
         out.print(terminal.table(None, ("key", "problem", "expected"), rows))

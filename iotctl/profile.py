@@ -85,6 +85,13 @@ def problems(profile: Profile, here: bool = True) -> list[Problem]:
     return found + _private_keys(profile.value.get("ota"))
 
 
+def warnings(profile: Profile) -> list[str]:
+    """What is allowed, because the profile says so in words."""
+    found = [(name, profile.value.get(name)) for name in ("ota", "mqtt")]
+    careless = [name for name, section in found if isinstance(section, dict) and section.get("ca") == board_profile.NOT_VERIFIED]
+    return [f"{name}.ca: who answers is not verified, and gets what the board sends: passwords, tokens" for name in careless]
+
+
 def _private_keys(ota: Any) -> list[Problem]:
     """Keys that are whole JWKs: a board takes the public half that it needs, and hands on the rest."""
     pinned = {name: ota.get(name) for name in signature.PINS} if isinstance(ota, dict) else {}

@@ -4,7 +4,7 @@ What the user sets at run time, ``mqtt.<key>`` in prefs.json, comes before the p
 """
 
 from iot_platform.module import plain, printable
-from iot_platform.profile import field
+from iot_platform.profile import CA, field
 
 DEFAULTS = {
     "host": "",  # none: MQTT is off
@@ -19,7 +19,9 @@ DEFAULTS = {
     "spread_s": 300,
     "discovery": "homeassistant",
     "release_url": None,
+    "commands": (),
 }
+_COMMANDS = ("rollback", "confirm", "channel", "restart")  # off unless the profile names them
 
 
 def check(section):
@@ -34,6 +36,8 @@ def check(section):
             field(errors, section, key, good, expected, "mqtt.")
     if section.get("password") and not section.get("user"):
         errors.append(("mqtt.user", "is missing", "a user name: MQTT knows no password without one"))
+    if section.get("tls") and not section.get("ca"):
+        errors.append(("mqtt.ca", "is missing", CA % "broker"))
     if section.get("ca") and not section.get("tls"):
         errors.append(("mqtt.tls", "is missing", "true, because mqtt.ca names a certificate"))
     return errors
@@ -48,7 +52,7 @@ def settings(platform):
         merged.update(section or {})
         for key in DEFAULTS:
             value = platform.prefs.get("mqtt." + key)
-            if value is not None:
+            if value is not None and key != "commands":  # who may do what is the owner's to say
                 merged[key] = value
         errors = check(merged)
     if errors:
@@ -78,6 +82,10 @@ def _is_link(value):
     return web and len(value) > 8 and "@" not in value and printable(value)
 
 
+def _is_commands(value):
+    return isinstance(value, (list, tuple)) and all(name in _COMMANDS for name in value)
+
+
 # Each key, what its value must be, and that in words
 _KEYS = (
     ("host", _is_host, "the broker's name or address, or nothing"),
@@ -85,11 +93,12 @@ _KEYS = (
     ("user", _is_text, "a user name of at most 128 bytes"),
     ("password", _is_text, "a password of at most 128 bytes"),
     ("tls", lambda value: isinstance(value, bool), "true or false"),
-    ("ca", lambda value: value and _is_text(value, 100), "a file on the board with the broker's CA certificate"),
+    ("ca", lambda value: value and _is_text(value, 100), CA % "broker"),
     ("keepalive_s", lambda value: _between(value, 2, 3600), "seconds between signs of life, 2 to 3600"),
     ("timeout_s", lambda value: _between(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
     ("noisy_s", lambda value: _between(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
     ("spread_s", lambda value: _between(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
     ("discovery", _is_prefix, "Home Assistant's discovery prefix, such as homeassistant, or null for none"),
+    ("commands", _is_commands, "a list of what MQTT may do beside check and update: some of " + " ".join(_COMMANDS)),
     ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
 )

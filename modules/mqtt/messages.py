@@ -41,7 +41,8 @@ def discovery(mqtt):
             if platform.module("ota") or place != "update/firmware":
                 component, _, name = place.partition("/")
                 topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, values["id"], name)
-                yield topic.encode(), ("%s, %s" % (own[:-1], common)).encode()
+                allowed = place != "button/restart" or "restart" in mqtt.cfg["commands"]
+                yield topic.encode(), ("%s, %s" % (own[:-1], common)).encode() if allowed else b""  # which takes it away
 
 
 def update_state(mqtt):
@@ -117,7 +118,10 @@ def _command(mqtt, path, text):
         raise ValueError("a command whose name cannot be one")
     mqtt.log("command", path)
     platform = mqtt.platform
-    if path.startswith("ota/"):
+    name = path.split("/")[-1]
+    if path in ("ota/rollback", "ota/confirm", "ota/channel", "restart") and name not in mqtt.cfg["commands"]:
+        answer = encode(False, "not_allowed", "the profile's mqtt.commands does not name " + name)
+    elif path.startswith("ota/"):
         try:
             answer = _ota(mqtt, platform.module("ota"), path, text)
         except Exception as error:  # an OtaError, whose class this module does not know

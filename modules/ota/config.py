@@ -3,7 +3,7 @@
 import ota_boot
 from iot_platform import profile as profiles
 from iot_platform.module import name_ok, printable
-from iot_platform.profile import field
+from iot_platform.profile import CA, NOT_VERIFIED, field
 from micropython import const
 
 from .errors import OtaError
@@ -22,6 +22,8 @@ def check(ota):
         field(errors, ota, key, good, expected, "ota.", True)
     for key, good, expected in _OPTIONAL:
         field(errors, ota, key, good, expected, "ota.")
+    if not errors and ota["url"].startswith("https") and ota.get("headers") and not ota.get("ca"):
+        errors.append(("ota.ca", "is missing", "because of ota.headers: " + CA % "server"))
     _check_keys(errors, {name: ota[name] for name in signature.PINS if ota.get(name) is not None})
     return errors
 
@@ -87,6 +89,14 @@ def _is_download(value):
     return name.startswith(".ota/download") or not _critical(name)
 
 
+def _is_ca(value):
+    return value == NOT_VERIFIED or _is_path(value)
+
+
+def _is_hosts(value):
+    return isinstance(value, list) and 0 < len(value) <= 8 and all(name_ok(host, 100) and host == host.lower() for host in value)
+
+
 def _is_paths(value):
     return isinstance(value, list) and all(_is_path(path) for path in value)
 
@@ -146,6 +156,7 @@ _OPTIONAL = (
     ("keep_previous", lambda value: isinstance(value, bool), "true or false"),
     ("window", _is_window, "a time of day (UTC) for installs, such as 02:00-04:30"),
     ("headers", _is_headers, 'headers for your server, such as {"Authorization": "Bearer ..."}'),
-    ("ca", _is_path, "a file on the board with the server's CA certificate"),
+    ("ca", _is_ca, CA % "server"),
+    ("redirect_hosts", _is_hosts, 'hosts to which your server may redirect, such as ["objects.githubusercontent.com"]'),
     ("mip", _is_mip, 'an index for mip, such as {"index": "https://example.org/mip", "sha256": {"lib/requests.mpy": "..."}}'),
 )

@@ -120,7 +120,8 @@ class Job:
         if self.platform.bus.get("wifi/connected") is False or not self.platform.board.has_sockets():
             raise OtaError("no_network", "there is no network")
         cfg = self.cfg
-        self._http = phases.part("transport.http").Http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept)
+        http = phases.part("transport.http").Http
+        self._http = http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept, cfg.get("redirect_hosts", ()))
         self._kept = None
         return self._http
 

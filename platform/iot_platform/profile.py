@@ -12,6 +12,8 @@ import os
 from .module import name_ok
 
 MAX_BYTES = 16 * 1024
+NOT_VERIFIED = "not verified"  # in place of a `ca`: whoever answers is taken for the server
+CA = "a file on the board with the %s's CA certificate, or \"not verified\": whoever answers is believed then"
 
 
 def read(path="/profile.json"):

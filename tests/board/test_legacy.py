@@ -340,6 +340,11 @@ BAD: dict[str, tuple[Steps, str, int]] = {
     "trickles its body": (lambda _url: endless(OK + b"\r\n", b"1", 0.3), "timeout", 0),
     "never ends": (lambda _url: endless(OK + b"\r\n", b"1.1.0;new.tar.gz;"), "too_large", 0),
     "redirects in a loop": (leads("/sim-board/latest"), "redirect", 0),
+    "redirects to another host": (
+        lambda _url: [answer(b"", "Location: http://elsewhere.invalid/latest", status="302 Found")],
+        "redirect",
+        0,
+    ),
     "redirects to silence": (leads("/silence"), "timeout", HEAD_MS),
     "redirects to a trickle": (leads("/trickle"), "timeout", HEAD_MS),
 }

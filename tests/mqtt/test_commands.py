@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mqtt.conftest import BASE, LAMP_FILES
+from tests.mqtt.conftest import BASE, LAMP_FILES, mqtt_world
 from tests.support.broker import Broker, Observer, parsed
 from tests.support.world import PATIENCE_S, World
 
@@ -67,6 +68,26 @@ def test_the_reason_of_a_refusal_is_replied(world: World, seen: Observer) -> Non
     since = seen.publish(f"{BASE}/command/ota/channel", "canary")
     assert parsed(seen.wait(f"{BASE}/reply/ota/channel", "", since)) == {"ok": True, "channel": "canary"}
     seen.wait(f"{BASE}/status/ota/channel", "canary", since)
+
+
+def test_what_the_profile_does_not_allow_is_not_done(tmp_path: Path) -> None:
+    """Whoever gets into the broker cannot take boards back, keep a release on trial, or move and restart them."""
+    with Broker(tmp_path / "broker") as broker, mqtt_world(tmp_path / "world", broker.port, commands=[]) as world:
+        old = world.release("1.0.0")
+        world.flash(old, {"prefs.json": b'{"mqtt.commands": ["restart"]}'})
+        world.offer(old)
+        world.board.start()
+        with Observer(broker) as seen:
+            seen.wait(f"{BASE}/status/online", "true")
+            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart"):
+                since = seen.publish(f"{BASE}/command/{path}", "canary")
+                answer = parsed(seen.wait(f"{BASE}/reply/{path}", "", since))
+                assert answer["error"] == "not_allowed" and "mqtt.commands" in answer["message"], path
+            since = seen.publish(f"{BASE}/command/ota/check")
+            assert parsed(seen.wait(f"{BASE}/reply/ota/check", "up_to_date", since))["ok"]
+            buttons = [message.topic.split("/")[-2] for message in seen.messages if "/button/" in message.topic and message.text]
+            assert buttons == ["check"]
+        assert len(world.board.restarts) == 0
 
 
 def test_other_commands_reach_the_modules_and_garbage_is_told_once(world: World, seen: Observer) -> None:

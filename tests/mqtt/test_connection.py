@@ -160,12 +160,13 @@ def test_the_loop_goes_on_while_the_broker_is_away(tmp_path: Path) -> None:
     ("server", "ca", "line"),
     [
         ("server", "/ca.pem", "mqtt: connected to"),
-        ("server", None, "mqtt: connected to"),
+        ("server", "not verified", "mqtt: connected to"),
+        ("server", None, "mqtt.ca is missing"),
         ("server", "/other.pem", "no connection to 127.0.0.1: no secure connection"),
         ("stranger", "/ca.pem", "no connection to 127.0.0.1: no secure connection"),
         ("server", "/none.pem", "no connection to 127.0.0.1: TLS cannot be set up"),
     ],
-    ids=["pinned", "not pinned", "another authority", "another name", "no file"],
+    ids=["pinned", "not verified", "not said", "another authority", "another name", "no file"],
 )
 def test_tls(tmp_path: Path, certificates: Path, server: str, ca: str | None, line: str) -> None:
     with (

@@ -472,6 +472,21 @@ def test_refuses_a_redirect_to_what_is_no_url(location: str) -> None:
     assert refusal(script).reason in ("redirect", "bad_response")
 
 
+@pytest.mark.parametrize("hosts", [(), ("localhost",)])
+def test_a_redirect_stays_on_the_host_unless_others_are_named(hosts: tuple[str, ...]) -> None:
+    with ScriptedServer() as server, ScriptedServer([answer(b"there")]) as other:
+        server.add(redirect(f"http://localhost:{other.port}/x"))
+        http = Http(server.url, hosts=hosts)
+        try:
+            response = finish(http.get(server.url))
+            assert hosts and response.status == 200
+            response.close()
+        except OtaError as error:
+            assert not hosts and error.reason == "redirect" and "localhost" in str(error)
+        http.close()
+    assert len(other.requests) == len(hosts)
+
+
 SECRET = {"Authorization": "Bearer secret"}
 
 

@@ -20,7 +20,8 @@ WRONG: list[tuple[str, Any]] = [
     ("delete", ["boot.py"]),
     ("channel", "../x"), ("check_interval_s", 9), ("check_interval_s", True), ("auto_install", 1), ("confirm_timeout_s", 0),
     ("confirm_wakes", 0), ("max_boot_attempts", 11), ("keep_previous", "yes"), ("window", "25:00-01:00"), ("window", "1:00-2:00"),
-    ("headers", {"A": "b\r\nc"}), ("headers", ["x"]), ("ca", ""), ("mip", {}), ("mip", {"index": "x"}),
+    ("headers", {"A": "b\r\nc"}), ("headers", ["x"]), ("ca", ""), ("ca", "not checked"), ("redirect_hosts", "x"),
+    ("redirect_hosts", ["HTTP://x"]), ("mip", {}), ("mip", {"index": "x"}),
     ("public_keys", []), ("public_keys", [KEY] * 5), ("public_keys", "x"),
     ("release_keys", [KEY]), ("channel_keys", [KEY]),  # one without the other
 ]  # fmt: skip
@@ -48,6 +49,25 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_a_wrong_value_is_named(key: str, value: Any) -> None:
     assert [found.split("[")[0] for found in _keys({**GOOD, "ota": {**OTA, key: value}})] == [f"ota.{key}"]
+
+
+def test_what_could_be_read_on_the_way_needs_a_certificate_or_the_words() -> None:
+    """An access token, and all that MQTT says."""
+    token = {**OTA, "headers": {"Authorization": "Bearer x"}}
+    assert _keys({**GOOD, "ota": token}) == ["ota.ca"]
+    mqtt: dict[str, Any] = {"host": "broker", "tls": True}
+    both = {**GOOD, "activeModules": ["ota", "mqtt"]}
+    assert _keys({**both, "mqtt": mqtt}) == ["mqtt.ca"]
+    for ca in ("ca.pem", "not verified"):
+        assert profile.check({**both, "ota": {**token, "ca": ca}, "mqtt": {**mqtt, "ca": ca}}) == []
+    assert profile.check({**GOOD, "ota": {**token, "url": "http://example.org/fw"}}) == []  # that hides nothing anyway
+
+
+def test_commands_of_mqtt_are_those_that_there_are() -> None:
+    both: dict[str, Any] = {**GOOD, "activeModules": ["ota", "mqtt"]}
+    assert profile.check({**both, "mqtt": {"commands": ["rollback", "confirm", "channel", "restart"]}}) == []
+    for wrong in ("restart", ["check"], [1], {"restart": True}):
+        assert _keys({**both, "mqtt": {"commands": wrong}}) == ["mqtt.commands"]
 
 
 def test_keys_are_pinned_for_both_roles_or_for_each() -> None:

@@ -20,6 +20,7 @@ from micropython import const
 from ..errors import OtaError
 from ..install import files
 from ..release.fields import is_digest, is_version
+from ..transport import urls
 from ..transport.connection import LINE, Connection
 from ..transport.http import Response
 from ..transport.urls import bad
@@ -125,7 +126,7 @@ def _get(ota, file, most, total_ms):
     """
     requests = packages.ensure("requests", ota.cfg, ota.log)
     name = "socket" if hasattr(requests, "socket") else "usocket"  # what it is called up to 1.23
-    before, stream = getattr(requests, name), _Stream()
+    before, stream = getattr(requests, name), _Stream(ota.cfg)
     setattr(requests, name, stream)
     try:
         found = _answer(requests, ota.url(file))
@@ -184,9 +185,10 @@ class _Stream(io.IOBase):
 
     SOCK_STREAM = socket.SOCK_STREAM
 
-    def __init__(self):
+    def __init__(self, cfg):
         self.connection = Connection()
         self.connection.limit(_ANSWER_MS, _ANSWER_MS)
+        self._cfg = cfg
         self._hops = 0
 
     def getaddrinfo(self, host, port, *_):
@@ -200,6 +202,7 @@ class _Stream(io.IOBase):
         return self
 
     def connect(self, origin):
+        urls.check_host(origin[1], urls.split(self._cfg["url"])[1], self._cfg.get("redirect_hosts", ()))
         packages.run(self._open(origin))
 
     def _open(self, origin):

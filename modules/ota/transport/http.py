@@ -11,7 +11,8 @@ right or an OtaError:
 1. Status line and headers have at most 4096 bytes, a line 1024 and a body `max_body`; one buffer is used for all of them.
 2. Every wait has an idle deadline, the whole of it (connect, redirects, headers, body) a total one.
 3. A length must be plain digits and stand there once; chunks are counted; a body that ends early is ``connection_lost``.
-4. At most 5 redirects, none from https to http. `headers` go to the origin of the base URL, and never after a redirect.
+4. At most 5 redirects, none from https to http, none to a host that is not named. `headers` go to the origin of the base URL, and
+   never after a redirect.
 5. A 206 must be exactly the bytes that were asked for; a 200 to such a request is the whole file.
 6. A connection is kept for the next request when the body was read to its end. One that the server has closed meanwhile is
    opened again, once.
@@ -42,13 +43,15 @@ class Http:
     :param headers: dict of more request headers, such as an access token.
     :param ca: path of a certificate, or None.
     :param kept: see Connection.
+    :param hosts: names of other hosts to which a redirect may lead.
     """
 
-    def __init__(self, base_url, headers=None, ca=None, kept=None):
+    def __init__(self, base_url, headers=None, ca=None, kept=None, hosts=()):
         self.base_url = base_url
         self.origin = urls.split(base_url, "not_configured")[:3]
         self._private = "".join("%s: %s\r\n" % (urls.clean(k), urls.clean(v)) for k, v in (headers or {}).items())
         self.ca = ca
+        self.hosts = hosts
         self.connection = Connection(kept)
 
     def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
@@ -75,6 +78,7 @@ class Http:
             scheme, host, port, target = urls.split(url, "redirect")
             if before == "https" and scheme == "http":
                 raise OtaError("redirect", "a redirect from https to http is not followed")
+            urls.check_host(host, self.origin[1], self.hosts)
         raise OtaError("redirect", "more than %d redirects" % _MAX_REDIRECTS)
 
     def close(self):

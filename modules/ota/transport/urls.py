@@ -36,6 +36,12 @@ def split(url, reason="bad_response"):
     return scheme, host.lower(), int(port) if colon else _PORTS[scheme], target if target[:1] == "/" else "/" + target
 
 
+def check_host(host, own, others):
+    """OtaError unless a redirect may lead from the host `own` to `host`: only to itself, and to `others`."""
+    if host != own and host not in others:
+        raise OtaError("redirect", "a redirect to %s is not followed: ota.redirect_hosts does not name it" % host)
+
+
 def host_header(scheme, host, port):
     """What the ``Host`` header says."""
     return host if port == _PORTS[scheme] else "%s:%d" % (host, port)
