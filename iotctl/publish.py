@@ -19,7 +19,7 @@ from iotctl import archive, bundle, files, keys
 from iotctl.errors import IotctlError
 from modules.ota.errors import OtaError
 from modules.ota.release import channel as board_channel
-from modules.ota.release import fields
+from modules.ota.release import fields, policy
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,21 @@ def channel_bytes(
 def next_counter(channel_file: Path, sequence: int, options: Options) -> int:
     """Seconds since 1970, but above the counter of the channel file that is there: boards refuse one that goes back.
 
-    OtaError ``old_sequence`` or ``expired`` for what boards would not take, unless it is forced.
+    OtaError ``old_sequence``, ``far_sequence`` or ``expired`` for what boards would not take, unless it is forced.
     """
     now = int(time.time())
     if options.expires is not None and options.expires < now and not options.force:
         raise OtaError("expired", "the channel file would have expired already: give --force to publish it all the same")
-    if not channel_file.exists():
-        return now
-    before = keys.finish(board_channel.parse(channel_file.read_bytes(), []))
-    if sequence < before["sequence"] and not options.force:
+    before = {"sequence": 0, "published": 0}
+    if channel_file.exists():
+        before = keys.finish(board_channel.parse(channel_file.read_bytes(), []))
+    if not before["sequence"] <= sequence <= before["sequence"] + policy.MAX_STEP and not options.force:
         found = f"{channel_file} has sequence {before['sequence']}, this is {sequence}"
-        raise OtaError("old_sequence", f"{found}: give --force to publish it all the same")
+        reason = "old_sequence" if sequence < before["sequence"] else "far_sequence"
+        raise OtaError(reason, f"{found}: give --force to publish it all the same")
+    if before["published"] >= now + board_channel.DAY:
+        found = f"{channel_file} was published more than a day from now"
+        raise OtaError("bad_channel", f"{found}: no board that knows the time takes it, or what follows it. Remove it first")
     return max(now, int(before["published"]) + 1)
 
 

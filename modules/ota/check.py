@@ -19,10 +19,10 @@ def decide(ota, raw, etag, force):
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
     keys = signature.pinned(ota.cfg, "channel")
     value = yield from channel.parse(raw, keys)
-    seen = ota.store.get("published", {})
-    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if keys else 0, ota.platform.board.now())
-    if value["published"] > seen.get(ota.channel, 0):
-        ota.store.set("published", dict(seen, **{ota.channel: value["published"]}))
+    seen, counter = ota.store.get("published", {}), value["published"]
+    channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if keys else None, ota.platform.board.now())
+    if keys and counter != seen.get(ota.channel):
+        ota.store.set("published", dict(seen, **{ota.channel: counter}))
     version, sequence = value["version"], value["sequence"]
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
     offer = None

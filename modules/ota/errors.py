@@ -16,7 +16,7 @@ from micropython import const
 # Strings, not lists: those would take 1.4 KB of a board's heap for ever.
 _TRANSPORT = const(" no_network dns connect timeout http_status bad_response too_large redirect tls connection_lost ")
 _DAMAGE = const(" bad_channel bad_bundle bad_signature no_signature bad_member bad_digest expired ")  # and a clock may be wrong
-_VERIFICATION = const(" wrong_name old_sequence wrong_mpy bad_path protected_path bad_key version_mismatch ")
+_VERIFICATION = const(" wrong_name old_sequence far_sequence wrong_mpy bad_path protected_path bad_key version_mismatch ")
 _STORAGE = const(" no_space flash_error no_memory ")
 
 

@@ -23,6 +23,7 @@ from micropython import const
 from . import phases
 from .errors import OtaError
 
+_DAY = const(86_400)
 _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
 _SETTLE_MS = const(3_000)  # that an update boot leaves MQTT once there is a network
 _PATIENCE = const(3)
@@ -255,6 +256,7 @@ class Module(Base):
             return
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         phases.call("state", "mend", self)
+        self.platform.board.earliest = self.store.get("since", _DAY) - _DAY
         self.platform.bus.publish("ota/channel", self.channel)
         phases.call("state", "recall", self)
         self._request("start")

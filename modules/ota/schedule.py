@@ -4,8 +4,8 @@ What is known at a start is `due`, which the last plan has left in the state: th
 not know the time then, None if nothing was ever asked or an update was under way.
 
 1. Between two checks lies `check_interval_s`, up to an eighth shorter: boards that start together drift apart.
-2. After a failure of the network or the server: 30 s, twice as long after each further one, never longer than the interval,
-   up to an eighth longer at random; never shorter than the server's ``Retry-After``.
+2. After a failure of the network or the server, or damage on the way: 30 s, twice as long after each further one, or what the
+   server's ``Retry-After`` says, if that is longer; never longer than the interval; up to an eighth longer at random.
 3. A restart asks nothing earlier. Where the time is not known, any moment of a whole interval is as likely as any other: a
    board that restarts every ten minutes so asks once an interval, on average, and a fleet that gets its power back at once
    spreads over the interval.
@@ -34,7 +34,7 @@ def pause_after_check(interval, chance):
 
 def pause_after_failure(interval, failures, retry, chance):
     """The pause after `failures` failures running; `retry` is what the server asked for, or None."""
-    pause = max(min(_FIRST_RETRY_S * 2 ** min(failures - 1, 15), interval), retry or 0)
+    pause = min(max(_FIRST_RETRY_S * 2 ** min(failures - 1, 15), retry or 0), interval)
     return min(pause + pause * chance / 8, _LONGEST_S)
 
 

@@ -4,7 +4,8 @@
 
     floor        the highest sequence that was confirmed here; lower ones are refused for ever
     bundled      True once a bundle with a header has been confirmed: no way back to the `latest` protocol
-    published    {channel: counter} of the newest channel file seen; older ones are refused as replayed
+    published    {channel: counter} of the newest signed channel file seen; older ones are refused as replayed
+    since        the highest counter whose release was confirmed here: no clock is right that lies more than a day before it
     etag         [channel, etag] of the last answer, if that led to "nothing to do"
     refused      [digest of the channel file whose bundle was refused, reason, text]: not fetched again until it changes
     failed       {sequence: [version, reason, text, tries, checks since]}: not tried again unless forced, or after
@@ -51,6 +52,7 @@ _SHAPES = (
     ("floor", 0),
     ("bundled", True),
     ("published", {"": 0}),
+    ("since", 0),
     ("etag", ["", ""]),
     ("refused", ["", "", ""]),
     ("failed", {"0": ["", "", "", 0, 0]}),

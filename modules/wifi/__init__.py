@@ -95,7 +95,7 @@ class Module(Base):
             self._clock_at = time.ticks_add(now, _CLOCK_MS)
             server = self.platform.profile.get("ntp", "pool.ntp.org")
             if server:
-                self._clock = borrow("clock", "set_clock", server)
+                self._clock = borrow("clock", "set_clock", server, self.platform.board.earliest)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes), wifi/state."""

@@ -14,6 +14,7 @@ class Board:
 
     crashed = ""  # "crash" when the last run ended with an exception
     why = ""  # it started last, in words: the start finds them
+    earliest = 0  # seconds since 1970: a time before that is wrong
 
     def mem_free(self):
         """Free bytes of the heap."""
@@ -73,10 +74,11 @@ class Board:
         ota_boot.feed()
 
     def now(self):
-        """Seconds since 1970, or None while nobody has set the clock: it starts in 2000 or 1970, or 2021 on rp2."""
+        """Seconds since 1970, or None while nobody has set the clock, or not right: it starts in 2000 or 1970, or 2021 on rp2."""
         if time.localtime()[0] < 2024:
             return None
-        return int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
+        now = int(time.time()) + (946_684_800 if time.gmtime(0)[0] == 2000 else 0)
+        return now if now >= self.earliest else None
 
 
 def _fat():

@@ -21,10 +21,11 @@ _ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
 _PLAUSIBLE = const(1_700_000_000)  # since 1970: this was written after it, and no board lives for 2**30 s more
 
 
-def set_clock(server):
+def set_clock(server, earliest):
     """Set the board's clock. Generator; returns None, or in one sentence why it could not be set.
 
     :param server: a host, or ``host:port``.
+    :param earliest: a time before that, in seconds since 1970, is refused.
     """
     host, _colon, port = server.partition(":")
     sock = None
@@ -49,7 +50,7 @@ def set_clock(server):
     seconds = int.from_bytes(answer[40:44], "big") if good else 0
     if not seconds >> 31:
         seconds += _ERA
-    if not good or not 0 < seconds - _1970 - _PLAUSIBLE < 1 << 30:
+    if not good or not 0 < seconds - _1970 - _PLAUSIBLE < 1 << 30 or seconds - _1970 < earliest:
         return "the answer of the time server %s makes no sense" % server
     now = time.gmtime(seconds - (_2000 if time.gmtime(0)[0] == 2000 else _1970))
     machine.RTC().datetime((now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0))

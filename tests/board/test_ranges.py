@@ -172,10 +172,12 @@ def test_what_is_ready_is_installed_later_without_another_download(world: World)
     since = world.type("ota check")
     world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
     world.until(lambda found: {"ready", "next"} <= set(state_of(found)))
-    asked = len(parts(world))
+    asked, checks = len(parts(world)), len(world.requested("stable.json"))
     since = world.now()
     world.board.power_cycle()
+    world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
     world.board.expect("next check in", PATIENCE_S, since)  # the restart asks nothing earlier
+    assert len(world.requested("stable.json")) == checks
     world.board.expect("version 1.1.0 waits: window", PATIENCE_S, world.type("ota check"))
     world.update_to(new, "ota update")
     assert len(parts(world)) == asked

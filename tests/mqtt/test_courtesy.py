@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import json
 import socket
 import struct
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP
 from tests.mqtt.test_commands import start
 from tests.support.broker import Observer, parsed
-from tests.support.world import PATIENCE_S, Changes, World, patched
+from tests.support.world import PATIENCE_S, Changes, World, patched, state_of
 
 _1900 = 2_208_988_800
 IN_WINDOW = calendar.timegm((2031, 5, 6, 3, 0, 0))
@@ -91,7 +92,8 @@ def test_the_clock_is_set_by_the_network_and_an_update_waits_for_its_window(tmp_
         world.board.expect(r"ota/waiting = window 02:00-04:30", PATIENCE_S, values)
         world.wait_confirmed(new, since)
         assert server.asked >= 1
-        world.assert_runs(new, {"www/a.txt": b"a" * 9_000})
+        published = json.loads(world.channel_file().read_bytes().splitlines()[0])["published"]
+        assert state_of(world.assert_runs(new, {"www/a.txt": b"a" * 9_000}))["since"] == published
 
 
 LIES: dict[str, dict[str, Any]] = {
@@ -103,6 +105,7 @@ LIES: dict[str, dict[str, Any]] = {
     "2001": {"begins": 1_000_000_000},
     "1970": {"begins": 5},
     "2106": {"begins": 4_294_967_000},
+    "before what was confirmed": {"begins": 1_899_900_000},
     "2090": {"begins": calendar.timegm((2090, 1, 1, 0, 0, 0))},
 }
 SOON: Changes = patched("modules/wifi/__init__.py", ("_CLOCK_RETRY_MS = const(15_000)", "_CLOCK_RETRY_MS = const(8)"))
@@ -111,7 +114,7 @@ SOON: Changes = patched("modules/wifi/__init__.py", ("_CLOCK_RETRY_MS = const(15
 def test_an_answer_that_makes_no_sense_sets_no_clock_and_the_pause_grows(tmp_path: Path) -> None:
     """The server lies in each of the ways, one after the other, and is asked later and later; then it tells the truth."""
     with time_server(IN_WINDOW) as server, clockless(tmp_path, server) as world:
-        world.flash(world.release("1.0.0", SOON))
+        world.flash(world.release("1.0.0", SOON), {".ota/state.0": b'{"since": 1900000000}\n'})
         truth = {name: getattr(server, name) for lie in LIES.values() for name in lie}
         answers = iter(LIES.values())
 

@@ -147,13 +147,36 @@ def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
         ({"name": "other"}, 0, None, "wrong_name"),
         ({"channel": "canary"}, 0, None, "bad_channel"),
         ({}, 1_700_000_001, None, "old_sequence"),
-        ({"expires": 1000}, 0, 1001, "expired"),
+        ({"expires": 1_700_000_001}, 0, 1_700_000_002, "expired"),
     ],
 )
 def test_refuses_what_is_not_for_this_board_now(change: dict[str, Any], published: int, now: int | None, reason: str) -> None:
     with pytest.raises(OtaError) as caught:
         channel.check(dict(VALUE, **change), "sim-board", "stable", published, now)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("counter", "seen", "now", "reason"),
+    [
+        (1_790_086_400, 0, 1_790_000_000, ""),  # a day ahead
+        (1_790_086_401, 0, 1_790_000_000, "bad_channel"),
+        (channel.LATEST, 0, None, ""),
+        (channel.LATEST + 1, 0, None, "bad_channel"),
+        ((1 << 53) - 1, None, None, ""),  # without a key it says nothing
+        (1_790_000_000, (1 << 53) - 1, 1_790_000_000, ""),  # what a stolen key has said of the future binds nothing
+        (1_790_000_000, (1 << 53) - 1, None, ""),
+        (1_790_000_000, channel.LATEST, 1_790_000_000, ""),
+        (1_790_000_000, channel.LATEST, None, "old_sequence"),  # until the board knows the time
+    ],
+)
+def test_a_counter_is_at_most_a_day_ahead(counter: int, seen: int | None, now: int | None, reason: str) -> None:
+    try:
+        channel.check(dict(VALUE, published=counter), "sim-board", "stable", seen, now)
+    except OtaError as error:
+        assert error.reason == reason
+    else:
+        assert not reason
 
 
 def test_does_not_judge_expiry_on_a_board_without_the_time() -> None:

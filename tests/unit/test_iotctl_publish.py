@@ -65,10 +65,24 @@ def test_the_head_of_what_is_no_bundle_is_refused() -> None:
 def test_published_always_rises(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     path, site = place.built(), place.root / "site"
     counters = []
-    for now in (1_800_000_000, 1_800_000_000, 1_700_000_000, 1_900_000_000):
+    for now in (1_800_000_000, 1_800_000_000, 1_799_990_000, 1_900_000_000):
         monkeypatch.setattr(time, "time", lambda now=now: float(now))
         counters.append(json.loads(run("publish", path, site, "--key", place.key, "--json").stdout)["published"])
     assert counters == [1_800_000_000, 1_800_000_001, 1_800_000_002, 1_900_000_000]
+
+
+def test_what_boards_would_refuse_is_not_published(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter more than a day from now, which whoever stole the key may have written; a sequence far above the last one."""
+    site = place.root / "site"
+    assert run("publish", place.built(), site, "--key", place.key).exit_code == 0
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    result = run("publish", place.built(), site, "--key", place.key)
+    assert result.exit_code == 1 and "a day from now" in result.stderr
+    monkeypatch.undo()
+    assert place.build("--key", place.key, "--sequence", 1_004_001 + (1 << 32), version="1.5.0").exit_code == 0
+    path = place.root / "dist" / "1.5.0.tar.gz"
+    assert "--force" in run("publish", path, site, "--key", place.key).stderr
+    assert run("publish", path, site, "--key", place.key, "--force").exit_code == 0
 
 
 def test_channels_do_not_touch_each_other(place: Place) -> None:

@@ -37,11 +37,11 @@ def test_a_window_is_a_time_of_day_and_may_pass_midnight(window: str, minute: in
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.booleans())
 def test_force_allows_the_floor_itself_and_nothing_below(sequence: int, floor: int, force: bool) -> None:
-    allowed = sequence > floor or (sequence == floor and (force or not floor))
+    allowed = floor < sequence <= floor + policy.MAX_STEP or (sequence == floor and (force or not floor))
     try:
         policy.check_sequence(sequence, floor, force)
     except OtaError as error:
-        assert error.reason == "old_sequence" and not allowed
+        assert error.reason == ("old_sequence" if sequence <= floor else "far_sequence") and not allowed
     else:
         assert allowed
 

@@ -24,13 +24,12 @@ def test_checks_lie_an_interval_apart_or_up_to_an_eighth_less(interval: int, cha
 
 
 @given(intervals, st.integers(1, 100), st.one_of(st.none(), st.integers(0, 5 * DAY)), chances)
-def test_a_failure_never_asks_before_retry_after_nor_more_often_than_every_30_s(
+def test_a_failure_asks_no_more_often_than_every_30_s_and_retry_after_counts_up_to_the_interval(
     interval: int, failures: int, retry: int | None, chance: float
 ) -> None:
     pause = schedule.pause_after_failure(interval, failures, retry, chance)
-    assert pause >= (retry or 0)
-    assert pause >= min(30, interval)
-    assert pause <= max(interval, retry or 0) * 9 / 8
+    assert pause >= min(max(retry or 0, 30), interval)
+    assert pause <= interval * 9 / 8
 
 
 def test_the_pause_grows_with_each_failure_up_to_the_interval() -> None:

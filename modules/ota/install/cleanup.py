@@ -13,6 +13,7 @@ import os
 import time
 
 import ota_boot
+from micropython import const
 
 from .. import phases, state
 from ..bundle.lists import LIST, PREVIOUS, RUNNING, read_header
@@ -21,6 +22,7 @@ from ..release import paths
 from . import files
 
 _COPIES = 9  # of one name in /moved; the last one is replaced
+_DAY = const(86_400)
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 _GOOD_MS = 30_000  # as the runtime's: a boot that has run for so long was a good one
 _ASKED = "asked commit confirm entries feed finish hold let_go note_failure note_success reason slot undo"  # the rest was used
@@ -93,6 +95,9 @@ def _after_confirm(ota):
     if ota.asked:  # the trial's check counts as one: when to ask next is saved with the rest, not once more at the job's end
         phases.call("schedule", "after_check", ota.module, None)
         ota.asked = False
+    now, counter = ota.platform.board.now(), store.get("published", {}).get(ota.channel, 0)
+    if now and ota.keys and now + _DAY >= counter > store.get("since", 0):
+        store.set("since", counter)
     _remember(store, {"result": "confirmed"})
     fresh = _begin_trial(ota)
     yield from _clear(("loader",))

@@ -5,7 +5,8 @@ Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which
 1. At most 4 KiB, two whole lines: all else is what networks send in its place. Where a key is pinned the second line must be the
    signature of the first.
 2. The JSON names this board's ``name`` and the wished ``channel``; every field has its type and bounds.
-3. ``published`` never goes back (an old, validly signed file replayed), where a key is pinned.
+3. Where a key is pinned ``published`` never goes back (an old, validly signed file replayed), and lies at most a day ahead of the
+   board's time; in a board that does not know the time, before LATEST. One that was seen beyond that binds nothing.
 4. ``expires`` lies in the future, on boards that know the time.
 """
 
@@ -21,6 +22,8 @@ from .fields import FORMAT, MAX_COUNTER, is_digest, is_version, is_whole, load_o
 
 MAX_BYTES = 4096
 MAX_NOTES = 255  # characters
+DAY = 86_400
+LATEST = 2_400_000_000  # 2046: boards without the time do not take what a stolen key may say of the days after
 _SIGNATURE = const(512)  # bytes in base64
 
 
@@ -41,14 +44,17 @@ def parse(raw, keys):
 def check(value, name, channel, published, now):
     """Refuse a channel file that is not for this board and channel, or is older than one seen before.
 
-    :param published: the highest counter seen on this channel, or 0 (then, and without a key, anything goes).
+    :param published: the highest counter seen on this channel; None without a key, when anything goes.
     :param now: seconds since 1970, or None on a board that does not know the time.
     """
     if value["name"] != name:
         raise OtaError("wrong_name", "the channel file is for %s, this board is %s" % (value["name"], name))
     if value["channel"] != channel:
         raise OtaError("bad_channel", "the channel file is for channel %s, not %s" % (value["channel"], channel))
-    if value["published"] < published:
+    most = now + DAY if now else LATEST
+    if published is not None and value["published"] > most:
+        raise OtaError("bad_channel", "the channel file is from the future: is the clock right?")
+    if published is not None and value["published"] < published <= most:
         raise OtaError("old_sequence", "the channel file is older than one that was seen before")
     expires = value.get("expires")
     if now is not None and expires is not None and now > expires:

@@ -1,7 +1,8 @@
 """Which release this board takes: pure decisions, no file and no network.
 
 A release is refused when its signature, its board's name, its sequence, or its MicroPython does not fit. The
-sequence may not be at or below the floor; only force allows the floor itself, nothing allows less.
+sequence may not be at or below the floor; only force allows the floor itself, nothing allows less. Nor may it be far above:
+whoever has a key for a day must not use up all numbers.
 """
 
 import hashlib
@@ -9,6 +10,8 @@ import sys
 
 from ..errors import OtaError
 from .fields import compare_versions
+
+MAX_STEP = 1 << 32  # of a sequence above the floor; more than seconds since 1970 will be before 2106
 
 
 class Rules:
@@ -39,6 +42,8 @@ def check_sequence(sequence, floor, force):
     """OtaError ``old_sequence`` unless the sequence is above the floor, or is the floor by force."""
     if sequence < floor or (sequence == floor and floor and not force):
         raise OtaError("old_sequence", "sequence %d is not above %d, which was confirmed here" % (sequence, floor))
+    if sequence > floor + MAX_STEP:
+        raise OtaError("far_sequence", "sequence %d is more than %d above %d" % (sequence, MAX_STEP, floor))
 
 
 def is_newer(version, sequence, floor, running):

@@ -510,6 +510,7 @@ const ADVICE = {
   bad_key: "Build with a profile that pins the signer's key.",
   wrong_name: "This release is for another kind of board: look at shortName and ota.url.",
   old_sequence: "Build with a higher version or sequence than the one that was confirmed here.",
+  far_sequence: "Build with a sequence nearer to the one that was confirmed here.",
   version_mismatch: "Publish the release again.",
   expired: "Publish with a later expiry, and look at the board's clock.",
   wrong_mpy: "Build with --py, or update the board's MicroPython.",
