@@ -16,8 +16,11 @@ from sim.board import Board
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_S = 900  # a script is never waited for but until its end: this is for one that hangs
 _PRELUDE = """
-import json, time
+import json, struct, time
+import machine, ota_boot
 VALUES = json.loads({values!r})
+ota_boot.wdt = None  # a script has no loop that feeds it
+machine._setitimer(0, struct.pack("llll", 0, 0, 0, 0), None)
 from modules.ota.errors import OtaError
 
 # Milliseconds of this process, C's clock(): what else the machine does has no part in them.
