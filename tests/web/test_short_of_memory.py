@@ -10,6 +10,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from iotctl import ROOT
+from sim.ports import PORTS
 from tests.support.browser import PATIENCE_MS, Browsers
 from tests.support.world import PATIENCE_S
 from tests.web.conftest import LAMP, MODULES, Client, WebWorld
@@ -82,6 +83,7 @@ def hog(world: WebWorld, size: int) -> int:
 
 
 def test_a_heap_in_pieces_is_no_reason_to_say_nothing(web_world: WebWorld) -> None:
+    web_world.board.port, web_world.board.heap = PORTS["unix"], "192k"  # which the sizes of the pieces are made for
     world = hog_world(web_world)
     assert hog(world, 220) > 30_000, "more than the server takes"
     assert _asked(world) == {(503, "no_memory")}
