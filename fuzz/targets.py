@@ -220,7 +220,7 @@ def channel(data: bytes) -> None:
     for keys in ([], forge.pinned(0)):
         try:
             with forge.flat(MEMORY):
-                value = board_channel.parse(data, keys)
+                value = forge.finish(board_channel.parse(data, keys))
                 board_channel.check(value, forge.NAME, "stable", 0, 1_700_000_000)
         except OtaError:
             continue
