@@ -40,7 +40,7 @@ def test_a_key_is_rotated_over_three_releases(site: Site, server: ScriptedServer
     site.board.stop()
     assert pinned_on(site) == forge.pinned(1)
     image = site.board.read()
-    assert image.without(".ota", "boot.keep").files == site.files("1.4.0", new)
+    assert site.tree(image, ".ota", "boot.keep") == site.files("1.4.0", new)
     state = b"".join(data for path, data in image.files.items() if path.startswith(".ota/state"))
     assert b'"bundled": true' in state
     places = {**image.files, "the image": site.board.image.read_bytes(), "the console": site.board.console().encode()}
@@ -160,7 +160,7 @@ def test_each_key_does_only_its_own_work_and_both_are_rotated(tmp_path: Path, se
     offer("1.3.0", 2, 1, 13)
     assert site.refused(site.check()) == "bad_signature"
     site.board.stop()
-    assert site.board.read().without(".ota", "boot.keep").files == site.files("1.2.0", new)
+    assert site.tree(site.board.read(), ".ota", "boot.keep") == site.files("1.2.0", new)
 
 
 def test_what_was_staged_without_a_signature_is_never_installed_once_a_key_is_pinned(

@@ -19,7 +19,7 @@ from typing import Any
 
 from iotctl import ROOT, bundle, keys, publish, tree
 from iotctl.profile import Profile
-from sim.board import Board
+from sim.board import Board, Tree
 from tests.support import forge
 from tests.support.scripted_server import ScriptedServer, proper
 
@@ -186,8 +186,15 @@ class Site:
         found = self.board.read()
         left = {path for path in found.files if path.startswith(".ota/")} - set(_LEFT)
         assert all(staged and forge.STAGED.fullmatch(path) for path in left), f"left behind: {left}"
-        tree_now = found.without(".ota", "prefs.json", "prefs.json.1").files  # the access point has a password of its own
+        tree_now = self.tree(found, ".ota")
         assert tree_now == self.old, sorted(set(tree_now) ^ set(self.old))
+
+    @staticmethod
+    def tree(found: Tree, *but: str) -> dict[str, bytes]:
+        """The files `found`, without those of `but`, and the preferences, which are the access point's password alone."""
+        for path in {"prefs.json", "prefs.json.1"} & found.files.keys():
+            assert json.loads(found.files[path].splitlines()[0]).keys() == {"wifi.ap_password"}, path
+        return found.without(*but, "prefs.json", "prefs.json.1").files
 
     def goes_on(self, gap_ms: int = GAP_MS) -> None:
         """Other modules' ticks went on: no wait for the server held them up (its deadline is 3 s; this machine may be busy)."""
