@@ -38,7 +38,7 @@ from modules.ota.job import Job
 
 class Board(Job):
     def __init__(self):
-        self.platform, self.cfg, self.keys, self.excluded = Platform(), {}, (), ("keep.txt",)
+        self.platform, self.cfg, self.keys, self.excluded = Platform(), {"url": VALUES["url"]}, (), ("keep.txt",)
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
