@@ -115,10 +115,14 @@ class Job:
 
     # -- the server
 
-    def http(self):
-        """The server that the profile names; OtaError when there is no network."""
+    def need_network(self):
+        """OtaError when there is none: before anything is imported which needs the module `socket`."""
         if self.platform.bus.get("wifi/connected") is False or not self.platform.board.has_sockets():
             raise OtaError("no_network", "there is no network")
+
+    def http(self):
+        """The server that the profile names; OtaError when there is no network."""
+        self.need_network()
         cfg = self.cfg
         http = phases.part("transport.http").Http
         self._http = http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept, cfg.get("redirect_hosts", ()))

@@ -98,6 +98,7 @@ def _ask(ota, force):
     """
     known = ota.store.get("etag")
     etag = known[1] if known and known[0] == ota.channel and not force else None
+    ota.need_network()
     try:
         yield from ota.load("transport.http")
         response = yield from ota.http().get(ota.url(ota.channel + ".json"), etag, max_body=_MAX_CHANNEL)
