@@ -19,6 +19,7 @@ from .profile import read
 
 _SAFE = const(("serial_log", "wifi", "ota", "web"))
 _UPDATE = const(("serial_log", "wifi", "ota", "mqtt"))
+_LEAST = const(("serial_log", "wifi", "ota"))
 _OLDER_S = const(8)  # the watchdog under a loader that starts none itself
 _UPDATE_BOOTS = const(3)  # that one note leads to
 _ROOM = const(32 * 1024)
@@ -106,7 +107,7 @@ def _measured(platform, name, where):
             platform.modules[name].start()
     except Exception as error:  # whatever a module's import or start can raise: the others run on
         platform.switch_off(name, where, error)
-    if name in _UPDATE:
+    if name in _LEAST:
         return 0
     gc.collect()
     return gc.mem_alloc() - before
@@ -119,7 +120,8 @@ def _names(platform):
         SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(_SAFE), "start")
         names = [name for name in names if name in _SAFE]
     others = [] if platform.update_boot else [name for name in names if name not in _UPDATE]
-    names = [name for name in names if name in _UPDATE]
+    least = _LEAST if platform.update_boot == _UPDATE_BOOTS else _UPDATE  # the last one has to succeed, told or not
+    names = [name for name in names if name in least]
     if platform.update_boot:
         SerialLog.info("update boot %d of %d: only" % (platform.update_boot, _UPDATE_BOOTS), ", ".join(names), "start")
     return names + others
