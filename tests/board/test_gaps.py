@@ -101,7 +101,8 @@ def test_the_loop_goes_on_through_bombs_and_huge_lists(world: World) -> None:
         world.refused(reason)
         longest = max(longest, gap(world, world.type("pulse")))
     figures.note("longest gap of the loop in a bomb", f"{longest:.1f} ms of processor time")
-    assert_tree(world.stop(), old.tree)
+    # What may have been damaged on the way is fetched again: what was right of it stays.
+    assert_tree(world.stop().without(".ota/stage", ".ota/list"), old.tree)
 
 
 def test_the_loop_goes_on_through_a_whole_update(world: World) -> None:

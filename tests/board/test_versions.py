@@ -48,6 +48,13 @@ class machine:
         return machine
     def feed():
         pass
+    class Timer:
+        def __init__(self, _number):
+            pass
+        def init(self, **_how):
+            pass
+        def deinit(self):
+            pass
 
 class socket:
     SOCK_STREAM = 1
