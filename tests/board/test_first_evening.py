@@ -53,7 +53,9 @@ def test_from_a_wheel_to_an_update_of_ones_own_module(iotctl: Path, tmp_path: Pa
     (house / "profile.json").write_text(json.dumps(profile))
     assert "is good" in run("check")
     (house / "site").mkdir()
-    with begun([iotctl, "serve", "site", "--port", str(port)], house, env) as server, begun([iotctl, "sim"], house, env) as board:
+    serve: list[Path | str] = [iotctl, "serve", "site", "--port", str(port)]
+    sim: list[Path | str] = [iotctl, "sim", "--heap", "192k"]
+    with begun(serve, house, env) as server, begun(sim, house, env) as board:
         try:
             said = until(board, "wifi: connected")
             code = house / "modules" / "mill" / "__init__.py"
