@@ -114,9 +114,9 @@ def _read_archive(root: Path, data: bytes) -> None:
     latest.tarfile = board_code.tarfile()
     latest.deflate = types.SimpleNamespace(GZIP=3, DeflateIO=lambda f, _kind, _window: gzip.GzipFile(fileobj=f))
     try:
-        places, total, deletes = forge.finish(latest._scan(job, "1.1.0", notes))
-        forge.finish(latest._write_list(job, "1.1.0", notes, places, total, deletes))
-        header = forge.finish(prepare.check_lines(None))
+        places, total, deletes = board_code.finish(latest._scan(job, "1.1.0", notes))
+        board_code.finish(latest._write_list(job, "1.1.0", notes, places, total, deletes))
+        header = board_code.finish(prepare.check_lines(None))
     except OtaError:
         return
     found = [entry["path"] for _n, entry in lists.entries()]
@@ -220,7 +220,7 @@ def channel(data: bytes) -> None:
     for keys in ([], forge.pinned(0)):
         try:
             with forge.flat(MEMORY):
-                value = forge.finish(board_channel.parse(data, keys))
+                value = board_code.finish(board_channel.parse(data, keys))
                 board_channel.check(value, forge.NAME, "stable", 0, 1_700_000_000)
         except OtaError:
             continue

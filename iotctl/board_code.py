@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Generator
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from iotctl import ROOT
 
@@ -18,3 +20,12 @@ def tarfile() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def finish(steps: Generator[Any, None, Any]) -> Any:
+    """What a generator of the boards' code returns, all of its steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value

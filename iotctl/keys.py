@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from iotctl import files, pkcs8
+from iotctl import board_code, files, pkcs8
 from iotctl.errors import IotctlError
 from modules.ota.release import signature as board_sign
 
@@ -96,23 +95,14 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
-def finish(steps: Generator[Any, None, Any]) -> Any:
-    """What a generator of the boards' code returns, all of its steps at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
-
-
 def verifies(data: bytes, signature: bytes, known: list[Jwk]) -> bool:
     """True when one of the `known` keys made the signature of `data`."""
-    return bool(finish(board_sign.verifying_any(hashlib.sha256(data).digest(), signature, known)))
+    return bool(board_code.finish(board_sign.verifying_any(hashlib.sha256(data).digest(), signature, known)))
 
 
 def check_signature(data: bytes, signature: bytes | None, known: list[Jwk]) -> None:
     """OtaError ``no_signature`` or ``bad_signature`` unless one of the `known` keys made it."""
-    finish(board_sign.checking(hashlib.sha256(data).digest(), signature, known))
+    board_code.finish(board_sign.checking(hashlib.sha256(data).digest(), signature, known))
 
 
 def check_pinned(key: PrivateKey, pinned: list[Jwk], role: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from iot_platform.module import name_ok
 
-from iotctl import archive, bundle, files, keys
+from iotctl import archive, board_code, bundle, files, keys
 from iotctl.errors import IotctlError
 from modules.ota.errors import OtaError
 from modules.ota.release import channel as board_channel
@@ -97,7 +97,7 @@ def channel_bytes(
         "rollout": {"percent": options.rollout},
     }
     line = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
-    keys.finish(board_channel.parse(line, []))
+    board_code.finish(board_channel.parse(line, []))
     return line + b"\n" + (base64.b64encode(keys.sign(key, line)) + b"\n" if key else b"")
 
 
@@ -111,7 +111,7 @@ def next_counter(channel_file: Path, sequence: int, options: Options) -> int:
         raise OtaError("expired", "the channel file would have expired already: give --force to publish it all the same")
     before = {"sequence": 0, "published": 0}
     if channel_file.exists():
-        before = keys.finish(board_channel.parse(channel_file.read_bytes(), []))
+        before = board_code.finish(board_channel.parse(channel_file.read_bytes(), []))
     if not before["sequence"] <= sequence <= before["sequence"] + policy.MAX_STEP and not options.force:
         found = f"{channel_file} has sequence {before['sequence']}, this is {sequence}"
         reason = "old_sequence" if sequence < before["sequence"] else "far_sequence"

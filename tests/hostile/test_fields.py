@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from iotctl import ROOT, keys
+from iotctl.board_code import finish
 from modules.ota.errors import OtaError
 from modules.ota.release import channel
 from tests.support import forge
@@ -272,7 +273,7 @@ def test_cpython_refuses(table: str, tmp_path: Path) -> None:
 
 def channel_refusal(raw: bytes) -> str:
     try:
-        channel.check(forge.finish(channel.parse(raw, forge.pinned(0))), forge.NAME, "stable", 0, None)
+        channel.check(finish(channel.parse(raw, forge.pinned(0))), forge.NAME, "stable", 0, None)
     except OtaError as error:
         assert error.kind in ("damage", "verification") or error.reason in ("too_large", "bad_response")
         return str(error.reason)

@@ -31,6 +31,7 @@ import ota_boot
 from iot_platform.slots import Slots
 
 from iotctl import archive, keys
+from iotctl.board_code import finish
 from modules.ota.bundle import lists, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
@@ -363,14 +364,6 @@ def flat(most: int | None) -> Iterator[None]:
         taken = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert taken <= most, f"{taken} bytes of memory, not {most}"
-
-
-def finish(job: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            return end.value
 
 
 @contextmanager

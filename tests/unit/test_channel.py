@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iotctl.keys import finish
+from iotctl.board_code import finish
 from modules.ota.errors import OtaError
 from modules.ota.release import channel
 from modules.ota.release import signature as board_signature

@@ -12,7 +12,7 @@ import pytest
 from iot_platform import slots
 
 from iotctl import archive
-from iotctl.keys import finish
+from iotctl.board_code import finish
 from modules.ota.bundle import reader
 from modules.ota.legacy import requests_http
 from modules.ota.release import channel, manifest

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iotctl import keys
+from iotctl.board_code import finish
 from modules.ota.release import signature as board_sign
 from tests.unit.iotctl_fixture import Place, key, make_place, run
 
@@ -37,8 +38,8 @@ def test_the_board_believes_the_key(place: Place) -> None:
 
     jwk = keys.jwk(key(0))
     assert list(jwk) == ["kty", "n", "e"] and jwk["e"] == "AQAB" and "=" not in jwk["n"]
-    assert keys.finish(board_sign.verifying(hashlib.sha256(b"text").digest(), keys.sign(key(0), b"text"), jwk))
-    assert not keys.finish(board_sign.verifying(hashlib.sha256(b"text").digest(), keys.sign(key(1), b"text"), jwk))
+    assert finish(board_sign.verifying(hashlib.sha256(b"text").digest(), keys.sign(key(0), b"text"), jwk))
+    assert not finish(board_sign.verifying(hashlib.sha256(b"text").digest(), keys.sign(key(1), b"text"), jwk))
 
 
 def test_without_a_profile_the_public_half_is_printed(place: Place) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from iotctl import archive, bundle, keys
+from iotctl.board_code import finish
 from modules.ota.errors import OtaError
 from modules.ota.legacy import requests_http
 from modules.ota.release import channel as board_channel
@@ -36,7 +37,7 @@ def test_the_board_takes_the_channel_file(place: Place) -> None:
     result = run("publish", path, site, "--key", place.key, "--rollout", 10, "--expires", "2030-01-31")
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [str(site / "door-1" / "1.4.0.tar.gz"), str(site / "door-1" / "stable.json")]
-    value = keys.finish(board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.jwk(key(0))]))
+    value = finish(board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.jwk(key(0))]))
     board_channel.check(value, "Door-1", "stable", 0, 1_800_000_000)
     data = (site / "door-1" / value["bundle"]["file"]).read_bytes()
     assert data == path.read_bytes()
@@ -52,7 +53,7 @@ def test_the_channel_file_has_the_notes_or_their_beginning(place: Place, unsigne
         assert place.build("--notes", notes).exit_code == 0
         assert run("publish", unsigned, place.root / "site").exit_code == 0
         raw = (place.root / "site" / "door-1" / "stable.json").read_bytes()
-        assert keys.finish(board_channel.parse(raw, []))["notes"] == notes[:255]
+        assert finish(board_channel.parse(raw, []))["notes"] == notes[:255]
 
 
 def test_the_head_of_what_is_no_bundle_is_refused() -> None:
@@ -98,7 +99,7 @@ def test_a_board_without_a_key_gets_an_unsigned_channel_file(place: Place, unsig
     site = place.root / "site"
     assert run("publish", unsigned, site).exit_code == 0
     raw = (site / "door-1" / "stable.json").read_bytes()
-    assert raw.count(b"\n") == 1 and keys.finish(board_channel.parse(raw, []))["name"] == "Door-1"
+    assert raw.count(b"\n") == 1 and finish(board_channel.parse(raw, []))["name"] == "Door-1"
 
 
 def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: Path) -> None:
@@ -185,7 +186,7 @@ def test_each_key_has_its_role(place: Place) -> None:
     path, site = place.built(), place.root / "site"
     assert "channel_keys" in run("publish", path, site, "--key", place.key).stderr
     assert run("publish", path, site, "--key", channel).exit_code == 0
-    assert keys.finish(board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.read_public_jwk(channel)]))
+    assert finish(board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.read_public_jwk(channel)]))
     assert run("verify", path, "--profile", place.profile).exit_code == 0
     assert "bad_signature" in run("verify", path, "--key", channel).stderr
 
