@@ -341,7 +341,7 @@ def publish_command(
 
     Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
     """
-    private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
+    private = _private(key, passphrase)
     options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, force)
     done = publish.publish(path, directory, options, private)
     if as_json:
@@ -451,10 +451,7 @@ def forget(
 
     Example: iotctl forget door/24a1 --broker homeassistant.local
     """
-    from iotctl.fleet import Fleet
-
-    with Fleet(_address(broker, user, password, tls, ca)) as fleet:
-        fleet.settle()
+    with _fleet(_address(broker, user, password, tls, ca)) as fleet:
         terminal.say(f"{device}: {fleet.forget(device, discovery)} topics cleared")
 
 
@@ -534,7 +531,7 @@ def rollout_start(
     from iotctl import rollout
 
     wanted, seconds = rollout.parse_steps(steps), rollout.parse_time(soak)
-    with _runner(site, key, passphrase).locked() as runner, _fleet(broker, user, password, tls, ca) as fleet:
+    with _runner(site, key, passphrase).locked() as runner, _fleet(_address(broker, user, password, tls, ca)) as fleet:
         runner.start(path, fleet.boards(), channel, wanted, seconds, max_failures)
         _roll(runner, fleet, once)
 
@@ -555,7 +552,7 @@ def rollout_resume(
 
     Example: iotctl rollout resume --site site --key channel.pem --broker broker.local
     """
-    with _runner(site, key, passphrase).locked() as runner, _fleet(broker, user, password, tls, ca) as fleet:
+    with _runner(site, key, passphrase).locked() as runner, _fleet(_address(broker, user, password, tls, ca)) as fleet:
         runner.change("running")
         _roll(runner, fleet, once)
 
@@ -608,7 +605,7 @@ def rollout_revert(
     Example: iotctl rollout revert --version 1.4.1 --site site --out dist --key owner.pem
     """
     runner = _runner(site, channel_key or key, passphrase)
-    private = keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
+    private = _private(key, passphrase)
     with runner.locked():
         terminal.say(runner.revert(runner.load(), version, private, to))
 
@@ -627,15 +624,15 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the board h
 def _runner(site: Path, key: Path | None, passphrase: str | None) -> Runner:
     from iotctl.rollout import Runner
 
-    return Runner(site, keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None)
+    return Runner(site, _private(key, passphrase))
 
 
 @contextmanager
-def _fleet(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Iterator[Fleet]:
+def _fleet(address: Address) -> Iterator[Fleet]:
     """A connection to the broker that has heard what it keeps."""
     from iotctl.fleet import Fleet
 
-    with Fleet(_address(broker, user, password, tls, ca)) as fleet:
+    with Fleet(address) as fleet:
         fleet.settle()
         yield fleet
 
@@ -671,10 +668,7 @@ def _address(broker: str, user: str | None, password: str | None, tls: bool, ca:
 
 def _ask_boards(address: Address, devices: list[str] | None, path: str, payload: str, timeout: int, as_json: bool) -> None:
     """Send boards (None: all that are online) a command, tell what happens, and end with the results as exit code."""
-    from iotctl.fleet import Fleet
-
-    with Fleet(address) as fleet:
-        fleet.settle()
+    with _fleet(address) as fleet:
         asked = [board.name for board in fleet.boards() if board.online] if devices is None else devices
         replies = fleet.ask(asked, path, payload, timeout, lambda line: terminal.say(line, err=True))
     if as_json:
@@ -710,6 +704,11 @@ def _signing_key(given: profile.Profile, key: Path | None, passphrase: str | Non
     private = keys.read_private(key, _ask_passphrase(key, passphrase))
     keys.check_pinned(private, given.keys, "release")
     return private
+
+
+def _private(key: Path | None, passphrase: str | None) -> keys.PrivateKey | None:
+    """The private key in a file; None for none."""
+    return keys.read_private(key, _ask_passphrase(key, passphrase)) if key else None
 
 
 def _ask_passphrase(key: Path, given: str | None) -> str | None:
