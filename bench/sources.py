@@ -14,13 +14,11 @@ from typing import Any
 
 from bench import reference
 from bench.lab import NAME, all_modules, platform_files
-from iotctl import ROOT, bundle, mpy, tree
+from iotctl import ROOT, boards, bundle, mpy, tree
 from iotctl.profile import Profile
 from iotctl.tree import Files
 from sim.board import BLOCK, Board
 
-_INLINE = 128  # bytes: littlefs keeps a file of at most so many beside its name (MicroPython's cache size)
-_POINTER = 4  # bytes: what each block of a file but the first has for each block that it points back to
 _SIZES = (100, 200, 400)
 _PROBE = b"import os\nv = os.statvfs('/')\nprint('blocks', v[2] - v[3])\n"
 
@@ -31,28 +29,7 @@ def tree_size() -> dict[str, Any]:
     """
     files = {**platform_files(all_modules()), "profile.json": (ROOT / "profile.json").read_bytes(), "version": b"1.0.0\n"}
     found = {"files": len(files), "bytes": sum(map(len, files.values()))}
-    return {**found, "blocks_k": _measured(files) * BLOCK // 1024, "counted_k": blocks(files) * BLOCK // 1024}
-
-
-def blocks(files: Files) -> int:
-    """How many blocks these files take, and their folders."""
-    return sum(file_blocks(len(data)) for data in files.values()) + 2 * len(_folders(files))
-
-
-def _folders(files: Files) -> set[str]:
-    return {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
-
-
-def file_blocks(size: int) -> int:
-    """Of one file on littlefs: block n begins with as many pointers as n has trailing zero bits, and one (block 0 with none)."""
-    if size <= _INLINE:
-        return 0
-    count = 0
-    while size > 0:
-        pointers = (count & -count).bit_length() if count else 0
-        size -= BLOCK - _POINTER * pointers
-        count += 1
-    return count
+    return {**found, "blocks_k": _measured(files) * BLOCK // 1024, "counted_k": (boards.tree_blocks(files) - 2) * BLOCK // 1024}
 
 
 def _measured(files: Files) -> int:
@@ -67,8 +44,8 @@ def _measured(files: Files) -> int:
             found = re.search(r"blocks (\d+)", board.boot_once().output)
             assert found
             used.append(int(found[1]))
-    started_with = file_blocks(len(files["boot.py"])) + file_blocks(len(files["main.py"]))
-    return used[1] - used[0] + started_with - 2 * len(_folders(files))
+    started_with = boards.file_blocks(len(files["boot.py"])) + boards.file_blocks(len(files["main.py"]))
+    return used[1] - used[0] + started_with - 2 * len(boards.folders(files))
 
 
 def code() -> dict[str, Any]:

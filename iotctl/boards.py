@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from pathlib import Path
 
-from iotctl import project, tree
+from iotctl import bundle, project, tree
 from iotctl.errors import IotctlError
 from iotctl.profile import Problem, Profile
+from modules.ota.install import files as on_flash
+from modules.ota.install import prepare
+from modules.ota.release.paths import skips
 from sim.ports import PORTS, Port
 
-_BLOCK = 4096
-_SPARE = 16  # blocks that an update needs beside what it stages: modules/ota/install/prepare.py
+BLOCK = 4096
+LIST = ".ota/release"
+_KEPT = (416, 300, 300, 300, 300)  # bytes of what a board has written at that moment: the stage's digest, two slots each of
+# what OTA remembers and of preferences
 _SOCKETS = {"iot_platform.sockets": "socket"}  # what a module needs with it
 _BY_FILE = "ota"  # needs no network as long as it asks no server
 
@@ -49,19 +55,61 @@ def _needs(folder: Path) -> set[str]:
 
 
 def _disk(profile: Profile, port: Port) -> list[Problem]:
-    """The tree and, beside it, all of it again: an update in which every file changes."""
-    blocks = tree_blocks(tree.collect(profile, "1.0.0"))
-    there = port.flash // _BLOCK
-    kb = _BLOCK // 1024
-    if blocks > there:
-        return [Problem("activeModules", f"make a tree of {blocks * kb} KB", f"at most {there * kb} KB, a {port.name}'s disk")]
-    if 2 * blocks + _SPARE > there:
-        needs = f"need {(2 * blocks + _SPARE) * kb} KB for an update of every file"
-        return [Problem("activeModules", needs, f"at most {there * kb} KB, a {port.name}'s disk")]
+    """The tree, and beside it an update in which every file changes."""
+    need = budget(_flashed(profile), port)
+    there, kb = port.flash // BLOCK, BLOCK // 1024
+    expected = f"at most {there * kb} KB, a {port.name}'s disk"
+    if need.tree > there:
+        return [Problem("activeModules", f"make a tree of {need.tree * kb} KB", expected)]
+    if need.all > there:
+        return [Problem("activeModules", f"need {need.all * kb} KB for an update of every file", expected)]
     return []
 
 
-def tree_blocks(files: tree.Files) -> int:
-    """Blocks of 4 KiB that a tree takes on littlefs."""
-    folders = {path[:at] for path in files for at in range(len(path)) if path[at] == "/"}
-    return sum((len(data) + len(data) // 256 + _BLOCK) // _BLOCK for data in files.values()) + 2 * len(folders) + 2
+def _flashed(profile: Profile) -> tree.Files:
+    made = bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000))
+    return {**made.files, LIST: made.listing}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Blocks: a tree with its list, what a board writes beside it, and an update in which every file is another one."""
+
+    tree: int
+    own: int
+    update: int
+
+    @property
+    def all(self) -> int:
+        """What a disk must have, so that such an update finds as many as it asks for."""
+        return self.tree + self.own + self.update
+
+
+def budget(files: tree.Files, port: Port) -> Budget:
+    """See Budget; `files` with `.ota/release`, their list, which an update brings beside the one that is there."""
+    inline = min(4 * max(port.readsize, port.progsize), BLOCK // 8)  # littlefs' bound, with the cache that MicroPython gives it
+    own = sum(file_blocks(size, inline) for size in (*_KEPT, len(files[LIST]))) + 2  # and the stage's folder
+    return Budget(tree_blocks(files, inline), own, update_blocks(files))
+
+
+def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:
+    """Blocks of 4 KiB that a tree takes on littlefs: each folder has two, and so has the root."""
+    return sum(file_blocks(len(data), inline) for data in files.values()) + 2 * len(folders(files)) + 2
+
+
+def folders(files: tree.Files) -> set[str]:
+    """All that these files lie in, but for the root."""
+    return {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
+
+
+def update_blocks(files: tree.Files) -> int:
+    """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
+    staged = [len(data) for path, data in files.items() if path != LIST and not skips(path, ())]
+    tiny = sum(size <= prepare._INLINE for size in staged)
+    return sum(map(file_blocks, staged)) + tiny // 8 + 4 * -(-len(staged) // 32) + prepare._METADATA
+
+
+def file_blocks(size: int, inline: int = prepare._INLINE) -> int:
+    """Of one file; one of at most `inline` bytes lies beside its name."""
+    return int(on_flash.blocks(size, BLOCK)) if size > inline else 0
+

@@ -161,11 +161,6 @@ def test_each_request_of_a_kept_connection_is_counted_and_waits(tmp_path: Path) 
 # -- sources
 
 
-@pytest.mark.parametrize(("size", "count"), [(0, 0), (128, 0), (129, 1), (4096, 1), (4097, 2), (8188, 2), (8189, 3), (12_280, 4)])
-def test_blocks_are_counted_as_littlefs_takes_them(size: int, count: int) -> None:
-    assert sources.file_blocks(size) == count
-
-
 def test_the_tree_takes_the_blocks_that_were_counted() -> None:
     """A real file system says the same; more only where a folder's names need further blocks."""
     found = sources.tree_size()

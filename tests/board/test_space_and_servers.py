@@ -9,23 +9,29 @@ from http import HTTPStatus
 
 import pytest
 
+from iotctl import boards
 from tests.support.world import PATIENCE_S, Handler, World, assert_tree, changed, tree_of
 
 Trick = Callable[[Handler], bool]
 
 
 def test_a_full_disk_is_said_before_the_files_are_downloaded(world: World) -> None:
-    old, new = world.release("1.0.0"), world.release("1.1.0", {"www/a": b"x" * 40_000})
-    world.flash(old, {"ballast.bin": bytes(455_000)})
+    """And what the board asks for, and finds, is what `iotctl check --board` counts."""
+    old = world.release("1.0.0")
+    others = {path: data + b"\n" for path, data in old.files.items() if path not in ("version", "boot.py")}
+    new, ballast = world.release("1.1.0", others), {"ballast.bin": bytes(300_000)}
+    world.flash(old, ballast)
     world.offer(old)
     world.boot()
     world.offer(new)
-    line = world.refused("no_space")
-    assert re.search(r"needs \d+ bytes.*, \d+ are free", line)
+    needs, free = re.findall(r"needs (\d+) bytes.*, (\d+) are free", world.refused("no_space"))[0]
+    there = boards.budget({**old.files, **ballast, boards.LIST: new.bundle.listing}, world.board.port)
+    assert int(needs) == boards.update_blocks(new.files) * boards.BLOCK
+    assert int(free) == world.board.port.flash - (there.tree + there.own) * boards.BLOCK
     assert len(world.requested("1.1.0.tar.gz")) == 1, "only the list, which says how much is needed"
     since = world.type("ota check")
     world.board.expect(r"\(no_space\)", PATIENCE_S, since)
-    assert_tree(world.stop(), old.with_files({"ballast.bin": bytes(455_000)}))
+    assert_tree(world.stop(), old.with_files(ballast))
 
 
 def test_a_disk_without_room_for_the_stage_refuses_and_clears_up(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from iotctl import boards
 from modules.ota.install import files
 
 
@@ -17,7 +18,11 @@ def counted(size: int, block: int) -> int:
 
 
 @pytest.mark.parametrize("block", [512, 4096])
-def test_the_blocks_of_a_file_are_littlefs_own(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_block", block)
+def test_the_blocks_of_a_file_are_littlefs_own(block: int) -> None:
     edges = {n * block + d for n in range(64) for d in range(-300, 300)} | set(range(0, 8 * 1024 * 1024, 50_021))
-    assert [size for size in sorted(edges) if size >= 0 and files.blocks(size) != counted(size, block)] == []
+    assert [size for size in sorted(edges) if size >= 0 and files.blocks(size, block) != counted(size, block)] == []
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 0), (128, 0), (129, 1), (4096, 1), (4097, 2), (8188, 2), (8189, 3), (12_280, 4)])
+def test_the_computer_counts_them_as_a_board_does(size: int, count: int) -> None:
+    assert boards.file_blocks(size) == count

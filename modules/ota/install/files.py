@@ -179,12 +179,12 @@ def make_room(ota, need, what):
         raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free))
 
 
-def blocks(size):
+def blocks(size, block):
     """Blocks that a file of `size` bytes takes on littlefs, at least one: each but the first begins with pointers to others.
 
     Block n has as many as n has trailing zero bits, and one: this is littlefs' own sum of them (lfs_ctz_index).
     """
-    size, room = max(size, 1) - 1, block_size() - 8
+    size, room = max(size, 1) - 1, block - 8
     n = size // room
     if n:
         n = (size - 4 * (bin(n - 1).count("1") + 2)) // room

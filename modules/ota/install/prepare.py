@@ -90,7 +90,7 @@ def plan(ota, header, digest, sig):
         with open(stage + "/id", "wb") as f:
             f.write(digest + (sig or b""))
     wanted = bytearray(header["files"] // 8 + 1)
-    part, staged = ota.store.get("part"), files.filled("stage")
+    part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
     need, total, folder, tiny = _METADATA, 0, -1, 0
     for n, entry, runs in _beside_running():
         if not skips(entry["path"], ota.excluded):
@@ -99,13 +99,13 @@ def plan(ota, header, digest, sig):
                 rest = entry["size"] - (part[1] if part and part[0] == n else 0)
                 total += rest
                 if rest > _INLINE:
-                    need += files.blocks(rest)
+                    need += files.blocks(rest, block)
                 else:
                     tiny += 1
                 need += 4 if n // 32 != folder else 0  # folders of the stage and the backup
                 folder = n // 32
         yield
-    yield from files.make_room(ota, (need + tiny // 8) * files.block_size(), "the update")
+    yield from files.make_room(ota, (need + tiny // 8) * block, "the update")
     ota.log("staging", total, "bytes")
     return wanted, total
 
