@@ -185,7 +185,7 @@ def record(scenario: Scenario, fs: str, folder: Path, site: serve.Server, broken
     made_old, made_new = _bundle(scenario, "1.0.0", old), _bundle(scenario, "1.1.0", new)
     with _board(lives) as board:
         board.format()
-        board.write({**old, **scenario.extra, ".ota/release": made_old.listing, "prefs.json": _PREFS})
+        board.write({**old, **scenario.extra, **scenario.aside, ".ota/release": made_old.listing, "prefs.json": _PREFS})
         if scenario.online:
             _publish(folder, made_new)
         elif scenario.action != "prefs":
@@ -266,7 +266,7 @@ def _judge(case: Case, lives: Lives, board: Board) -> Outcome:
     if not _live(board, boots):
         return Outcome(case, "unbootable", detail=_story(boots))
     loaded = next((boot.tree for boot in boots if boot.tree), None)  # of the first one in which boot.py came to its end
-    if loaded is None or _verdict(loaded, lives) == "mixed":
+    if loaded is None or _verdict(loaded, lives, "moved") == "mixed":  # what goes there is moved after the confirmation
         return Outcome(case, "mixed", detail="when the loader had run\n" + _story(boots))
     rested = board.read()
     verdict = _verdict(rested, lives)
@@ -333,12 +333,12 @@ def _story(boots: list[Boot]) -> str:
 # -- what must be there
 
 
-def _verdict(tree: Tree, lives: Lives) -> str:
-    return "old" if _same(tree, lives.old) else "new" if _same(tree, lives.new) else "mixed"
+def _verdict(tree: Tree, lives: Lives, *unseen: str) -> str:
+    return "old" if _same(tree, lives.old, *unseen) else "new" if _same(tree, lives.new, *unseen) else "mixed"
 
 
-def _same(found: Tree, wanted: Tree) -> bool:
-    live = found.without(*_IGNORED)
+def _same(found: Tree, wanted: Tree, *unseen: str) -> bool:
+    live, wanted = found.without(*_IGNORED, *unseen), wanted.without(*unseen)
     return live.files == wanted.files and live.folders == wanted.folders
 
 
@@ -395,7 +395,8 @@ def _whole(slot: bytes) -> bool:
 def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
     """The tree of a version, with the files that no release lists: what `delete` names is gone in the new one."""
     more = {p: d for p, d in scenario.extra.items() if old or not any(p.startswith(name + "/") for name in scenario.delete)}
-    merged = {**files, **more}
+    aside = {path if old else f"moved/{path}": data for path, data in scenario.aside.items()}
+    merged = {**files, **more, **aside}
     folders = {path[:at] for path in merged for at, char in enumerate(path) if char == "/"}
     return Tree(merged, folders).without(*_IGNORED)
 
@@ -406,7 +407,7 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
         "shortName": "torture",
         "activeModules": ["ota"],
         "ota": {
-            "url": url, "tmp_filename": _ARCHIVE, "excluded_files": [], "confirm_timeout_s": 10,
+            "url": url, "tmp_filename": _ARCHIVE, "excluded_files": [], "confirm_timeout_s": 60,
             "delete": list(scenario.delete) if version != "1.0.0" else [], "keep_previous": scenario.keep,
         },
     }  # fmt: skip
