@@ -43,7 +43,7 @@ def load(module):
     module.cfg = module.platform.profile["ota"] = profile["ota"]  # one copy of it: a key has some 600 bytes
     module.keys = signature.pinned(module.cfg, "release")
     module.excluded = module.cfg["excluded_files"]
-    if not getattr(ota_boot, "tries", 0):  # an older boot.py cannot try a new loader: the proven one stays
+    if not (getattr(ota_boot, "tries", 0) and profile.get("watchdog_s", 8)):  # nothing can try a new loader: see decisions
         module.excluded = module.excluded + ["ota_boot.py"]
     module.archive = ota_boot.live(module.cfg["tmp_filename"].lstrip("/"))
     return True

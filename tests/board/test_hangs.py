@@ -76,6 +76,23 @@ def test_a_profile_may_go_without_a_watchdog(world: World) -> None:
     assert world.board.expect(r"^guarded (.*)", PATIENCE_S, since).group(1) == "False"
 
 
+def test_a_board_without_a_watchdog_keeps_its_loader(world: World) -> None:
+    """Its trial would start one: on an RP2 that sleeps then, the chip would be dead until its power is switched."""
+    old = world.release("1.0.0")
+    world.sections["watchdog_s"] = 0
+    newer = {"ota_boot.py": old.files["ota_boot.py"] + b"# newer\n"}
+    world.settled(old, world.release("1.1.0", newer))
+    for version in ("1.1.0", "1.2.0"):  # with the first one the loader has come, with the second it is not even fetched
+        new = world.release(version, newer)
+        world.offer(new)
+        since = world.update_to(new)
+        said = "\n".join(world.board.lines[since:])
+        assert ("a new loader cannot be tried: the proven one stays" in said) == (version == "1.1.0")
+        assert ("staged ota_boot.py" in said) == (version == "1.1.0")
+    found = world.stop()
+    assert found.files["ota_boot.py"] == old.files["ota_boot.py"] and not any("loader" in path for path in found.files)
+
+
 @pytest.mark.parametrize("profile", [b"{", b"[1]", b'{"watchdog_s": "x"}', b'{"watchdog_s": 99}', b"[" * 9000, None])
 @pytest.mark.parametrize("like", ["pico-w", "esp32"])
 def test_whatever_the_profile_is_there_is_a_watchdog(world: World, profile: bytes | None, like: str) -> None:

@@ -182,8 +182,8 @@ def _begin_trial(ota):
     new = ota_boot.ota("loader")
     if files.file_size(new) is None:
         return False
-    if not getattr(ota_boot, "tries", 0):
-        ota.warn("this board's boot.py cannot try a new loader: the proven one stays")
+    if "ota_boot.py" in ota.excluded:
+        ota.warn("a new loader cannot be tried: the proven one stays")
         return False
     os.rename(new, ota_boot.ota("loader_0.py"))
     return True
