@@ -24,10 +24,20 @@ _BY_FILE = "ota"  # needs no network as long as it asks no server
 
 def problems(profile: Profile, name: str) -> list[Problem]:
     """Every one, for a good profile. IotctlError when there is no such board."""
+    port = find(name)
+    return [*_disk(flashed(profile), port), *_modules(profile, port)]  # the first of them compiles all
+
+
+def find(name: str) -> Port:
     if name not in PORTS:
         raise IotctlError(f"there is no board {name!r}; there are {', '.join(PORTS)}")
-    port = PORTS[name]
-    return [*_disk(profile, port), *_modules(profile, port)]  # the first of them compiles all
+    return PORTS[name]
+
+
+def flashed(profile: Profile) -> tree.Files:
+    """What a board gets, with the list of its files."""
+    made = bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000))
+    return {**made.files, LIST: made.listing}
 
 
 def _modules(profile: Profile, port: Port) -> list[Problem]:
@@ -54,9 +64,9 @@ def _needs(folder: Path) -> set[str]:
     return {_SOCKETS.get(name, name) for name in names}
 
 
-def _disk(profile: Profile, port: Port) -> list[Problem]:
+def _disk(files: tree.Files, port: Port) -> list[Problem]:
     """The tree, and beside it an update in which every file changes."""
-    need = budget(_flashed(profile), port)
+    need = budget(files, port)
     there, kb = port.flash // BLOCK, BLOCK // 1024
     expected = f"at most {there * kb} KB, a {port.name}'s disk"
     if need.tree > there:
@@ -64,11 +74,6 @@ def _disk(profile: Profile, port: Port) -> list[Problem]:
     if need.all > there:
         return [Problem("activeModules", f"need {need.all * kb} KB for an update of every file", expected)]
     return []
-
-
-def _flashed(profile: Profile) -> tree.Files:
-    made = bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000))
-    return {**made.files, LIST: made.listing}
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,9 @@ def new_module_command(
 @app.command()
 def check(
     path: ProfileArgument = Path("profile.json"),
-    board: Annotated[str | None, typer.Option("--board", help="And on a pico, pico-w or esp32.")] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="And on a pico, pico-w or esp32.", show_default="the profile's")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say everything that is wrong with a profile: the key, the problem, and what is expected.
@@ -156,6 +158,7 @@ def check(
     """
     given = profile.read(path)
     found, warnings = profile.problems(given), profile.warnings(given)
+    board = board or given.board
     if board and not found:
         from iotctl import boards
 
@@ -183,6 +186,7 @@ def build(
     sequence: SequenceOption = None,
     expires: ExpiresOption = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave the signature to `iotctl sign`.")] = False,
+    with_secrets: Annotated[bool, typer.Option("--with-secrets", help="Also with passwords in the profile.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the board's whole file system as one bundle, and its bill of materials. The same input gives the same bytes.
@@ -190,6 +194,9 @@ def build(
     Example: iotctl build profile.json --version 1.4.0 --key key.pem --notes "Fixes the door." --out dist
     """
     given = profile.read_good(path)
+    if given.secrets and not with_secrets:
+        why = f"which everybody can read who gets the release: {project.SECRETS} is the place for it, or say --with-secrets"
+        raise IotctlError(f"{path} has {', '.join(given.secrets)}, {why}")
     private = _signing_key(given, key, passphrase, unsigned)
     made = _make(given, version, py, notes, sequence, expires)
     if private:
@@ -207,6 +214,9 @@ def build(
         header = made.header
         state = "signed" if made.signature else "not signed"
         terminal.say(f"{target}: {header['files']} files, {header['size']} bytes, {len(data)} packed, {state}")
+        _tell_budget(given, made)
+        for left in tree.left_out(given):
+            terminal.say(f"left out: {left}")
 
 
 @app.command("tree")
@@ -694,6 +704,19 @@ def _make(given: profile.Profile, version: str, py: bool, notes: str, sequence: 
     with _progress(len(tree.sources(given))) as seen:
         collected = tree.collect(given, version, py=py, seen=seen)
     return bundle.make(given, collected, options)
+
+
+def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
+    """What of the disk of the profile's board it takes. Nothing where the profile names none."""
+    if given.board:
+        from iotctl import boards
+
+        port = boards.find(given.board)
+        need = boards.budget(flash_files(made), port)
+        worst = f"{need.update} for an update of every file"
+        terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
+        for problem in boards.problems(given, given.board):
+            terminal.say(f"warning: {problem.key} {problem.problem}; expected {problem.expected}", err=True)
 
 
 def _signing_key(given: profile.Profile, key: Path | None, passphrase: str | None, unsigned: bool) -> keys.PrivateKey | None:

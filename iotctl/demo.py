@@ -19,7 +19,7 @@ from rich.text import Text
 from iotctl import CACHE, ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
-from iotctl.sim import forward_console, free_port, open_board
+from iotctl.sim import AIR, forward_console, free_port, open_board
 from iotctl.terminal import plain
 from sim.board import Board, BoardError
 
@@ -113,7 +113,8 @@ def _play(story: Story, once: bool) -> int:
     story.server.start()
     story.broker.start()
     story.board.format()
-    story.board.write({**story.made["1.0.0"].files, ".ota/release": story.made["1.0.0"].listing})
+    first = story.made["1.0.0"]
+    story.board.write({**first.files, ".ota/release": first.listing, "prefs.json": json.dumps(AIR).encode()})
     story.say("2. Power on: the board boots 1.0.0 and asks the server")
     story.board.start()
     story.board.expect("lamp: blinking slowly", _PATIENCE_S)

@@ -255,5 +255,6 @@ def prepare(path: Path, image: Path) -> str:
     web = given.value.get("web")
     web = {"password": secrets.token_urlsafe(9), **(web if isinstance(web, dict) else {})}
     image.parent.mkdir(parents=True, exist_ok=True)
-    image.with_suffix(".json").write_text(json.dumps({**given.value, "activeModules": modules, "web": web}))
+    made = {**given.value, "activeModules": modules, "web": web}
+    image.with_suffix(".json").write_text(json.dumps(made, ensure_ascii=False))
     return str(web["password"])

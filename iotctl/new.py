@@ -107,11 +107,11 @@ def project(folder: Path, board: str) -> list[str]:
 
 
 def _own(value: dict[str, object], name: str, board: str) -> dict[str, object]:
-    """The template's profile for boards with this name: with the page, and without a network's password."""
+    """The template's profile for boards with this name, with the page."""
     modules = value["activeModules"]
     assert isinstance(modules, list)
-    rest = value if board == "sim" else {key: each for key, each in value.items() if key != "wifi"}
-    return {**rest, "shortName": name, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
+    kind = {} if board == "sim" else {"board": board}
+    return {**value, "shortName": name, **kind, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
 
 
 def module(path: Path, name: str) -> Path:

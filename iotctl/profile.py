@@ -9,7 +9,7 @@ from typing import Any
 
 from iot_platform import profile as board_profile
 
-from iotctl import files, project
+from iotctl import ROOT, files, lint, project
 from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
 from modules.ota.release import fields, signature
@@ -48,6 +48,15 @@ class Profile:
         return list(self.value["activeModules"])
 
     @property
+    def board(self) -> str | None:
+        """The kind of board that it is for, if it says so."""
+        return self.value.get("board")
+
+    @property
+    def secrets(self) -> list[str]:
+        return lint.secrets(self.value)
+
+    @property
     def keys(self) -> list[Jwk]:
         """Those that may sign a release."""
         return list(signature.pinned(self._ota, "release"))
@@ -69,20 +78,31 @@ def read(path: Path) -> Profile:
         raise IotctlError(f"{path} is larger than {board_profile.MAX_BYTES} bytes")
     try:
         text = raw.decode()
-        json.loads(text)
+        json.loads(text, parse_constant=lint.constant)
     except ValueError as error:
         raise IotctlError(f"{path} is not JSON: {error}") from None
     return Profile(path, raw, fields.load_object(text, str(path), "not_configured"))
 
 
 def problems(profile: Profile, here: bool = True) -> list[Problem]:
-    """Every error: the board's own rules, and modules that nobody has (looked for if the project is `here`)."""
-    found = [Problem(*row) for row in board_profile.check(profile.value)]
-    if here and not any(problem.key == "activeModules" for problem in found):
-        for name in profile.modules:
-            if not (project.module(profile.places, name) / "__init__.py").is_file():
-                found.append(Problem("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
-    return found + _private_keys(profile.value.get("ota"))
+    """Every error: the board's own rules, and what it would not say: see lint.
+
+    :param here: False for the profile of another computer's project, whose modules are not here to be looked for.
+    """
+    given = profile.value.get("activeModules") if here else None
+    active = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+    at = {name: project.module(profile.places, name) for name in active}
+    others = [name for name, folder in at.items() if folder.parent.parent != ROOT and (folder / "config.py").is_file()]
+    found = board_profile.check(profile.value, [name for name in active if name not in others] if here else None)
+    found += lint.values(profile.value)
+    if not any(key == "activeModules" for key, _problem, _expected in found):
+        for name, folder in at.items():
+            if not (folder / "__init__.py").is_file():
+                found.append(("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
+            elif name in others:
+                found += lint.own(name, folder, profile.value.get(name))
+    found += lint.keys(profile.value, [*active, *project.modules(profile.places)]) + lint.text(profile.raw.decode())
+    return [Problem(*row) for row in found] + _private_keys(profile.value.get("ota"))
 
 
 def warnings(profile: Profile) -> list[str]:

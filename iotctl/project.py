@@ -37,6 +37,11 @@ def module(places: list[Path], name: str) -> Path:
     return found[0] if found else places[0] / "modules" / name
 
 
+def modules(places: list[Path]) -> list[str]:
+    """All that there are, active or not."""
+    return [path.parent.name for place in places for path in (place / "modules").glob("*/__init__.py")]
+
+
 def own(places: list[Path]) -> list[tuple[Path, str]]:
     """Folders of the project that are on its boards as a whole, and where. (A checkout's lib/ is for those who ask.)"""
     return [] if (places[0] / "platform").is_dir() else [(places[0] / "lib", "lib/"), (places[0] / "files", "")]

@@ -15,7 +15,7 @@ from sim.board import Board
 from sim.micropython import NoMicroPython
 from sim.ports import PORTS
 
-_AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
+AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
 
 _LISTENS = "web: listening on port"
 
@@ -71,7 +71,7 @@ def flash(board: Board, path: Path, version: str) -> None:
     given = profiles.read_good(path)
     made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
     board.format()
-    prefs = {**project.secrets(path.parent), **_AIR}
+    prefs = {**project.secrets(path.parent), **AIR}
     board.write({**made.files, ".ota/release": made.listing, "prefs.json": json.dumps(prefs).encode()})
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import keys, mpy, project, webfiles
+from iotctl import ROOT, keys, lint, mpy, project, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota.release.fields import is_version
@@ -40,6 +40,8 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
     code: dict[str, bytes] = {}
     for path, found in sorted(sources(profile).items()):
         data = _public(found, found.read_bytes())
+        if path.endswith(".py"):
+            lint.source(found, data)
         if _is_web(path):
             files[_served(path)] = webfiles.packed(found)
         elif path.endswith(".py") and not py and path not in STARTERS:
@@ -48,11 +50,23 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
             files[path] = data
         if seen and path not in code:
             seen(path)
+    _no_twins(files, code)
     for path, compiled in mpy.compile_all(code, seen).items():
         files[path.removesuffix(".py") + ".mpy"] = compiled
     files["profile.json"] = _public(profile.path, profile.raw)
     files["version"] = version.encode() + b"\n"
     return files
+
+
+def _no_twins(files: Files, code: Files) -> None:
+    """IotctlError for two files that would be one on a board, or on a file system that does not tell A from a."""
+    seen: dict[str, str] = {}
+    for path in sorted([*files, *code]):
+        lower = path.lower()
+        made = lower.removesuffix(".py") + ".mpy" if path in code else lower
+        if made in seen:
+            raise IotctlError(f"{path} and {seen[made]} are the same file on a board: rename one")
+        seen[made] = path
 
 
 def sources(profile: Profile) -> dict[str, Path]:
@@ -70,6 +84,14 @@ def sources(profile: Profile) -> dict[str, Path]:
     for folder, board in project.own(places):
         found.update(_below(folder, board) if folder.is_dir() else {})
     return found
+
+
+def left_out(profile: Profile) -> list[Path]:
+    """Files and folders of the project that a release would have, were it not for their names."""
+    places = profile.places
+    modules = [project.module(places, name) for name in profile.modules]
+    folders = [folder for folder, _board in project.own(places)] + [folder for folder in modules if folder.parent.parent != ROOT]
+    return [path for folder in folders if folder.is_dir() for path in _skipped(folder)]
 
 
 def write(files: Files, folder: Path) -> None:
@@ -112,9 +134,22 @@ def _served(path: str) -> str:
     return f"{module}/{name}.gz"
 
 
+def _skips(path: Path) -> bool:
+    return path.name in _SKIPPED or path.name.startswith(".") or path.name == REQUIRES
+
+
+def _skipped(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if _skips(path):
+            if path.name not in ("__pycache__", REQUIRES):
+                yield path
+        elif path.is_dir():
+            yield from _skipped(path)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name in _SKIPPED or path.name.startswith(".") or path.name == REQUIRES:
+        if _skips(path):
             continue
         if path.is_dir():
             yield from _walk(path)

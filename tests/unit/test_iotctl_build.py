@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import subprocess
 import tarfile
 import zlib
@@ -201,7 +202,7 @@ REFUSALS: dict[str, tuple[Callable[[Place], object], tuple[str, ...], str]] = {
     "delete names what the release has": (lambda p: p.change_ota(delete=["modules/door"]), (), "ota.delete names modules/door"),
     "a file that shadows a built-in module": (lambda p: shadow(p, "json"), (), "protected_path"),
     "a path that no board takes": (lambda p: (p.source / "modules/door/a b.txt").write_text(""), (), "bad_path"),
-    "two names that FAT takes for one": (lambda p: (p.source / "modules/door/HINGE.py").write_text(""), (), "bad_member"),
+    "two names that FAT takes for one": (lambda p: (p.source / "modules/door/HINGE.py").write_text(""), (), "the same file"),
     "code that does not compile": (lambda p: (p.source / "modules/door/hinge.py").write_text("def:"), (), "door/hinge.py"),
     "no version": (lambda p: None, ("--version", "newest"), "newest"),
     "a suffix without a sequence": (lambda p: None, ("--version", "1.4.0-rc1"), "give --sequence"),
@@ -273,9 +274,9 @@ def test_a_private_key_is_found_in_every_folder_that_is_released(place: Place, p
 
 
 def test_a_private_key_in_the_profile_is_refused(place: Place) -> None:
-    place.change(note=place.key.read_text())
+    place.change(door={"note": place.key.read_text()})
     assert "profile.json holds a private key" in place.build("--key", place.key).stderr
-    place.change(note="")
+    place.change(door={})
     place.change_ota(public_keys=[keys.jwk(key(0)), {**keys.jwk(key(1)), "d": "AQAB"}])
     assert "ota.public_keys[1] is a private key" in place.build("--key", place.key).stderr
     assert run("check", place.profile).exit_code == 1
@@ -437,3 +438,44 @@ def test_a_bill_of_materials_lies_beside_the_bundle(place: Place) -> None:
     place.built()
     assert (place.root / "dist" / "1.4.0.cdx.json").read_bytes() == raw
     assert Bom.from_json(bill).metadata.component  # type: ignore[attr-defined]
+
+
+BAD_SOURCES = [
+    ("latin.py", b"# one\nname = 'caf\xe9'\n", "latin.py:2: is not UTF-8"),
+    ("feed.py", b"def f():\n\f    return 1\n", "feed.py:2: a form feed"),
+    ("mixed.py", b"if 1:\n        x = 1\n\ty = 2\n", "mixed.py:3: tabs and spaces are mixed"),
+    ("zero.py", b"x = 1\ny = '\0'\n", "zero.py:2: has a byte of zero"),
+    ("Hinge.py", b"", "modules/door/hinge.py and modules/door/Hinge.py are the same file"),
+    ("hinge.mpy", b"M", "are the same file on a board"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "says"), BAD_SOURCES)
+def test_a_source_that_a_board_reads_otherwise_is_one_line(place: Place, name: str, data: bytes, says: str) -> None:
+    (place.source / "modules" / "door" / name).write_bytes(data)
+    result = place.build("--key", place.key)
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert says in result.stderr, result.stderr
+
+
+def test_form_feeds_and_tabs_that_mean_the_same_everywhere_are_taken(place: Place) -> None:
+    (place.source / "modules" / "door" / "old.py").write_bytes(b"def f():\n\treturn 1\n\f\n# caf\xc3\xa9\ng = f\n")
+    place.built()
+
+
+def test_a_password_gets_into_no_release_unless_somebody_says_so(place: Place) -> None:
+    place.change(wifi={"ssid": "home", "password": "teapot 418"}, mqtt={"host": "broker", "user": "a", "password": "b"})
+    result = place.build("--key", place.key)
+    assert result.exit_code == 1
+    assert "wifi.password, mqtt.password" in result.stderr and "secrets.toml" in result.stderr
+    assert not (place.root / "dist").exists()
+    assert place.build("--key", place.key, "--with-secrets").exit_code == 0
+
+
+def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Place) -> None:
+    place.change(board="pico-w")
+    (place.source / "modules" / "door" / ".htaccess").write_text("")
+    result = place.build("--key", place.key)
+    assert re.search(r"on a pico-w: \d+ blocks, \d+ for an update of every file, \d+ in all of 212", result.stdout)
+    left = [line.rpartition("src/")[2] for line in result.stdout.splitlines() if line.startswith("left out: ")]
+    assert left == ["modules/door/.htaccess", "modules/door/tests"]

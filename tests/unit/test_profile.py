@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iot_platform import profile
+
+from iotctl import profile as profiles
+from iotctl.errors import IotctlError
 
 OTA: dict[str, Any] = {"url": "https://example.org/fw", "tmp_filename": "new.tar.gz", "excluded_files": [], "delete": []}
 GOOD: dict[str, Any] = {"shortName": "door", "activeModules": ["ota"], "ota": OTA}
@@ -95,3 +100,80 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.li
 def test_any_object_gives_errors_and_never_an_exception(value: dict[str, Any]) -> None:
     assert profile.check(value)
     profile.check({**GOOD, "ota": value})
+
+
+# -- what iotctl finds beyond that
+
+SECTIONS = {"wifi": {"ssid": "home"}, "mqtt": {}, "web": {}}
+UNKNOWN = [
+    ({"wiffi": {}}, "wiffi", "wifi?"), ({"activemodules": []}, "activemodules", "activeModules?"),
+    ({"ota": {**OTA, "chanel": "x"}}, "ota.chanel", "ota.channel?"),
+    ({"ota": {**OTA, "release_key": []}}, "ota.release_key", "ota.release_keys?"),
+    ({"ota": {**OTA, "mip": {"index": "https://a/b", "sha": {}}}}, "ota.mip.sha", "ota.mip.sha256?"),
+    ({"mqtt": {"tsl": True}}, "mqtt.tsl", "mqtt.tls?"), ({"web": {"prot": 80}}, "web.prot", "web.port?"),
+    ({"wifi": {"pass": "12345678"}}, "wifi.pass", "wifi.password?"),
+    ({"wifi": {"zzz": 1}}, "wifi.zzz", "ap_password, password, ssid"),
+]  # fmt: skip
+WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"wifi": []}, "wifi"), ({"wifi": {"ssid": 12}}, "wifi.ssid"), ({"wifi": {"ssid": "\u00fc" * 17}}, "wifi.ssid"),
+    ({"wifi": {"password": 12345678}}, "wifi.password"), ({"wifi": {"password": "short"}}, "wifi.password"),
+    ({"wifi": {"password": "g" * 64}}, "wifi.password"), ({"wifi": {"ap_password": 12345678}}, "wifi.ap_password"),
+    ({"wifi": {"ap_password": None}}, "wifi.ap_password"), ({"board": "abacus"}, "board"), ({"board": []}, "board"),
+    ({"ota": {**OTA, "url": "http://a b/c"}}, "ota.url"), ({"ota": {**OTA, "url": "http://host:99999/"}}, "ota.url"),
+    ({"ota": {**OTA, "url": "https:///firmware"}}, "ota.url"), ({"ota": {**OTA, "url": "http://caf\u00e9/"}}, "ota.url"),
+]  # fmt: skip
+
+
+def _found(folder: Path, value: dict[str, Any]) -> list[profiles.Problem]:
+    (folder / "profile.json").write_text(json.dumps(value, ensure_ascii=False))
+    return profiles.problems(profiles.read(folder / "profile.json"))
+
+
+@pytest.mark.parametrize(("change", "key", "nearest"), UNKNOWN)
+def test_an_unknown_key_is_told_with_the_nearest_one(tmp_path: Path, change: dict[str, Any], key: str, nearest: str) -> None:
+    assert _found(tmp_path, {**GOOD, **SECTIONS, **change}) == [profiles.Problem(key, "is unknown", nearest)]
+
+
+@pytest.mark.parametrize(("change", "key"), WRONG_VALUES)
+def test_a_value_that_would_strand_a_board_is_named(tmp_path: Path, change: dict[str, Any], key: str) -> None:
+    assert [problem.key for problem in _found(tmp_path, {**GOOD, **change})] == [key]
+
+
+def test_good_sections_and_those_of_modules_are_no_problem(tmp_path: Path) -> None:
+    (tmp_path / "modules" / "mill").mkdir(parents=True)
+    (tmp_path / "modules" / "mill" / "__init__.py").write_text("")
+    wifi = {"ssid": "home", "password": "0123456789abcdefABCDEF" + "0" * 42, "ap_password": ""}
+    assert _found(tmp_path, {**GOOD, **SECTIONS, "board": "esp32", "wifi": wifi, "mill": {"anything": 1}}) == []
+
+
+def test_a_module_of_ones_own_checks_its_section(tmp_path: Path) -> None:
+    folder = tmp_path / "modules" / "mill"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import machine\n")
+    check = "def check(section):\n    return [] if section else [('mill', 'is missing', 'an object')]\n"
+    (folder / "config.py").write_text("from iot_platform.profile import field\n" + check)
+    value = {**GOOD, "activeModules": ["ota", "mill"]}
+    assert _found(tmp_path, value) == [profiles.Problem("mill", "is missing", "an object")]
+    assert _found(tmp_path, {**value, "mill": {"sails": 4}}) == []
+    (folder / "config.py").write_text("import abacus\n")
+    with pytest.raises(IotctlError, match="config.py: ModuleNotFoundError: No module named 'abacus'"):
+        _found(tmp_path, value)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    (r'"\ud83d\udcf6"', r"has \ud83d\udcf6"), (r'"x\\\ud83d"', r"has \ud83d"), ('"\U0001f4f6 \\u00e9 \\\\ud83d"', ""),
+])  # fmt: skip
+def test_an_escape_that_a_board_reads_otherwise_is_told_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    good = json.dumps({**GOOD, "mill": {"name": "?"}}, indent=1)
+    (tmp_path / "modules" / "mill").mkdir(parents=True)
+    (tmp_path / "modules" / "mill" / "__init__.py").write_text("")
+    (tmp_path / "profile.json").write_text(good.replace('"?"', text))
+    found = profiles.problems(profiles.read(tmp_path / "profile.json"))
+    line = good[: good.index('"?"')].count("\n") + 1
+    assert all(problem.key == f"line {line}" and problem.problem == says for problem in found) and bool(found) == bool(says)
+
+
+def test_what_is_no_json_for_a_board_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text('{"shortName": NaN}')
+    with pytest.raises(IotctlError, match="is not JSON: it has NaN"):
+        profiles.read(tmp_path / "profile.json")
