@@ -41,12 +41,12 @@ MODULES = {  # what 1.22 has of each, as far as it is used here
     "ssl": "CERT_NONE CERT_REQUIRED PROTOCOL_TLS_CLIENT SSLContext",
     "struct": "pack pack_into unpack_from",
     "sys": "implementation modules path platform print_exception stdin stdout",
-    "time": "gmtime localtime sleep sleep_ms ticks_add ticks_diff ticks_ms ticks_us time",
+    "time": "gmtime localtime mktime sleep sleep_ms ticks_add ticks_diff ticks_ms ticks_us time",
 }
 OURS = ("iot_platform", "modules", "ota_boot", "tarfile", "umqtt")  # from the tree itself
 BUILTINS = """
     AttributeError BaseException EOFError Exception ImportError IndexError KeyError KeyboardInterrupt MemoryError
-    NotImplementedError OSError RuntimeError StopIteration TypeError UnicodeError ValueError ZeroDivisionError
+    NotImplementedError OSError OverflowError RuntimeError StopIteration TypeError UnicodeError ValueError ZeroDivisionError
     __import__ abs all any bin bool bytearray bytes callable chr classmethod delattr dict enumerate filter float getattr globals
     hasattr hash hex id int isinstance issubclass iter len list map max memoryview min next object open ord pow print property
     range repr reversed round set setattr sorted staticmethod str sum super tuple type zip __name__ __file__

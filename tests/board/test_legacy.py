@@ -301,13 +301,21 @@ def test_an_archive_that_changes_on_flash_before_it_is_staged_is_refused(board: 
         (b"garbage\r\n\r\n", "bad_response"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "bad_response"),
         (b"", "connection_lost"),
-        (answer(b"", "Location: /old-board/latest", status="302 Found"), "bad_response"),
+        (answer(b"", "Location: /old-board/latest", status="302 Found"), "redirect"),
     ],
 )
 def test_asks_for_latest(board: Board, reply: bytes, result: Any) -> None:
     with ScriptedServer([reply]) as server:
         found = run(board, _LATEST, url=server.url)
     assert (found["error"] if isinstance(found, dict) else found) == result
+
+
+@pytest.mark.parametrize("header", ["Location: ../x/./now?v=2#top", "location:/x/now?v=2"])
+def test_follows_a_relative_redirect_of_latest(board: Board, header: str) -> None:
+    moved = answer(b"", header, status="302 Found")
+    with ScriptedServer([moved], [answer(b"1.1.0;new.tar.gz;")]) as server:
+        assert run(board, _LATEST, url=server.url) == ["1.1.0", "new.tar.gz", None, None]
+        assert [request.path for request in server.requests] == ["/old-board/latest", "/x/now?v=2"]
 
 
 @pytest.fixture

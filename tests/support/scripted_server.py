@@ -85,16 +85,23 @@ class ScriptedServer:
     """Answers from `routes`, a dict of path to Route that a test may change at any time. All other requests get the next
     script, the last one for all that follow, and a 404 where there is none.
 
-    A script is a sequence of steps, or a Route. Without KEEP at its end the server hangs up.
+    A script is a sequence of steps, or a Route. Without KEEP at its end the server hangs up. The steps of `raw` are sent to
+    whoever connects, whatever that says.
     """
 
-    def __init__(self, *scripts: Iterable[Step] | Route, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *scripts: Iterable[Step] | Route,
+        tls: ssl.SSLContext | None = None,
+        raw: Callable[[], Iterable[Step]] | None = None,
+    ) -> None:
         self.routes: dict[str, Route] = {}
         self.requests: list[Request] = []
         self.connections = 0
         self._scripts = list(scripts)
         self._lock = threading.Lock()
         self._tls = tls
+        self._raw = raw
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
@@ -136,6 +143,9 @@ class ScriptedServer:
             connection.close()
 
     def _talk(self, connection: socket.socket) -> None:
+        if self._raw:
+            self._send(connection, self._raw())
+            return
         received = b""
         while True:
             while b"\r\n\r\n" not in received:
@@ -144,15 +154,15 @@ class ScriptedServer:
                     return
                 received += data
             head, _, received = received.partition(b"\r\n\r\n")
-            if not self._answer(connection, Request(head + b"\r\n\r\n")):
+            if not self._send(connection, self._script(Request(head + b"\r\n\r\n"))):
                 break
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(4096):  # closing with unread data would reset the connection under the answer
             continue
 
-    def _answer(self, connection: socket.socket, request: Request) -> bool:
+    def _send(self, connection: socket.socket, steps: Iterable[Step]) -> bool:
         """True when another request may follow."""
-        for step in self._script(request):
+        for step in steps:
             if step == KEEP:
                 return True
             if isinstance(step, bytes):

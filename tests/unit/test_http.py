@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import email.utils
 import ipaddress
 import socket
 import ssl
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from modules.ota.errors import OtaError
 from modules.ota.transport import urls
 from modules.ota.transport.http import Http
-from tests.support.scripted_server import KEEP, ScriptedServer, answer
+from tests.support.scripted_server import KEEP, ScriptedServer, answer, endless
 
 
 def finish(job: Any) -> Any:
@@ -65,7 +66,7 @@ def test_reads_an_answer_and_its_headers() -> None:
     with ScriptedServer([reply]) as server:
         response, body = fetch(server.url + "/board/stable.json?x=1")
     assert (response.status, body, response.etag, response.content_length) == (200, b"hello", '"abc"', 5)
-    assert (response.retry_after, response.content_range) == (5, None)
+    assert (response.retry_after, response.total) == (5, None)
     head = server.requests[0].raw.decode().split("\r\n")
     assert head[0] == "GET /board/stable.json?x=1 HTTP/1.1"
     assert f"Host: 127.0.0.1:{server.port}" in head
@@ -125,11 +126,35 @@ def test_other_statuses_are_given_out(status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("999999999", 604800), ("", None)]
+    ("value", "seconds"),
+    [
+        ("-1", None),
+        ("999999999", 604800),
+        ("", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Thu, 21 Oct 2100 07:28:00 GMT", 604800),
+        ("Wed, 21 Nix 2100 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2100 07:28 GMT", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("Thursday, 21-Oct-00 07:28:00 GMT", None),
+        ("next Thursday", None),
+    ],
 )
 def test_retry_after_is_bounded(value: str, seconds: int | None) -> None:
     with ScriptedServer([answer(b"", "Retry-After: " + value, status="503 Busy")]) as server:
         assert fetch(server.url)[0].retry_after == seconds
+
+
+@pytest.mark.parametrize("days", [0, 1, 5])
+def test_retry_after_as_a_date_counts_from_now(days: int) -> None:
+    date = email.utils.formatdate(time.time() + days * 86_400 + 600, usegmt=True)
+    assert urls.retry_after(date.encode()) in range(days * 86_400 + 500, days * 86_400 + 601)
+
+
+def test_retry_after_as_a_date_says_nothing_where_the_time_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls.time, "gmtime", lambda: time.struct_time((2021, 1, 1, 0, 0, 7, 4, 1, 0)))
+    assert urls.retry_after(b"Thu, 21 Oct 2100 07:28:00 GMT") is None
+    assert urls.retry_after(b"120") == 120
 
 
 # -- Range
@@ -143,7 +168,7 @@ def part(body: bytes, which: str) -> bytes:
 def test_asks_for_a_part(total: str, known: int | None) -> None:
     with ScriptedServer([part(b"567", f"bytes 5-7/{total}")]) as server:
         response, body = fetch(server.url, begin=5, end=8)
-    assert (response.status, response.content_range, body) == (206, (5, 7, known), b"567")
+    assert (response.status, response.total, body) == (206, known, b"567")
     assert b"\r\nRange: bytes=5-7\r\n" in server.requests[0].raw
 
 
@@ -155,7 +180,7 @@ def test_a_server_that_ignores_the_range_says_200() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "bytes 4-9/10", "bytes 6-10/11", "bytes 5-8/10", "bytes 5-9/9", "bytes 9-5/10", "bytes */10", "5-9/10", "bytes 5-9", "",
+        "bytes 4-9/10", "bytes 6-10/11", "bytes 5-8/10", "bytes 9-5/10", "bytes */10", "5-9/10", "bytes 5-9", "",
         "bytes 5-9/x", "bytes -5-9/10", "bytes 5-9/99999999999", "items 5-9/10", "bytes 5-9/10, 5-9/10",
     ],
 )  # fmt: skip
@@ -620,10 +645,18 @@ def test_a_redirect_from_https_to_http_is_refused(certificates: Path) -> None:
     assert caught.value.reason == "redirect"
 
 
-def test_a_silent_tls_server_meets_the_idle_deadline() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OtaError) as caught:
-        finish(Http(f"https://127.0.0.1:{silent.getsockname()[1]}").get("/", idle_ms=200))
+def test_a_server_that_does_not_come_to_an_end_with_tls_meets_the_idle_deadline_and_is_not_called_silent() -> None:
+    hello = endless(b"\x16\x03\x03\x20\x00\x02", b"\0", 0.02)
+    with ScriptedServer(raw=lambda: hello) as server, pytest.raises(OtaError) as caught:
+        finish(Http(server.url.replace("http:", "https:")).get("/", idle_ms=1000))
     assert caught.value.reason == "timeout"
+    assert caught.value.message == "the server has not come to an end with TLS within 1 s"
+
+
+def test_a_server_that_is_silent_behind_tls_is_called_silent(certificates: Path) -> None:
+    with ScriptedServer([5.0], tls=secure(certificates, "server")) as server, pytest.raises(OtaError) as caught:
+        finish(Http(server.url).get("/", idle_ms=1000))
+    assert caught.value.message == "the server has been silent for 1 s"
 
 
 @given(st.text("ab.~/?#:@", max_size=30))

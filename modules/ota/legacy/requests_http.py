@@ -2,7 +2,8 @@
 
 By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
 it asks, it gets our own connection for its socket: looking up names, connecting, all redirects and the head of the answer have
-one deadline together, and each head a bound. Still it waits within its calls, and what TLS computes comes on top. Below TLS only
+one deadline together, and each head a bound; relative redirects, which it cannot follow, are made whole. Still it waits within its
+calls, and what TLS computes comes on top. Below TLS only
 what is encrypted can be counted: there the bound has room for the certificates. Bodies are read without blocking. It follows
 redirects by its own rules, token and all, so it gets none of the profile's headers.
 """
@@ -126,10 +127,10 @@ def _get(ota, file, most, total_ms):
     """
     requests = packages.ensure("requests", ota.cfg, ota.log)
     name = "socket" if hasattr(requests, "socket") else "usocket"  # what it is called up to 1.23
-    before, stream = getattr(requests, name), _Stream(ota.cfg)
+    before, stream = getattr(requests, name), _Stream(ota.cfg, ota.url(file))
     setattr(requests, name, stream)
     try:
-        found = _answer(requests, ota.url(file))
+        found = _answer(requests, stream.url)
         response = Response(_Body(ota, stream, found.raw, total_ms), max_body=most)
         response.status = found.status_code
         for key, value in (getattr(found, "headers", None) or {}).items():
@@ -185,7 +186,8 @@ class _Stream(io.IOBase):
 
     SOCK_STREAM = socket.SOCK_STREAM
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, url):
+        self.url = url  # where it is at present
         self.connection = Connection()
         self.connection.limit(_ANSWER_MS, _ANSWER_MS)
         self._cfg = cfg
@@ -223,6 +225,9 @@ class _Stream(io.IOBase):
         self.most = min(self.most, self.connection.wire_in + _HEAD)
         line = packages.run(self.connection.line(LINE))
         self._count()
+        if line[:9].lower() == b"location:":
+            self.url = urls.join(self.url, urls.short_text(line[9:].strip(), LINE) or "")
+            line = b"Location: " + self.url.encode()
         return line + b"\r\n"
 
     def ioctl(self, request, _argument):

@@ -52,8 +52,7 @@ class Connection:
             n = yield from self.wait(write, data)
             self.wire_out += n
             data = data[n:]
-        if self.phase == "connect":
-            self.phase = "connection_lost"
+        self.phase = "connection_lost"  # the first of it went out when TLS was there
 
     def take(self, view):
         """Bytes from the buffer, or else from the socket; their number, 0 at the end. Generator."""
@@ -111,7 +110,6 @@ class Connection:
         finally:
             if not n:  # perhaps the server has moved
                 sockets.names.pop(host, None)
-        self.phase = "connection_lost"
         self.wire_in += n
         return n
 
@@ -129,6 +127,7 @@ class Connection:
         """OtaError when a wait that began at the ticks_ms `since`, or all of them together, took too long."""
         now = ticks_ms()
         if ticks_diff(now, since) > self.idle_ms:
-            raise OtaError("timeout", "the server has been silent for %d s" % (self.idle_ms // 1000))
+            text = "not come to an end with TLS within" if self.phase == "tls" else "been silent for"
+            raise OtaError("timeout", "the server has %s %d s" % (text, self.idle_ms // 1000))
         if ticks_diff(now, self._began) > self.total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self.total_ms // 1000))

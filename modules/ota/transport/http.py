@@ -31,7 +31,6 @@ _MAX_REDIRECTS = const(5)
 _MAX_HEAD = const(4096)
 _MAX_CHUNK_LINE = const(64)
 _MAX_TRAILERS = const(1024)
-_MAX_RETRY_S = const(7 * 86_400)
 _REDIRECTS = const((301, 302, 303, 307, 308))
 _TEXT = const("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAccept-Encoding: identity\r\n%s\r\n")
 
@@ -105,14 +104,15 @@ class Http:
 
 
 class Response:
-    """An answer: ``status``, and what was sent of ``etag content_length content_range retry_after``, else None.
+    """An answer: ``status``, and what was sent of ``etag content_length total retry_after``, else None.
 
-    ``content_range`` is (first byte, last byte, total or None), ``retry_after`` seconds.
+    ``total`` is the size of the file of which this is a part, ``retry_after`` seconds.
     """
 
     def __init__(self, connection, begin=0, end=None, max_body=65536):
         self.connection = connection
-        self.begin, self._last = begin, end and end - 1
+        self._part = end and b"bytes %d-%d" % (begin, end - 1)
+        self._size = end and end - begin
         self.most = max_body
         self._received = 0
         self._chunked = False
@@ -120,7 +120,7 @@ class Response:
         self.left = None  # bytes of the body or of the chunk, None until the connection ends
         self._keeps = False  # the connection, when the body is over
         self.status = 0
-        self.etag = self.content_length = self.content_range = self.retry_after = self.location = None
+        self.etag = self.content_length = self.total = self.retry_after = self.location = None
 
     def read_head(self):
         """Status line and headers, and what they mean. Generator."""
@@ -144,8 +144,7 @@ class Response:
             self.location = urls.short_text(found.get(b"location"), LINE)
             if not self.location:
                 raise OtaError("redirect", "a redirect that leads nowhere")
-        after = found.get(b"retry-after", b"")
-        self.retry_after = min(urls.digits(after), _MAX_RETRY_S) if after.isdigit() and len(after) < 10 else None
+        self.retry_after = urls.retry_after(found.get(b"retry-after", b""))
 
     def read_into(self, view):
         """Read the next bytes of the body into a memoryview; their number, 0 at the end. Generator."""
@@ -214,12 +213,12 @@ class Response:
         if found.get(b"content-encoding", b"identity").lower() != b"identity":
             raise urls.bad("it is compressed, though that was not asked for")
         if self.status == 206:
-            self.content_range = first, last, total = urls.content_range(found.get(b"content-range", b""))
-            wrong = first != self.begin or last != self._last or (total is not None and last >= total)
-            if wrong or self.content_length not in (None, last - first + 1):
+            part, _slash, total = found.get(b"content-range", b"").partition(b"/")
+            if part.lower() != self._part or self.content_length not in (None, self._size):
                 raise urls.bad("it is not the part that was asked for")
+            self.total = None if total == b"*" else urls.digits(total)
             if self.left is None:
-                self.left = last - first + 1
+                self.left = self._size
                 self._keeps = False
         if (self.left or 0) > self.most:
             raise self._too_large()

@@ -130,7 +130,7 @@ class FromServer:
         except OtaError as error:
             if error.reason != "bad_response":
                 raise
-            self.log("%s: asking for all of it" % error)
+            self._tell(begin, "%s: asking for all of it" % error)
             self._plain = True
             self.close()
         yield from self._ask(0, None)
@@ -140,16 +140,21 @@ class FromServer:
         response = self.response = yield from self.http.get(
             self.url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
         )
-        if response.status == 206 and response.content_range[2] in (None, self.size):
+        if response.status == 206 and response.total in (None, self.size):
             self.at = begin
         elif response.status == 200 and response.content_length in (None, self.size):
             if not self._whole:
-                self.log("the server knows no ranges: reading the bundle from its beginning to its end")
+                self._tell(begin, "the server knows no ranges, as Python's http.server: of each bundle all is read")
             self._whole, self.at = True, 0
         elif response.status in (200, 206, 416):
             raise OtaError("bad_response", "the server has another file under this name now")
         else:
             raise response.error(self.url)
+
+    def _tell(self, begin, text):
+        """Once an update: when its files are fetched, not for the head."""
+        if begin:
+            self.log(text)
 
     def _over(self):
         """The part is read; so must the answer be: nothing follows. Generator."""

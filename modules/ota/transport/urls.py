@@ -7,12 +7,15 @@ character that could end a line or a word of a request.
 'http://host/c'
 """
 
+import time
+
 from iot_platform.module import plain, printable
 from micropython import const
 
 from ..errors import OtaError
 
 _MAX_URL = const(1024)
+_MAX_RETRY_S = const(7 * 86_400)
 _NEEDED = const(b" content-length transfer-encoding content-encoding content-range etag location retry-after connection ")
 _PORTS = {"http": 80, "https": 443}
 
@@ -100,20 +103,25 @@ def header(line, found):
         found[name] = value.strip()
 
 
-def content_range(value):
-    """``bytes 5-9/10`` -> (5, 9, 10); the total may be ``*``, None then."""
-    unit, _space, value = value.partition(b" ")
-    span, slash, total = value.strip().partition(b"/")
-    first, dash, last = span.partition(b"-")
-    if unit.lower() != b"bytes" or not slash or not dash:
-        raise bad("it does not say which part of the file it is")
-    return digits(first), digits(last), None if total == b"*" else digits(total)
-
-
 def digits(value):
     if not 0 < len(value) < 11 or not all(48 <= c <= 57 for c in value):
         raise bad("a number is malformed")
     return int(value)
+
+
+def retry_after(value):
+    """Seconds; None where it says nothing. A date such as ``Sun, 06 Nov 1994 08:49:37 GMT`` counts where the time is known."""
+    now = time.gmtime()
+    try:
+        if not value.isdigit():
+            _name, day, month, year, clock = value.split()[:5]
+            month = b"JanFebMarAprMayJunJulAugSepOctNovDec".index(month) // 3 + 1
+            hour, minute, second = clock.split(b":")
+            date = int(year), month, int(day), int(hour), int(minute), int(second), 0, 0, 0
+            return None if now[0] < 2024 else min(max(time.mktime(date) - time.mktime(now), 0), _MAX_RETRY_S)
+        return min(digits(value), _MAX_RETRY_S)
+    except (ValueError, OverflowError, OtaError):
+        return None
 
 
 def short_text(value, most):
