@@ -508,9 +508,37 @@ def rollback(
     _ask_boards(_address(broker, user, password, tls, ca), [device], "ota/rollback", "", timeout, as_json)
 
 
+SiteOption = Annotated[Path, typer.Option("--site", metavar="DIR", help="The web server's folder.", exists=True, file_okay=False)]
+
+
+@app.command("dashboard")
+def dashboard_command(
+    site: SiteOption,
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    host: Annotated[str, typer.Option("--host", help="An address; 0.0.0.0 for browsers on your network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8090,
+    names: Annotated[list[str] | None, typer.Option("--name", help="Another name that browsers know it by.")] = None,
+) -> None:
+    """All boards on an MQTT broker in a browser: how they are, updates, rollouts, and bundles that are dropped on it.
+
+    Example: iotctl dashboard --site site --key channel.pem --broker broker.local
+
+    --key signs channel files, for what is published here. The password is made at each start, and printed here.
+    """
+    from iotctl import dashboard
+
+    place = dashboard.Place(host, port, tuple(names or ()))
+    dashboard.run(_address(broker, user, password, tls, ca), site.resolve(), _private(key, passphrase), place, terminal.say)
+
+
 rollouts = typer.Typer(no_args_is_help=True, help="A release for some boards first, watched, then for all; it halts itself.")
 app.add_typer(rollouts, name="rollout")
-SiteOption = Annotated[Path, typer.Option("--site", metavar="DIR", help="The web server's folder.", exists=True, file_okay=False)]
 OnceOption = Annotated[bool, typer.Option("--once", help="Look once, and end: for cron.")]
 
 

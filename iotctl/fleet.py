@@ -27,6 +27,8 @@ from iotctl.errors import IotctlError
 _CONNECT_S = 10
 _QUIET_S = 1.0  # all retained messages have come when there was none for so long
 _SETTLE_S = 10
+_MOST_KEYS = 300  # values of a board that are kept, and characters of each
+_MOST_TEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,19 @@ class Board:
         }
 
 
-class Fleet:
-    """A connection to the broker that keeps what the boards say."""
+Heard = Callable[[str, str, str, str], None]
 
-    def __init__(self, address: Address) -> None:
+
+class Fleet:
+    """A connection to the broker that keeps what the boards say.
+
+    :param heard: called with board, "status" or "reply", key and text of what is news, on the connection's own thread.
+    """
+
+    def __init__(self, address: Address, heard: Heard = lambda *_news: None) -> None:
         self.address = address
+        self._heard = heard
+        self._changed: set[str] = set()
         self._boards: dict[str, Board] = {}
         self._replies: dict[str, dict[str, Any]] = {}  # the last one, by topic
         self._kept: set[str] = set()  # what the broker has told of what it keeps
@@ -127,11 +137,32 @@ class Fleet:
     def boards(self) -> list[Board]:
         """Those that speak as boards of this platform do, by name."""
         with self._news:
-            found = [board for board in self._boards.values() if "online" in board.values and "version" in board.values]
-            return sorted(found, key=lambda board: board.name)
+            return sorted(filter(_speaks, self._boards.values()), key=lambda board: board.name)
+
+    def changed(self) -> set[str]:
+        """The names of the boards that have said something since this was asked last."""
+        with self._news:
+            found, self._changed = self._changed, set()
+            return found
+
+    def get(self, name: str) -> Board | None:
+        """The board of that name, if it speaks as boards of this platform do."""
+        board = self._boards.get(name)
+        return board if board and _speaks(board) else None
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._client.is_connected())
+
+    def send(self, name: str, path: str, payload: str = "") -> paho.MQTTMessageInfo:
+        """Send a board a command; who is heard then is told to `heard`."""
+        return self._client.publish(f"{name}/command/{path}", payload, qos=1)
 
     def find(self, device: str) -> Board:
         """The board of a name (``door/24a1``) or of a device id alone; IotctlError when there is not exactly one."""
+        exact = self.get(device)
+        if exact:
+            return exact
         names = [board for board in self.boards() if device in (board.name, board.name.partition("/")[2])]
         if len(names) != 1:
             known = ", ".join(board.name for board in self.boards()) or "none"
@@ -152,7 +183,7 @@ class Fleet:
             self._replies.clear()
         results = {name: _failed("offline", "it is not online") for name, board in asked.items() if not board.online}
         for name in asked.keys() - results.keys():
-            self._client.publish(f"{name}/command/{path}", payload, qos=1).wait_for_publish(_CONNECT_S)
+            self.send(name, path, payload).wait_for_publish(_CONNECT_S)
         deadline, doing = time.monotonic() + timeout, dict.fromkeys(asked, "")
         with self._news:
             while True:
@@ -204,22 +235,29 @@ class Fleet:
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         name, kind, key = _split(message.topic)
-        text = message.payload.decode(errors="replace")
+        text = message.payload[:_MOST_TEXT].decode(errors="replace")
         with self._news:
             self._last = time.monotonic()
             if message.retain:
                 self._kept.add(message.topic)
             if kind == "status":
                 board = self._boards.setdefault(name, Board(name))
-                if text:
-                    board.values[key] = text
-                else:  # somebody has cleared it
+                self._changed.add(name)
+                if not text:  # somebody has cleared it
                     board.values.pop(key, None)
+                elif key in board.values or len(board.values) < _MOST_KEYS:
+                    board.values[key] = text
                 if not message.retain:
                     board.seen = datetime.now(UTC)
             elif kind == "reply" and not message.retain:
                 self._replies[message.topic] = _object(text)
+            if not message.retain:
+                self._heard(name, kind, key, text)
             self._news.notify_all()
+
+
+def _speaks(board: Board) -> bool:
+    return "online" in board.values and "version" in board.values
 
 
 def _split(topic: str) -> tuple[str, str, str]:

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePayload, Page, Response, expect, sync_playwright
 
 from tools import get_chromium
-
-if TYPE_CHECKING:
-    from tests.web.conftest import WebWorld
 
 ARGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
 PATIENCE_MS = 60_000
@@ -43,6 +40,13 @@ addEventListener("DOMContentLoaded", () => {
   new MutationObserver(note).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
 });
 """
+
+
+class Served(Protocol):
+    """Who serves a page on a port of this machine, and what opens it."""
+
+    port: int
+    web: dict[str, Any]  # "password"
 
 
 @dataclass
@@ -113,8 +117,8 @@ class Browsers:
     chromium: Browser
     visitors: list[Visitor] = field(default_factory=list)
 
-    def visit(self, world: WebWorld, width: int = 1280, height: int = 800, url: str | None = None, **context: Any) -> Visitor:
-        """The page of a world's board, in a window of its own."""
+    def visit(self, world: Served, width: int = 1280, height: int = 800, url: str | None = None, **context: Any) -> Visitor:
+        """The page of a world's board, or another one, in a window of its own."""
         made: BrowserContext = self.chromium.new_context(viewport={"width": width, "height": height}, **context)
         made.add_init_script(_RECORD)
         page = made.new_page()

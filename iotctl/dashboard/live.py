@@ -1,0 +1,229 @@
+"""What the dashboard knows at this moment: the boards at the broker, what they were asked for, what has happened since it began.
+
+A broker's messages come on a thread of their own; all else here is called from the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iot_platform.module import name_ok
+
+from iotctl import bundle, errors
+from iotctl.dashboard import advice, view
+from iotctl.dashboard.rollouts import Driver
+from iotctl.errors import IotctlError
+from iotctl.fleet import Address, Fleet
+from iotctl.keys import PrivateKey
+from modules.ota.release import fields
+
+COMMANDS = {  # what can be asked of a board: the command's path, and its payload
+    "update": ("ota/update", ""),
+    "force": ("ota/update", "force"),
+    "check": ("ota/check", ""),
+    "rollback": ("ota/rollback", ""),
+}
+_ANSWER_S = 30  # an order that no board has begun by then is not heard
+_RESULT_S = 900
+_HISTORY = 30  # lines for each board
+_SHOWN_S = 600  # how long an order's result is shown
+_TOLD = ("online", "version", "ota/status", "ota/error", "ota/channel", "restart/waiting_for", "safe_mode")
+_AT_ONCE = 50  # boards that are asked in a second
+_MOST_OFFERS = 1000
+_LOOK_S = 1.0  # how often the site is looked at
+
+
+@dataclass
+class Order:
+    """What a board was asked for. `state`: queued, asked, started, done or failed."""
+
+    what: str
+    at: float
+    state: str = "queued"
+    text: str = ""
+
+    def look(self, now: float) -> None:
+        """It is not waited for for ever."""
+        limit = {"asked": _ANSWER_S, "started": _RESULT_S}.get(self.state)
+        if limit and now - self.at > limit:
+            self.state, self.text = "failed", f"no answer within {limit} s"
+
+    def as_json(self) -> dict[str, str]:
+        return {"what": self.what, "state": self.state, "text": self.text}
+
+
+class Live:
+    """The fleet, the site and the rollout, as one."""
+
+    def __init__(self, address: Address, site: Path, key: PrivateKey | None) -> None:
+        self.site = site
+        self.fleet = Fleet(address, self._heard)
+        self.index = view.Index()
+        self.driver = Driver(site, key, self.fleet.boards)
+        self._orders: dict[str, Order] = {}
+        self._history: dict[str, deque[tuple[float, str, str]]] = {}
+        self._offers: dict[Path, tuple[int, view.Offer | None]] = {}
+        self._again: set[str] = set()  # boards whose rows change with time alone
+        self._looked = 0.0
+        self._sending: set[asyncio.Task[None]] = set()
+
+    # -- what there is
+
+    def refresh(self) -> object:
+        """Take in what has come; returns something that changes when anything has."""
+        now = time.time()
+        names = self.fleet.changed() | self._again
+        if now - self._looked > _LOOK_S:
+            self._looked, self._again = now, set()
+            if self._look_at_site():
+                names |= set(self.index.rows)
+        for name in names:
+            self._put(name, now)
+        return self.index.changes, self.driver.stamp(), self.fleet.connected
+
+    def page(self, query: view.Query) -> dict[str, Any]:
+        found = {"broker": str(self.fleet.address), "connected": self.fleet.connected, "rollout": self.driver.shown()}
+        return {**self.index.page(query), **found}
+
+    def board(self, name: str) -> dict[str, Any]:
+        """All of one board; IotctlError when there is none."""
+        board, row = self.fleet.get(name), self.index.rows.get(name)
+        if board is None or row is None:
+            raise IotctlError(f"there is no board {name}")
+        values = dict(board.values)
+        return {
+            **row.value,
+            "values": dict(sorted(values.items())),
+            "troubles": [trouble.as_json() for trouble in advice.troubles(values)],
+            "history": list(self._history.get(name, ())),
+            "allowed": self._allowed(name.partition("/")[0], row.version),
+        }
+
+    def _put(self, name: str, now: float) -> None:
+        board = self.fleet.get(name)
+        if board is None:
+            self.index.drop(name)
+            return
+        order = self._orders.get(name)
+        if order:
+            order.look(now)
+            if order.state in ("queued", "asked", "started") or now - order.at < _SHOWN_S:
+                self._again.add(name)
+            else:
+                order = self._orders.pop(name) and None
+        offer = self._offer(name.partition("/")[0], board.values.get("ota/channel", "stable"))
+        row = view.make_row(board, offer, order.as_json() if order else None, now)
+        if row.state == "updating" and not row.online:
+            self._again.add(name)
+        self.index.put(row)
+
+    # -- the site
+
+    def _look_at_site(self) -> bool:
+        """True when a channel file is another one since."""
+        return any(self._read(path) for path in list(self._offers))
+
+    def _offer(self, kind: str, channel: str) -> view.Offer | None:
+        path = self.site / kind.lower() / f"{channel}.json"
+        if path not in self._offers:
+            if not (name_ok(kind) and name_ok(channel)) or len(self._offers) >= _MOST_OFFERS:
+                return None  # a board may say anything
+            self._read(path)
+        return self._offers[path][1]
+
+    def _read(self, path: Path) -> bool:
+        stamp, known = _stamp(path), self._offers.get(path)
+        if known and known[0] == stamp:
+            return False
+        self._offers[path] = stamp, _channel(path)
+        return True
+
+    def _allowed(self, kind: str, version: str) -> list[str] | None:
+        """What the profile of a board's release lets MQTT do; None when that release is not on the site."""
+        if not (name_ok(kind) and fields.is_version(version)):
+            return None
+        try:
+            made = bundle.read(self.site / kind.lower() / f"{version}.tar.gz", ("profile.json",))
+            named = json.loads(made.files["profile.json"])["mqtt"].get("commands", [])
+        except (*errors.REPORTED, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return [str(word) for word in named] if isinstance(named, list) else None
+
+    # -- what boards are asked for
+
+    def ask(self, names: Sequence[str], what: str) -> int:
+        """Ask boards for one of COMMANDS; returns how many are asked. What becomes of it is in their rows."""
+        now, asked = time.time(), []
+        for name in names:
+            board = self.fleet.get(name)
+            if board is None:
+                raise IotctlError(f"there is no board {name}")
+            order = self._orders[name] = Order(what, now)
+            self._again.add(name)
+            self._note(name, "asked", what)
+            if board.online:
+                asked.append(name)
+            else:
+                order.state, order.text = "failed", "it is not online"
+        task = asyncio.create_task(self._send(asked, what))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return len(asked)
+
+    async def _send(self, names: list[str], what: str) -> None:
+        for n, name in enumerate(names):
+            if n and n % _AT_ONCE == 0:
+                await asyncio.sleep(1)
+            self._orders[name] = Order(what, time.time(), "asked")
+            self.fleet.send(name, *COMMANDS[what])
+
+    def _heard(self, name: str, kind: str, key: str, text: str) -> None:
+        """On the broker's thread."""
+        if kind == "status" and (key in _TOLD or key.startswith("module/")):
+            self._note(name, key, text)
+        elif kind == "reply":
+            order = self._orders.get(name)
+            if order and key == COMMANDS[order.what][0]:
+                take(order, text)
+                self._note(name, "replied", order.text or order.state)
+
+    def _note(self, name: str, key: str, text: str) -> None:
+        lines = self._history.setdefault(name, deque(maxlen=_HISTORY))
+        lines.append((round(time.time(), 1), key, text[:200]))
+
+
+def take(order: Order, text: str) -> None:
+    """What a board has replied."""
+    try:
+        reply = json.loads(text)
+        state, ok = str(reply.get("state", "")), reply.get("ok") is True
+    except (ValueError, AttributeError, RecursionError):
+        state, ok, reply = "", False, {"error": "bad_reply"}
+    if ok and state == "started":
+        order.state = "started"
+    elif ok:
+        order.state, order.text = "done", state
+    else:
+        order.state, order.text = "failed", f"{reply.get('error')}: {reply.get('message', 'no reason given')}"[:200]
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _channel(path: Path) -> view.Offer | None:
+    try:
+        value = json.loads(path.read_bytes().split(b"\n", 1)[0])
+        return {"version": str(value["version"]), "sequence": int(value["sequence"]), "rollout": dict(value["rollout"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,192 @@
+"""The dashboard's side of the site: bundles that were dropped on it, and the rollout, driven as `iotctl rollout` does it.
+
+drop -> <site>.dropped/<digest>.tar.gz, verified -> published for all, or the bundle of a rollout
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iotctl import bundle, errors, files, publish
+from iotctl.errors import IotctlError
+from iotctl.fleet import Board
+from iotctl.keys import PrivateKey
+from iotctl.rollout import Rollout, Runner, parse_steps, parse_time
+
+_TURN_S = 1.0
+_NAMED = 20  # boards that did not take the release and are shown
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a bundle goes out: `how` is "all" or "rollout"."""
+
+    how: str
+    channel: str
+    steps: str
+    soak: str
+    max_failures: float
+
+
+class Driver:
+    """The site's rollout. Only what was begun or resumed here is driven here; another's is shown."""
+
+    def __init__(self, site: Path, key: PrivateKey | None, boards: Callable[[], list[Board]]) -> None:
+        self._site, self._key, self._boards = site, key, boards
+        self._runner = Runner(site, key)
+        self._hold = contextlib.ExitStack()  # the lock, while it is driven here
+        self._driving = False
+        self._problem = ""
+        self._stamp: object = None
+        self._shown: dict[str, Any] | None = None
+
+    # -- the rollout
+
+    async def run(self) -> None:
+        """Take a turn each second, for ever."""
+        try:
+            while True:
+                await asyncio.sleep(_TURN_S)
+                await self.turn()
+        finally:
+            self._hold.close()
+
+    async def turn(self) -> None:
+        """One turn, if it is driven here."""
+        if not self._driving:
+            return
+        try:
+            stands = await asyncio.to_thread(self._runner.turn, self._boards(), time.time())
+        except errors.REPORTED as error:
+            self._release(errors.report(error).line)
+        else:
+            if stands.over and stands.began is not None:
+                self._release("")
+
+    def _drive(self) -> None:
+        if not self._driving:
+            self._hold.enter_context(self._runner.locked())
+            self._driving, self._problem = True, ""
+
+    def _release(self, problem: str) -> None:
+        self._hold.close()
+        self._driving, self._problem = False, problem
+
+    def change(self, what: str) -> None:
+        """Pause, resume or abort it."""
+        if what == "resume":
+            self._runner.change("running")
+            with contextlib.suppress(IotctlError):  # another process drives it
+                self._drive()
+        elif what == "pause":
+            self._runner.change("paused")
+        elif what == "abort":
+            self._runner.change("aborted", "by hand")
+        else:
+            raise IotctlError("a rollout knows pause, resume and abort")
+
+    def stamp(self) -> object:
+        """Something that changes when shown() does."""
+        file = self._runner.file
+        return file.stat().st_mtime_ns if file.exists() else 0, self._driving, self._problem
+
+    def shown(self) -> dict[str, Any] | None:
+        """How it stands, as JSON; read again only when it has changed."""
+        stamp = self.stamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                there = self._runner.file.exists()
+                self._shown = _as_json(self._runner.load(), self._driving, self._problem) if there else None
+            except IotctlError as error:
+                self._shown = {"problem": error.message}
+        return self._shown
+
+    # -- bundles
+
+    def keep(self, data: bytes) -> dict[str, Any]:
+        """Take in a bundle that was dropped, and say what it is. IotctlError or OtaError for one that no board would take."""
+        name = hashlib.sha256(data).hexdigest()
+        folder = self._site.with_name(self._site.name + ".dropped")
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.tar.gz"
+        files.replace(path, data)
+        try:
+            made = bundle.read(path, ("profile.json",))
+            verdict = bundle.verify(path, pinned=made.pinned("release"))
+            if made.signature is not None and self._key is None:
+                raise IotctlError("the bundle is signed, so its channel file must be: start the dashboard with --key")
+        except errors.REPORTED:
+            path.unlink()
+            raise
+        boards = [board for board in self._boards() if board.name.partition("/")[0] == verdict.name]
+        return {
+            "id": name,
+            "name": verdict.name,
+            "version": verdict.version,
+            "files": verdict.files,
+            "signature": verdict.signature,
+            "notes": made.header["notes"],
+            "boards": len(boards),
+            "newer": sum(board.values.get("version") != verdict.version for board in boards),
+        }
+
+    def publish(self, name: str, plan: Plan) -> None:
+        """Offer a kept bundle to all boards of its kind, or begin a rollout with it."""
+        path = self._site.with_name(self._site.name + ".dropped") / f"{name}.tar.gz"
+        if len(name) != 64 or not name.isalnum() or not path.is_file():
+            raise IotctlError("the bundle is not here any more: drop it again")
+        if plan.how == "rollout":
+            self._begin(path, plan)
+            return
+        self._check_free(bundle.read(path, ()).header["name"], plan.channel)
+        publish.publish(path, self._site, publish.Options(plan.channel), self._key)
+        path.unlink()
+
+    def _begin(self, path: Path, plan: Plan) -> None:
+        steps, soak_s = parse_steps(plan.steps), parse_time(plan.soak)
+        self._drive()
+        try:
+            self._runner.start(path, self._boards(), plan.channel, steps, soak_s, plan.max_failures)
+        except errors.REPORTED:
+            self._release("")
+            raise
+
+    def _check_free(self, name: str, channel: str) -> None:
+        """What a rollout leads to is not published over: it would stop there."""
+        if self._runner.file.exists():
+            stands = self._runner.load()
+            if not stands.over and (stands.name, stands.channel) == (name, channel):
+                raise IotctlError(f"a rollout of {stands.version} is on its way on {channel}: abort it first")
+
+
+def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
+    reached = {name for name in stands.boards if stands.reaches(name)}
+    bad = [(name, each) for name, each in sorted(stands.boards.items()) if each.result in ("failed", "vanished")]
+    results = ("confirmed", "working", "failed", "vanished")
+    return {
+        "version": stands.version,
+        "name": stands.name,
+        "channel": stands.channel,
+        "state": stands.state,
+        "why": stands.why,
+        "steps": stands.steps,
+        "step": stands.step,
+        "percent": stands.percent,
+        "began": stands.began,
+        "soak": stands.soak_s,
+        "boards": len(stands.boards),
+        "reached": len(reached),
+        "counts": {result: stands.count(result) for result in results},
+        "bad": [[name, each.result, each.why] for name, each in bad[:_NAMED]],
+        "driven": driving,
+        "problem": problem,
+        "over": stands.over,
+    }
