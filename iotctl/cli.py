@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer.core import TyperGroup
 
 from iotctl import CACHE, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
+from iotctl import register as registers
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
 
@@ -68,6 +69,9 @@ BrokerPasswordOption = Annotated[
 ]
 TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS.")]
 CaOption = Annotated[Path | None, typer.Option("--ca", help="TLS, with the authority that must have signed.", exists=True)]
+FleetOption = Annotated[
+    Path | None, typer.Option("--fleet", metavar="FILE", help="The boards that there should be: fleet.toml.", exists=True)
+]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Such as door/24a1, or the id alone.")]
 TimeoutOption = Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the result.")]
 
@@ -427,24 +431,32 @@ def watch(
     password: BrokerPasswordOption = None,
     tls: TlsOption = False,
     ca: CaOption = None,
+    fleet: FleetOption = None,
+    site: Annotated[
+        Path | None, typer.Option("--site", metavar="DIR", help="The web server's folder, for who is behind.", exists=True)
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print what the broker knows, and end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Every board on an MQTT broker, live: version, status, progress, signal, memory, last seen, last error.
+    """Every board on an MQTT broker, live: version, status, progress, signal, memory, last seen, and how it stands.
 
-    Example: iotctl watch --broker homeassistant.local --user iot
+    Example: iotctl watch --broker homeassistant.local --user iot --fleet fleet.toml --site site
+
+    With --fleet it also shows who is missing; with --site, who is behind, by how much, and why.
     """
     from iotctl import watch as view
+    from iotctl.offers import Site
 
     address = _address(broker, user, password, tls, ca)
+    known = view.Known(_register(fleet), Site(site))
     if as_json:
-        terminal.say_json([board.summary() for board in view.snapshot(address)])
+        terminal.say_json(view.as_json(view.snapshot(address), known))
     elif once or not out.is_terminal:
-        wide = out if out.is_terminal else Console(width=200)  # a pipe has no edge where lines must be cut
-        wide.print(view.table(view.snapshot(address), address))
+        wide = out if out.is_terminal else Console(width=240)  # a pipe has no edge where lines must be cut
+        wide.print(view.table(view.snapshot(address), address, known))
     else:
         with suppress(KeyboardInterrupt):
-            view.watch(address, out)
+            view.watch(address, out, known)
 
 
 @app.command()
@@ -469,6 +481,8 @@ def forget(
 def update(
     devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every board that is online.")] = False,
+    group: Annotated[str | None, typer.Option("--group", metavar="NAME", help="Every board of a group of --fleet.")] = None,
+    fleet: FleetOption = None,
     broker: BrokerOption = "127.0.0.1",
     user: UserOption = None,
     password: BrokerPasswordOption = None,
@@ -484,8 +498,10 @@ def update(
 
     Exit code 0 when all run the current version afterwards, 1 when one does not.
     """
-    if bool(devices) == everyone:
-        raise IotctlError("name the boards, or say --all", 2)
+    if [bool(devices), everyone, group is not None].count(True) != 1 or (group is not None and fleet is None):
+        raise IotctlError("name the boards, or say --all, or --group with --fleet", 2)
+    if group is not None:
+        devices = registers.group(_register(fleet), group)
     address = _address(broker, user, password, tls, ca)
     _ask_boards(address, devices, "ota/update", "force" if force else "", timeout, as_json)
 
@@ -516,6 +532,7 @@ def dashboard_command(
     site: SiteOption,
     key: KeyOption = None,
     passphrase: PassphraseOption = None,
+    fleet: FleetOption = None,
     broker: BrokerOption = "127.0.0.1",
     user: UserOption = None,
     password: BrokerPasswordOption = None,
@@ -531,10 +548,11 @@ def dashboard_command(
 
     --key signs channel files, for what is published here. The password is made at each start, and printed here.
     """
-    from iotctl import dashboard
+    from iotctl.dashboard import main as dashboard
 
     place = dashboard.Place(host, port, tuple(names or ()))
-    dashboard.run(_address(broker, user, password, tls, ca), site.resolve(), _private(key, passphrase), place, terminal.say)
+    address = _address(broker, user, password, tls, ca)
+    dashboard.run(address, site.resolve(), _private(key, passphrase), _register(fleet), place, terminal.say)
 
 
 rollouts = typer.Typer(no_args_is_help=True, help="A release for some boards first, watched, then for all; it halts itself.")
@@ -657,6 +675,10 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the board h
     from iotctl.demo import run_demo
 
     raise typer.Exit(run_demo(once))
+
+
+def _register(path: Path | None) -> registers.Register:
+    return registers.read(path) if path else {}
 
 
 def _runner(site: Path, key: Path | None, passphrase: str | None) -> Runner:

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iot_platform.module import name_ok
-
-from iotctl import bundle, errors
 from iotctl.dashboard import advice, view
 from iotctl.dashboard.rollouts import Driver
 from iotctl.errors import IotctlError
 from iotctl.fleet import Address, Fleet
 from iotctl.keys import PrivateKey
-from modules.ota.release import fields
+from iotctl.offers import Site
+from iotctl.register import Register
 
 COMMANDS = {  # what can be asked of a board: the command's path, and its payload
     "update": ("ota/update", ""),
@@ -36,7 +34,6 @@ _HISTORY = 30  # lines for each board
 _SHOWN_S = 600  # how long an order's result is shown
 _TOLD = ("online", "version", "ota/status", "ota/error", "ota/channel", "restart/waiting_for", "safe_mode")
 _AT_ONCE = 50  # boards that are asked in a second
-_MOST_OFFERS = 1000
 _LOOK_S = 1.0  # how often the site is looked at
 
 
@@ -60,17 +57,17 @@ class Order:
 
 
 class Live:
-    """The fleet, the site and the rollout, as one."""
+    """The fleet, the site and the rollout, as one. `register`: the boards that there should be."""
 
-    def __init__(self, address: Address, site: Path, key: PrivateKey | None) -> None:
-        self.site = site
+    def __init__(self, address: Address, site: Path, key: PrivateKey | None, register: Register) -> None:
+        self._register = register
+        self._site = Site(site)
         self.fleet = Fleet(address, self._heard)
         self.index = view.Index()
         self.driver = Driver(site, key, self.fleet.boards)
         self._orders: dict[str, Order] = {}
         self._history: dict[str, deque[tuple[float, str, str]]] = {}
-        self._offers: dict[Path, tuple[int, view.Offer | None]] = {}
-        self._again: set[str] = set()  # boards whose rows change with time alone
+        self._again: set[str] = set(register)  # boards whose rows change with time alone; and who has said nothing yet
         self._looked = 0.0
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -82,7 +79,7 @@ class Live:
         names = self.fleet.changed() | self._again
         if now - self._looked > _LOOK_S:
             self._looked, self._again = now, set()
-            if self._look_at_site():
+            if self._site.look():
                 names |= set(self.index.rows)
         for name in names:
             self._put(name, now)
@@ -95,21 +92,24 @@ class Live:
     def board(self, name: str) -> dict[str, Any]:
         """All of one board; IotctlError when there is none."""
         board, row = self.fleet.get(name), self.index.rows.get(name)
-        if board is None or row is None:
+        if row is None:
             raise IotctlError(f"there is no board {name}")
-        values = dict(board.values)
+        values = dict(board.values) if board else {}
         return {
             **row.value,
             "values": dict(sorted(values.items())),
             "troubles": [trouble.as_json() for trouble in advice.troubles(values)],
             "history": list(self._history.get(name, ())),
-            "allowed": self._allowed(name.partition("/")[0], row.version),
+            "allowed": self._site.commands(name.partition("/")[0], row.version),
         }
 
     def _put(self, name: str, now: float) -> None:
-        board = self.fleet.get(name)
+        board, entry = self.fleet.get(name), self._register.get(name)
         if board is None:
-            self.index.drop(name)
+            if not entry:
+                self.index.drop(name)
+            elif name not in self.index.rows or self.index.rows[name].state != "missing":
+                self.index.put(view.missing(entry))
             return
         order = self._orders.get(name)
         if order:
@@ -117,44 +117,13 @@ class Live:
             if order.state in ("queued", "asked", "started") or now - order.at < _SHOWN_S:
                 self._again.add(name)
             else:
-                order = self._orders.pop(name) and None
-        offer = self._offer(name.partition("/")[0], board.values.get("ota/channel", "stable"))
-        row = view.make_row(board, offer, order.as_json() if order else None, now)
+                del self._orders[name]
+                order = None
+        offer = self._site.offer(name.partition("/")[0], board.values.get("ota/channel", "stable"))
+        row = view.make_row(board, offer, order.as_json() if order else None, now, entry)
         if row.state == "updating" and not row.online:
             self._again.add(name)
         self.index.put(row)
-
-    # -- the site
-
-    def _look_at_site(self) -> bool:
-        """True when a channel file is another one since."""
-        return any(self._read(path) for path in list(self._offers))
-
-    def _offer(self, kind: str, channel: str) -> view.Offer | None:
-        path = self.site / kind.lower() / f"{channel}.json"
-        if path not in self._offers:
-            if not (name_ok(kind) and name_ok(channel)) or len(self._offers) >= _MOST_OFFERS:
-                return None  # a board may say anything
-            self._read(path)
-        return self._offers[path][1]
-
-    def _read(self, path: Path) -> bool:
-        stamp, known = _stamp(path), self._offers.get(path)
-        if known and known[0] == stamp:
-            return False
-        self._offers[path] = stamp, _channel(path)
-        return True
-
-    def _allowed(self, kind: str, version: str) -> list[str] | None:
-        """What the profile of a board's release lets MQTT do; None when that release is not on the site."""
-        if not (name_ok(kind) and fields.is_version(version)):
-            return None
-        try:
-            made = bundle.read(self.site / kind.lower() / f"{version}.tar.gz", ("profile.json",))
-            named = json.loads(made.files["profile.json"])["mqtt"].get("commands", [])
-        except (*errors.REPORTED, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return [str(word) for word in named] if isinstance(named, list) else None
 
     # -- what boards are asked for
 
@@ -163,12 +132,12 @@ class Live:
         now, asked = time.time(), []
         for name in names:
             board = self.fleet.get(name)
-            if board is None:
+            if board is None and name not in self._register:
                 raise IotctlError(f"there is no board {name}")
             order = self._orders[name] = Order(what, now)
             self._again.add(name)
             self._note(name, "asked", what)
-            if board.online:
+            if board and board.online:
                 asked.append(name)
             else:
                 order.state, order.text = "failed", "it is not online"
@@ -212,18 +181,3 @@ def take(order: Order, text: str) -> None:
         order.state, order.text = "done", state
     else:
         order.state, order.text = "failed", f"{reply.get('error')}: {reply.get('message', 'no reason given')}"[:200]
-
-
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _channel(path: Path) -> view.Offer | None:
-    try:
-        value = json.loads(path.read_bytes().split(b"\n", 1)[0])
-        return {"version": str(value["version"]), "sequence": int(value["sequence"]), "rollout": dict(value["rollout"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

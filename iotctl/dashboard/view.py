@@ -15,16 +15,17 @@ from typing import Any
 from iotctl.dashboard import advice
 from iotctl.errors import IotctlError
 from iotctl.fleet import Board
+from iotctl.offers import Offer
+from iotctl.register import Entry
 from modules.ota.release import fields, policy
 
 PAGE = 50
 AWAY_S = 300  # a board that restarts for an update is away for less
 _MOST_TEXT = 200
+_GROUPS = 200
 _VERSIONS = 7  # in the bar; the others are one more
 _UPDATING = ("downloading", "installing", "rebooting", "trial")
-_RANK = {"trouble": 0, "updating": 1, "waiting": 2, "behind": 3, "offline": 4, "ok": 5}
-
-Offer = Mapping[str, Any]  # a channel file's JSON
+_RANK = {"trouble": 0, "updating": 1, "waiting": 2, "behind": 3, "missing": 4, "offline": 5, "ok": 6}
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Row:
     online: bool
     version: str
     behind: str
+    group: str
     note: str  # why it is as it is
     text: str  # what the search looks at
     seen: float
@@ -49,23 +51,24 @@ class Query:
     text: str = ""
     show: str = "all"
     version: str = ""
+    group: str = ""
     order: str = "name"
     page: int = 0
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Query:
         """From a request; IotctlError for what makes no sense."""
-        text, show, version, order = (str(given.get(key, "")) for key in ("text", "show", "version", "order"))
+        text, show, version, group, order = (str(given.get(key, "")) for key in ("text", "show", "version", "group", "order"))
         page = str(given.get("page") or 0)
-        if max(map(len, (text, version))) > _MOST_TEXT or not page.isdigit() or len(page) > 6:
+        if max(map(len, (text, version, group))) > _MOST_TEXT or not page.isdigit() or len(page) > 6:
             raise IotctlError("the search is too long")
         if show not in ("", "all", "online", *_RANK) or order not in ("", *_ORDERS):
             raise IotctlError("there is no such filter or order")
-        return cls(text, show or "all", version, order or "name", int(page))
+        return cls(text, show or "all", version, group, order or "name", int(page))
 
 
-def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None, now: float) -> Row:
-    """The row of a board, whose channel has `offer`, and which was asked for `order`."""
+def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None, now: float, entry: Entry | None = None) -> Row:
+    """The row of a board, whose channel has `offer`, which was asked for `order`, and is `entry` of the register."""
     values = board.summary()
     version, status = str(values["version"]), str(values["status"] or "")
     seen = board.seen.timestamp() if board.seen else 0.0
@@ -75,13 +78,13 @@ def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None,
     if at_work:
         state, note = "updating", values["waiting"] or ("restarts" if not board.online else status)
     elif not board.online:
-        state, note = "offline", ""
+        state, note = "offline", _how_far(version, behind, offer)
     elif wrong:
         state, note = "trouble", f"{wrong[0].reason}: {wrong[0].text}".strip(": ")
     elif values["waiting"]:
         state, note = "waiting", str(values["waiting"])
     else:
-        state, note = ("behind", "has not taken it yet") if behind else ("ok", status)
+        state, note = ("behind", f"{_how_far(version, behind, offer)}: has not taken it yet") if behind else ("ok", status)
     value = {
         "name": board.name,
         "state": state,
@@ -96,9 +99,37 @@ def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None,
         "seen": round(seen),
         "advice": wrong[0].advice if wrong else "",
         "order": order,
+        **_place(entry),
     }
-    text = f"{board.name} {version} {status} {state} {note}".lower()
-    return Row(board.name, state, board.online, version, behind, note, text, seen, value)
+    text = f"{board.name} {version} {status} {state} {note} {entry.text if entry else ''}".lower()
+    return Row(board.name, state, board.online, version, behind, entry.group if entry else "", note, text, seen, value)
+
+
+def missing(entry: Entry) -> Row:
+    """The row of a board that there should be, and that was never heard."""
+    empty = dict.fromkeys(("progress", "signal", "freeram", "freedisk", "order"))
+    note = "never heard at this broker"
+    texts = {"name": entry.id, "state": "missing", "note": note, "version": "", "next": "", "advice": ""}
+    value = {**texts, **empty, "online": False, "seen": 0, **_place(entry)}
+    text = f"{entry.id} missing {entry.text}".lower()
+    return Row(entry.id, "missing", False, "", "", entry.group, note, text, 0.0, value)
+
+
+def _place(entry: Entry | None) -> dict[str, Any]:
+    return {"label": entry.name, "group": entry.group, "tags": entry.tags} if entry else {"label": "", "group": "", "tags": ()}
+
+
+def _how_far(version: str, behind: str, offer: Offer | None) -> str:
+    if not behind or not offer:
+        return ""
+    number = _between(version, behind, tuple(offer.get("releases", ()))) or 1
+    return f"{number} release{'s' if number > 1 else ''} behind"
+
+
+@functools.lru_cache(256)
+def _between(version: str, newest: str, releases: tuple[str, ...]) -> int:
+    """How many of the releases are newer than `version`, up to `newest`."""
+    return sum(fields.compare_versions(version, each) < 0 <= fields.compare_versions(newest, each) for each in releases)
 
 
 def _behind(board: Board, version: str, offer: Offer | None) -> str:
@@ -137,19 +168,22 @@ class Index:
         counts: Counter[str] = Counter(row.state for row in searched)
         counts.update(all=len(searched), online=sum(row.online for row in searched))
         counts["behind"] = sum(bool(row.behind) for row in searched)
+        groups = sorted({row.group for row in self.rows.values() if row.group})
         return {
             "total": len(self.rows),
             "found": len(found),
             "page": at // PAGE,
             "pages": pages,
             "counts": counts,
-            "versions": spread(row.version for row in searched),
+            "groups": groups[:_GROUPS],
+            "versions": spread(row.version for row in searched if row.version),
             "rows": [row.value for row in found[at : at + PAGE]],
         }
 
     def _searched(self, query: Query) -> list[Row]:
         words = query.text.lower().split()
-        return [row for row in self.rows.values() if all(word in row.text for word in words)]
+        group = query.group
+        return [row for row in self.rows.values() if group in ("", row.group) and all(word in row.text for word in words)]
 
 
 def _shown(rows: Iterable[Row], query: Query) -> list[Row]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from iotctl import ROOT
 from tests.mqtt.conftest import BASE, LAMP_FILES
@@ -60,7 +61,7 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
         assert [message.topic for message in late.messages if message.retained] == ["other/gadget/status/POWER"]
 
 
-def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer) -> None:
+def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer, tmp_path: Path) -> None:
     """Two that speak as boards do, one of which fails; a third is away."""
     for name, online in (("gate/1", "true"), ("gate/2", "true"), ("gate/3", "false")):
         seen.publish(f"{name}/status/online", online, retain=True)
@@ -73,7 +74,17 @@ def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer) -> N
 
     good = {"ok": True, "state": "confirmed", "version": "1.1.0"}
     bad = {"ok": False, "error": "no_space", "message": "it is full"}
-    for words in (("--all",), ("gate/1", "gate/2", "gate/3")):
+    (tmp_path / "fleet.toml").write_text(
+        "".join(f'[[board]]\nid = "gate/{n}"\nname = "North {n}"\ngroup = "north"\n' for n in (1, 2, 3, 4))
+    )
+    fleet = ("--fleet", str(tmp_path / "fleet.toml"))
+    stands = {each["device"]: each["state"] for each in json.loads(iotctl("watch", "--json", *fleet, port=broker.port).stdout)}
+    assert stands == {"gate/1": "ok", "gate/2": "ok", "gate/3": "offline", "gate/4": "missing"}
+    text = iotctl("watch", "--once", *fleet, port=broker.port).stdout
+    assert "3 boards" in text and "1 missing" in text and "North 4" in text and "missing: never heard at this broker" in text
+    seen.publish("gate/4/status/online", "false", retain=True)
+    seen.publish("gate/4/status/version", "1.0.0", retain=True)
+    for words in (("--all",), ("gate/1", "gate/2", "gate/3"), ("--group", "north", *fleet)):
         since = seen.now()
         answers = [threading.Thread(target=answer, args=(*each, since)) for each in (("gate/1", good), ("gate/2", bad))]
         for each in answers:

@@ -17,6 +17,7 @@ from iotctl.dashboard import advice, live, view
 from iotctl.dashboard.rollouts import Driver, Plan
 from iotctl.errors import IotctlError
 from iotctl.fleet import Board
+from iotctl.register import Entry
 from modules.ota.errors import OtaError
 from tests.unit.iotctl_fixture import key
 from tests.unit.test_rollout import Site, site
@@ -24,7 +25,7 @@ from tests.unit.test_rollout import Site, site
 __all__ = ["site"]  # a fixture
 
 NOW = 1_800_000_000.0
-OFFER = {"version": "1.5.0", "sequence": 1005000, "rollout": {"percent": 100}}
+OFFER = {"version": "1.5.0", "sequence": 1005000, "rollout": {"percent": 100}, "releases": ["1.4.0", "1.4.1", "1.5.0", "1.6.0"]}
 
 
 def board(name: str = "door/1", *, seen: float | None = NOW, **values: str) -> Board:
@@ -42,12 +43,13 @@ def board(name: str = "door/1", *, seen: float | None = NOW, **values: str) -> B
     ("values", "state", "note"),
     [
         ({}, "ok", "up_to_date"),
-        ({"version": "1.4.0"}, "behind", "has not taken it yet"),
+        ({"version": "1.4.0"}, "behind", "2 releases behind: has not taken it yet"),
         ({"version": "1.4.0", "ota_waiting": "window 02:00-04:30"}, "waiting", "window 02:00-04:30"),
         ({"ota_status": "downloading", "ota_progress": "40"}, "updating", "downloading"),
         ({"ota_status": "rebooting", "online": "false"}, "updating", "restarts"),
         ({"ota_status": "rebooting", "restart_waiting/for": "x"}, "updating", "rebooting"),
         ({"online": "false", "ota_error": "timeout"}, "offline", ""),
+        ({"online": "false", "version": "1.4.2"}, "offline", "1 release behind"),
         ({"ota_status": "failed", "ota_error": "no_space", "ota_message": "full"}, "trouble", "no_space: full"),
         ({"ota_status": "failed", "ota_error": "no_update"}, "ok", "failed"),
         ({"ota_problem": '{"problem": true, "reason": "watchdog", "message": "hung"}'}, "trouble", "watchdog: hung"),
@@ -75,6 +77,20 @@ def test_behind_is_who_the_channel_leads_to_something_newer() -> None:
     for version, wanted in (("1.5.0", ""), ("1.10.0", ""), ("1.5.0-rc1", "1.5.0"), ("unknown!", "1.5.0")):
         assert view.make_row(board(version=version), OFFER, None, NOW).behind == wanted
     assert view.make_row(board(version="1.4.0"), None, None, NOW).behind == ""
+
+
+def test_who_is_in_the_register_has_its_name_and_is_missing_until_it_speaks() -> None:
+    entry = Entry("door/1", "Front door", "house", ("outside",))
+    index = view.Index()
+    index.put(view.missing(entry))
+    index.put(view.make_row(board("door/2"), OFFER, None, NOW))
+    page = index.page(view.Query())
+    assert page["counts"]["missing"] == 1 and page["counts"]["online"] == 1 and page["versions"] == [("1.5.0", 1)]
+    assert [row.name for row in index.find(view.Query(show="missing", text="front OUTSIDE"))] == ["door/1"]
+    index.put(view.make_row(board("door/1"), OFFER, None, NOW, entry))
+    page = index.page(view.Query(group="house"))
+    assert page["groups"] == ["house"] and page["counts"]["all"] == 1 and page["counts"]["missing"] == 0
+    assert page["rows"][0]["label"] == "Front door"
 
 
 @cache

@@ -39,7 +39,7 @@ def test_whatever_is_said_is_shown_and_nothing_else_is_done(text: str) -> None:
 def test_the_table_of_boards_shows_what_a_stranger_says(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"online": "true", "version": HOSTILE, "ota/status": HOSTILE, "ota/error": HOSTILE, "ota/available": "[/x]"}
     console = Console(file=StringIO(), width=400, force_terminal=True, color_system=None)
-    console.print(watch.table([Board(f"door/{HOSTILE}", values)], Address("[::1]")))
+    console.print(watch.table([Board(f"door/{HOSTILE}", values)], Address("[::1]"), watch.Known()))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     harmless(said.replace("\x1b[1m", "").replace("\x1b[3m", "").replace("\x1b[0m", ""))  # the table's own bold
     assert "[bold red]red[/bold red]" in said and "[/x]" in said and r"\x1b]0;pwned" in said and "[::1]" in said

@@ -35,10 +35,10 @@ DROP = """(data) => {
 class Dashboard:
     """The program, and what it has printed: where it is, and its password."""
 
-    def __init__(self, world: World, broker: Broker, key: Path) -> None:
+    def __init__(self, world: World, broker: Broker, key: Path, fleet: Path) -> None:
         self.world, self.broker, self.port = world, broker, free_port()
         where = ["--site", str(world.site), "--key", str(key), "--broker", f"127.0.0.1:{broker.port}", "--port", str(self.port)]
-        command = [sys.executable, "-m", "iotctl", "dashboard", *where]
+        command = [sys.executable, "-m", "iotctl", "dashboard", *where, "--fleet", str(fleet)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         said = self._process.stdout.readline()
@@ -79,7 +79,7 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """Over a broker with four boards that only speak as boards do; the world's own is not started."""
+    """Over a broker with four boards that only speak as boards do; one is missing, and the world's own is not started."""
     folder = tmp_path_factory.mktemp("dashboard")
     keys.write_private(owner(), folder / "owner.pem", None)
     with Broker(folder / "broker") as broker, mqtt_world(folder / "world", broker.port, WITH_LAMP) as world:
@@ -98,7 +98,10 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
                 for key, value in {"online": "true", **values}.items():
                     seen.publish(f"{name}/status/{key}", value, retain=True)
         world.site.mkdir(exist_ok=True)
-        made = Dashboard(world, broker, folder / "owner.pem")
+        (folder / "fleet.toml").write_text(
+            '[[board]]\nid = "gate/1"\nname = "Garden"\ngroup = "outside"\n[[board]]\nid = "cellar/9"\nname = "Pump"\n'
+        )
+        made = Dashboard(world, broker, folder / "owner.pem", folder / "fleet.toml")
         yield made
         made.close()
 
@@ -186,6 +189,14 @@ def test_search_filters_and_what_a_board_says_are_text(browser: Browsers, dashbo
     page.get_by_role("link", name="All boards").click()
     row(visitor, "gate/2").get_by_role("link").click()
     visitor.see("#board-troubles", "The new version hung, or restarted by itself.")
+    page.get_by_role("link", name="All boards").click()
+    page.fill("#search", "")
+    page.locator('[data-show="missing"]').click()
+    expect(row(visitor, "cellar/9")).to_contain_text("never heard at this broker", timeout=PATIENCE_MS)
+    page.locator('[data-show="all"]').click()
+    page.locator("#group").select_option("outside")
+    expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(row(visitor, "gate/1")).to_contain_text("Garden · outside")
     page.locator("#logout").click()
     visitor.see("#login")
     page.reload()

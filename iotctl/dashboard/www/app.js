@@ -6,10 +6,11 @@ const STATES = { // a board's: its chip's colour and word
   updating: ["info", "Updating"],
   waiting: ["warn", "Waiting"],
   behind: ["warn", "Behind"],
+  missing: ["bad", "Missing"],
   offline: ["", "Offline"],
   ok: ["good", "Fine"],
 };
-const TILES = { all: "Boards", online: "Online", updating: "Updating", waiting: "Waiting", trouble: "Trouble", behind: "Behind", offline: "Offline" };
+const TILES = { all: "Boards", online: "Online", updating: "Updating", waiting: "Waiting", trouble: "Trouble", behind: "Behind", offline: "Offline", missing: "Missing" };
 const ORDERS = { update: "Update", force: "Update by force", rollback: "Rollback", check: "Check" };
 const PHASES = { queued: "will be asked", asked: "asked", started: "runs", done: "done", failed: "failed" };
 const ROLLOUTS = { running: ["info", "Running"], paused: ["warn", "Paused"], halted: ["bad", "Halted"], aborted: ["bad", "Aborted"], done: ["good", "Done"] };
@@ -186,7 +187,7 @@ addEventListener("hashchange", route);
 
 // -- the fleet
 
-const query = { text: "", show: "all", version: "", order: "name", page: 0 };
+const query = { text: "", show: "all", version: "", group: "", order: "name", page: 0 };
 const selected = new Set();
 let fleet = { rows: [] };
 
@@ -204,20 +205,28 @@ function showFleet(value) {
   show("fleet");
   showTiles();
   showSpread();
+  showGroups();
   showRollout(value.rollout);
   showRows();
 }
 
 function showTiles() {
-  const nodes = Object.entries(TILES).map(([key, word]) => {
+  const known = Object.entries(TILES).filter(([key]) => key !== "missing" || fleet.counts.missing || query.show === "missing");
+  const nodes = known.map(([key, word]) => {
     const number = fleet.counts[key] || 0;
     const pressed = key === query.show;
-    const kind = number && ["trouble", "updating"].includes(key) ? key : "";
+    const kind = number && ["trouble", "updating", "missing"].includes(key) ? key : "";
     const tile = h("button", { className: `tile ${kind}`, "aria-pressed": pressed, "data-show": key }, h("strong", {}, number.toLocaleString("en")), word);
     tile.onclick = () => look({ show: pressed ? "all" : key });
     return tile;
   });
   keep($("tiles"), nodes);
+}
+
+function showGroups() {
+  $("group").hidden = !fleet.groups.length;
+  keep($("group"), ["", ...fleet.groups].map((name) => h("option", { value: name }, name || "All groups")));
+  $("group").value = query.group;
 }
 
 /** Put nodes where others were, unless they look the same: who clicks or reads is not disturbed. */
@@ -283,7 +292,7 @@ function rowNode(row) {
   if (row.order) state.append(h("span", { className: `note ${row.order.state === "failed" ? "error" : ""}` }, orderText(row.order)));
   return h("tr", { "data-name": row.name, className: row.online ? "" : "away" },
     h("td", {}, box),
-    h("td", { className: "name" }, boardLink(row.name)),
+    h("td", { className: "name" }, boardLink(row.name), row.label || row.group ? h("span", { className: "note" }, placeText(row)) : ""),
     h("td", {}, row.version, row.next && row.next !== row.version ? h("span", { className: "next" }, ` → ${row.next}`) : ""),
     state,
     h("td", { className: "extra" }, row.signal ? `${row.signal} dBm` : "–"),
@@ -297,6 +306,7 @@ function meter(percent) {
   return node;
 }
 
+const placeText = (row) => [row.label, row.group, ...row.tags].filter(Boolean).join(" · ");
 const orderText = (order) => `${ORDERS[order.what] || order.what}: ${order.text || PHASES[order.state]}`;
 
 function showTimes() {
@@ -315,6 +325,7 @@ $("search").oninput = () => {
   clearTimeout(typing);
   typing = setTimeout(() => look({ text: $("search").value }), TYPING_MS);
 };
+$("group").onchange = () => look({ group: $("group").value });
 $("order").onchange = () => look({ order: $("order").value });
 $("before").onclick = () => look({ page: query.page - 1 });
 $("after").onclick = () => look({ page: query.page + 1 });
@@ -400,7 +411,8 @@ function showBoard(value) {
   if (shown !== value.name) $("board-h").focus();
   shown = value.name;
   chip($("board-state"), STATES[value.state]);
-  setText($("board-version"), value.version);
+  setText($("board-place"), placeText(value));
+  setText($("board-version"), value.version || "–");
   setText($("board-next"), value.next && value.next !== value.version ? `→ ${value.next}` : "");
   setText($("board-note"), ["ok", "trouble"].includes(value.state) ? "" : value.note);
   $("board-meter").hidden = value.progress === null;
