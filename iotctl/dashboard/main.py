@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import uvicorn
 
 from iotctl.dashboard.live import Live
 from iotctl.dashboard.server import make_app
+from iotctl.errors import IotctlError
 from iotctl.fleet import Address
 from iotctl.keys import PrivateKey
 from iotctl.register import Register
@@ -31,7 +32,14 @@ class Place:
 
     @property
     def local(self) -> bool:
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+
+    def listen(self) -> socket.socket:
+        """Before anybody is told of it. IotctlError when that cannot be."""
+        try:
+            return socket.create_server((self.host, self.port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        except OSError as error:
+            raise IotctlError(f"cannot listen at {self.url}: {error.strerror}") from None
 
 
 def run(
@@ -40,19 +48,17 @@ def run(
     """Serve it until Ctrl-C. IotctlError when the broker is not there."""
     password = secrets.token_urlsafe(12)
     live = Live(address, site, key, register)
-    with live.fleet as fleet:
+    with live.fleet as fleet, place.listen() as sock:
         fleet.settle()
         say(f"the dashboard of {address} is at {place.url}  password: {password}  (Ctrl-C ends)")
         if not place.local:
             say("it speaks plain HTTP: on a network that you do not trust, put a proxy with TLS before it (--name)")
         config = uvicorn.Config(
             make_app(live, password, place.names),
-            host=place.host,
-            port=place.port,
             log_level="error",
             proxy_headers=False,
             server_header=False,
             limit_concurrency=200,
             timeout_graceful_shutdown=1,
         )
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run([sock])

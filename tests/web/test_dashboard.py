@@ -241,6 +241,14 @@ def test_strangers_get_nothing_and_other_pages_can_ask_for_nothing(dashboard: Da
     assert dashboard.ask("GET", "/api/boards", **inside)[0] == 401
 
 
+def test_a_port_that_is_taken_is_one_line(dashboard: Dashboard, tmp_path: Path) -> None:
+    where = ["--site", str(tmp_path), "--broker", f"127.0.0.1:{dashboard.broker.port}", "--port", str(dashboard.port)]
+    command = [sys.executable, "-m", "iotctl", "dashboard", *where]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"iotctl: cannot listen at http://127.0.0.1:{dashboard.port}/: Address already in use")
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
