@@ -130,7 +130,8 @@ class Job:
         return self._http
 
     def url(self, file):
-        return "%s/%s/%s" % (self.cfg["url"].rstrip("/"), self.name_on_server.lower(), file)
+        folder, mark, query = self.cfg["url"].partition("?")
+        return "%s/%s/%s%s%s" % (folder.rstrip("/"), self.name_on_server.lower(), file, mark, query)
 
     def park(self):
         """The code of a phase goes; the connection stays, for the next one."""

@@ -77,7 +77,7 @@ def look(ota, force):
     protocol.
     """
     try:
-        status, raw, etag = yield from _ask(ota, force)
+        status, raw, etag = yield from _ask(ota)
         if status in (404, 410):
             line = yield from ota.phase("legacy.requests_http", "ask", ota)
             offer = phases.call("legacy.latest", "decide", ota, line, force)
@@ -91,13 +91,14 @@ def look(ota, force):
     return offer
 
 
-def _ask(ota, force):
+def _ask(ota):
     """``(status, bytes, etag)`` of the channel file; the bytes are None when there is none, or when it has not changed.
 
-    `If-None-Match` goes out only if the last answer led to nothing to do, and never when forced.
+    `If-None-Match` goes out only if the last answer led to nothing to do, every other time, and never when a person asks: some
+    servers' ETags stay as they are whatever the file is.
     """
     known = ota.store.get("etag")
-    etag = known[1] if known and known[0] == ota.channel and not force else None
+    etag = known[1] if known and known[0] == ota.channel and not ota.eager else None
     ota.need_network()
     try:
         yield from ota.load("transport.http")
@@ -106,7 +107,9 @@ def _ask(ota, force):
         try:
             if status == 200:
                 raw = yield from response.read_all(_MAX_CHANNEL)
-            elif not (status == 304 and etag) and (status not in (404, 410) or ota.keys or ota.store.get("bundled")):
+            elif status == 304 and etag:
+                ota.store.set("etag", None)
+            elif status not in (404, 410) or ota.keys or ota.store.get("bundled"):
                 raise response.error("the channel file")
         finally:
             response.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -49,7 +50,7 @@ BAD: dict[str, tuple[Callable[[bytes], Iterable[Step]], list[str]]] = {
     "speaks no HTTP": (lambda body: [b"220 smtp.example.org\r\n\r\n"], ["bad_response"]),
     "sends two lengths": (lambda body: [answer(body, "Content-Length: 5")], ["bad_response"]),
     "sends a length and chunks": (lambda body: [answer(body, "Transfer-Encoding: chunked")], ["bad_response"]),
-    "compresses": (lambda body: [answer(body, "Content-Encoding: gzip")], ["bad_response"]),
+    "compresses": (lambda body: [answer(gzip.compress(body), "Content-Encoding: gzip")], ["bad_response"]),
     "redirects in a loop": (lambda body: [answer(b"", "Location: ?", status="302 Found")], ["redirect"]),
     "redirects nowhere": (lambda body: [answer(b"", status="302 Found")], ["redirect"]),
     "redirects to ftp": (lambda body: [answer(b"", "Location: ftp://127.0.0.1/x", status="302 Found")], ["redirect"]),

@@ -74,6 +74,21 @@ def test_reads_an_answer_and_its_headers() -> None:
     assert "Connection: close" not in head
 
 
+@pytest.mark.parametrize("size", [999, 1016, 1017, 1018, 1019, 1020, 1021, 2040, 2041, 2042, 4000, 8000])
+def test_a_long_header_that_nobody_reads_is_no_reason_to_refuse_the_answer(size: int) -> None:
+    """GitHub's and S3's security policies; at every place where the buffer may end."""
+    reply = answer(b"hello", "X-Policy: " + "x" * size, 'ETag: "abc"')
+    with ScriptedServer([reply]) as server:
+        response, body = fetch(server.url)
+    assert (body, response.etag) == (b"hello", '"abc"')
+
+
+def test_a_file_whose_own_name_says_gzip_is_taken_as_it_is() -> None:
+    """What many servers say of any .tar.gz: these are its bytes."""
+    with ScriptedServer([answer(b"\x1f\x8bbundle", "Content-Encoding: gzip")]) as server:
+        assert fetch(server.url + "/1.0.0.tar.gz")[1] == b"\x1f\x8bbundle"
+
+
 @pytest.mark.parametrize("size", [1, 3, 1024, 5000])
 def test_an_answer_in_single_bytes_is_the_same(size: int) -> None:
     chunked = answer(b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: x\r\n\r\n", "Transfer-Encoding: chunked", length=None)
@@ -324,8 +339,10 @@ def two_requests(*scripts: list[bytes | float]) -> list[Any]:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1100 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 8200 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x" * 1100 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1100 + b"\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 1100 + b"\r\n\r\n",
         b"HTTP/1.1 200 " + b"x" * 1100 + b"\r\n\r\n",
     ],
 )
@@ -480,6 +497,37 @@ def test_redirects_are_followed(status: str, location: str, target: str) -> None
     assert server.requests[1].raw.startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
 
 
+@pytest.mark.parametrize("size", [900, 1010, 1011, 1012, 1013, 2030, 4000])
+def test_a_long_location_is_followed(size: int) -> None:
+    """A signed URL, with its query."""
+    target = "/blob?signature=" + "s" * size
+    with ScriptedServer(redirect(target)) as server:
+        server.add([answer(b"there")])
+        assert fetch(server.url)[1] == b"there"
+    assert server.requests[1].raw.startswith(b"GET %s HTTP/1.1\r\n" % target.encode())
+
+
+def test_a_location_without_end_is_not() -> None:
+    assert refusal(*redirect("/" + "x" * 5000)).reason == "redirect"
+
+
+@pytest.mark.parametrize(("url", "host", "port", "header"), [
+    ("http://[fe80::1]/x", "fe80::1", 80, "[fe80::1]"),
+    ("https://[2001:DB8::2]:8443?q", "2001:db8::2", 8443, "[2001:db8::2]:8443"),
+    ("http://[::ffff:10.0.0.1]:81/", "::ffff:10.0.0.1", 81, "[::ffff:10.0.0.1]:81"),
+])  # fmt: skip
+def test_an_ipv6_address_is_a_host(url: str, host: str, port: int, header: str) -> None:
+    assert urls.split(url)[1:3] == (host, port)
+    assert urls.host_header(urls.split(url)[0], host, port) == header
+    assert urls.split(urls.join(url, "../y"))[1:] == (host, port, "/y")
+
+
+@pytest.mark.parametrize("host", ["[]", "[::1", "[::1]x", "[::1]x80", "[::1]:", "[a b]", "::1"])
+def test_what_is_no_address_is_refused(host: str) -> None:
+    with pytest.raises(OtaError):
+        urls.split(f"http://{host}/")
+
+
 def test_a_redirect_loop_ends() -> None:
     with ScriptedServer(redirect("/again")) as server, pytest.raises(OtaError) as caught:
         fetch(server.url)
@@ -567,7 +615,7 @@ def test_an_etag_that_could_not_be_sent_back_is_none(value: str) -> None:
         "http://host\r\nX: y/",
         "http://host/a b",
         "http://ho/\nst",
-        "http://host/" + "x" * 1100,
+        "http://host/" + "x" * 4200,
         "http://h\xf6st/",
     ],
 )

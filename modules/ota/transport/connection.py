@@ -9,7 +9,7 @@ from iot_platform.sockets import SOON, ticks_diff, ticks_ms
 from ..errors import OtaError
 from .urls import bad
 
-LINE = 1024  # the size of the buffer, and so the longest line
+LINE = 1024  # the size of the buffer, which a longer line passes in pieces
 
 
 class Connection:
@@ -64,19 +64,31 @@ class Connection:
         self._start += n
         return n
 
-    def line(self, most):
-        """The next line without its end; OtaError when it has more than `most` bytes. Generator."""
+    def line(self, most, needed=None):
+        """The next line without its end; OtaError when it has more than `most` bytes. Generator.
+
+        :param needed: called with the beginning of a line that the buffer does not hold: False drops it, then it reads ``-:``.
+        """
+        line, passed = b"", 0
         while True:
             at = self._buffer.find(b"\n", self._start, self._end)
             length = (self._end if at < 0 else at) - self._start
-            if length > most or (at < 0 and length == LINE):
+            if passed + length > most or (at < 0 and length == LINE and not needed):
                 raise bad("a line is too long")
             if at >= 0:
-                line = bytes(self.view[self._start : at])
+                line += bytes(self.view[self._start : at])
                 self._start = at + 1
                 if line[-1:] != b"\r":  # a bare newline could also be the end of a chunk that is too short
                     raise bad("a line has no proper end")
                 return line[:-1]
+            if length == LINE:
+                if not passed and not needed(self._buffer):
+                    line = b"-:"
+                elif line != b"-:":
+                    line += bytes(self.view[:-1])
+                passed += LINE - 1
+                self._buffer[0] = self._buffer[-1]  # half of its end, perhaps
+                self._start, self._end = 0, 1
             yield from self._fill()
 
     def detach(self):

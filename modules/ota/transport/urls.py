@@ -1,7 +1,7 @@
 """URLs: taken apart, put together, and where a redirect leads; and what the headers of an answer say. Pure text.
 
-A URL is accepted if it is ``http`` or ``https``, has a plain host name or IPv4 address, no credentials, and not one
-character that could end a line or a word of a request.
+A URL is accepted if it is ``http`` or ``https``, has a plain host name or an address (IPv6 in brackets), no credentials, and not
+one character that could end a line or a word of a request.
 
 >>> join("http://host/a/b?q", "../c")
 'http://host/c'
@@ -14,9 +14,9 @@ from micropython import const
 
 from ..errors import OtaError
 
-_MAX_URL = const(1024)
+MAX_URL = const(4200)
 _MAX_RETRY_S = const(7 * 86_400)
-_NEEDED = const(b" content-length transfer-encoding content-encoding content-range etag location retry-after connection ")
+_NEEDED = const(b" content-length transfer-encoding content-range etag location retry-after connection ")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -24,14 +24,18 @@ def split(url, reason="bad_response"):
     """``(scheme, host, port, target)``; target is path and query, beginning with ``/``. OtaError `reason` if not accepted."""
     scheme, mark, rest = url.partition("://")
     scheme = scheme.lower()
-    if scheme not in _PORTS or not mark or len(url) > _MAX_URL or not printable(url):
+    if scheme not in _PORTS or not mark or len(url) > MAX_URL or not printable(url):
         raise OtaError(reason, "not an http or https URL")
     rest = rest.split("#")[0]
     end = min(i for i in (rest.find("/"), rest.find("?"), len(rest)) if i >= 0)
-    host, colon, port = rest[:end].partition(":")
+    six = rest[:1] == "["
+    host, colon, port = rest[six:end].partition("]" if six else ":")
+    if six:
+        host = host if colon and port[:1] in ("", ":") else ""
+        colon, port = port[:1], port[1:]
     if "@" in rest[:end]:
         raise OtaError(reason, "a URL must not contain credentials")
-    if not host or not plain(host, b"-._"):
+    if not host or not plain(host, b":." if six else b"-._"):
         raise OtaError(reason, "a URL has no proper host")
     if colon and not (0 < len(port) < 6 and port.isdigit() and 0 < int(port) < 65536):
         raise OtaError(reason, "a URL has no proper port")
@@ -47,6 +51,8 @@ def check_host(host, own, others):
 
 def host_header(scheme, host, port):
     """What the ``Host`` header says."""
+    if ":" in host:
+        host = "[%s]" % host
     return host if port == _PORTS[scheme] else "%s:%d" % (host, port)
 
 
@@ -89,6 +95,12 @@ def _without_dots(path):
 
 
 # -- headers
+
+
+def needed(line):
+    """True for the beginning of a header that is kept, or of none."""
+    at = line.find(b":")
+    return at < 0 or b" " + bytes(line[:at]).lower() + b" " in _NEEDED
 
 
 def header(line, found):
