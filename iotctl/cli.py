@@ -244,11 +244,18 @@ def tree_command(
     terminal.say(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
 
 
+PortArgument = Annotated[str | None, typer.Argument(metavar="[PORT]", help="Such as /dev/ttyUSB0.", show_default="the only one")]
+
+
 @app.command("flash")
 def flash_command(
-    path: ProfileArgument,
-    version: VersionOption,
-    port: Annotated[str | None, typer.Option("--port", help="Such as /dev/ttyUSB0.", show_default="the only one")] = None,
+    port: PortArgument = None,
+    path: Annotated[Path, typer.Option("--profile", help="A profile.json.")] = Path("profile.json"),
+    version: VersionOption = "1.0.0",
+    wifi: Annotated[str | None, typer.Option("--wifi", metavar="NAME", help="Its network, instead of secrets.toml's.")] = None,
+    wifi_password: Annotated[
+        str | None, typer.Option("--wifi-password", envvar="IOTCTL_WIFI_PASSWORD", help="Asked for.", show_envvar=True)
+    ] = None,
     recover: Annotated[bool, typer.Option("--recover", help="Also remove what an unfinished update has left.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, in which order.")] = False,
     py: PyOption = False,
@@ -256,29 +263,53 @@ def flash_command(
     sequence: SequenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a tree to a board over USB: the first time, or with --recover when nothing else helps.
+    """Write a tree to a board over USB: the first time, or with --recover when nothing else helps. Its console follows.
 
-    Example: iotctl flash profile.json --version 1.0.0 --port /dev/ttyUSB0
+    Example: iotctl flash /dev/ttyUSB0 --wifi home
 
-    The board needs MicroPython and a free serial port; mpremote does the transfer. It says first what it is, and what cannot run
-    the tree is refused. Files that the tree does not have stay, preferences among them, which get what secrets.toml beside the
-    profile has. With --recover the loader, the runtime, the modules and the profile are written again, and the board's unfinished
-    update is forgotten; the highest sequence that it has confirmed is not.
+    The board needs MicroPython and a free serial port. It says first what it is, and what cannot run the tree is refused. Files
+    that the tree does not have stay, preferences among them, which get what secrets.toml beside the profile has. After a broken
+    connection nothing starts: do it again, it goes on where it was. With --recover the board's unfinished update is
+    forgotten; the highest sequence that it has confirmed is not.
     """
     from iotctl import flash
 
     given = profile.read_good(path)
     prefs = project.secrets(path.parent)
+    if wifi and wifi_password is None:
+        wifi_password = str(typer.prompt(f"password of {wifi}", hide_input=True, default="", show_default=False, err=True))
+    if wifi:
+        prefs = {**prefs, "wifi.ssid": wifi, "wifi.password": wifi_password}
+    project.check_secrets(prefs, "--wifi" if wifi else project.SECRETS)
     content = flash_files(_make(given, version, py, notes, sequence, None))
-    told = functools.partial(terminal.say, err=True)
-    done = flash.plan(content, recover) if dry_run else flash.flash(content, port, recover, prefs, told)
+    if dry_run:
+        done = flash.plan(content, recover)
+    else:
+        told = functools.partial(terminal.say, err=True)
+        port = flash.choose(port)
+        with _progress(sum(map(len, content.values())), "writing") as seen:
+            done = flash.flash(content, port, recover, prefs, given.board, told, seen)
     if as_json:
         terminal.say_json(flash.as_json(done, content))
     elif dry_run:
         for file in done.paths:
             terminal.say(file)
     else:
-        terminal.say(f"{len(done.paths)} files, {sum(map(len, content.values()))} bytes written and checked; the board restarts")
+        terminal.say(f"{len(done.paths)} files, {sum(map(len, content.values()))} bytes are there and right; the board restarts")
+        if out.is_terminal and port:
+            console_command(port)
+
+
+@app.command("console")
+def console_command(port: PortArgument = None) -> None:
+    """A board's console on this terminal, until Ctrl-C: what it says, and what you type. Try `help`.
+
+    Example: iotctl console /dev/ttyUSB0
+    """
+    from iotctl import console, flash
+
+    with suppress(KeyboardInterrupt):
+        console.console(flash.choose(port))
 
 
 @app.command()
@@ -751,8 +782,8 @@ def _make(given: profile.Profile, version: str, py: bool, notes: str, sequence: 
     number = bundle.default_sequence(version) if sequence is None else sequence
     epoch = bundle.source_date()
     options = bundle.Options(version, number, notes, epoch, _expiry(expires, epoch or int(time.time())), py)
-    with _progress(len(tree.sources(given))) as seen:
-        collected = tree.collect(given, version, py=py, seen=seen)
+    with _progress(len(tree.sources(given)), "compiling") as seen:
+        collected = tree.collect(given, version, py=py, seen=functools.partial(seen, 1))
     return bundle.make(given, collected, options)
 
 
@@ -803,8 +834,9 @@ def _expiry(text: str | None, now: int) -> int | None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
+def _progress(total: int, what: str) -> Iterator[Callable[[int, str], None]]:
+    """A bar for a terminal; the function that it gives is called with how much is done more, and with what."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("compiling", total=total)
-        yield lambda path: bar.update(task, advance=1, description=path)
+        task = bar.add_task(what, total=total)
+        yield lambda more, path: bar.update(task, advance=more, description=path)

@@ -1,8 +1,8 @@
 """Putting a tree on a board over its serial port: what is written in which order, and the scripts that run there.
 
-Everything that decides is pure (plan, check_fits, the scripts); mpremote carries it out. Before anything is written the board
-says what it is. What starts the board comes last, so a board whose cable was pulled half-way does not start half of it.
-Afterwards the board itself hashes every file.
+Everything that decides is pure (plan, check_fits, the scripts); mpremote's library carries it out. Before anything is written the
+board says what it is. What starts the board is removed first and comes last, so a board whose cable was pulled half-way does not
+start half of it. Afterwards the board itself hashes every file.
 
 Files that the tree does not have stay: preferences, what the owner put there. With `recover` whatever an unfinished update
 has left is removed first, and what the board remembers of updates (`/.ota/state.*`: the highest sequence) stays.
@@ -10,21 +10,27 @@ has left is removed first, and what the board remembers of updates (`/.ota/state
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import io
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
 
 from iotctl import boards, mpy
 from iotctl.errors import IotctlError
 from iotctl.tree import STARTERS, Files
 
-_TIMEOUT_S = 900
+_SILENCE_S = 5.0  # that a read may take
+_SCRIPT_S = 120  # between two characters that a script prints
+_ATTEMPTS = 3  # to stop what runs
+_CHUNK = 512  # bytes of a file that go over at once
 _REMEMBERED = ("state.0", "state.1", "release")
 _PROBE = """
 import gc, json, os, sys
@@ -38,6 +44,7 @@ for name in ("asyncio", "binascii", "deflate", "hashlib", "json"):
         missing.append(name)
 print("PROBE", json.dumps({{
     "machine": getattr(sys.implementation, "_machine", sys.platform),
+    "platform": sys.platform,
     "micropython": list(sys.implementation.version[:3]),
     "mpy": getattr(sys.implementation, "_mpy", 0) & 255,
     "heap": gc.mem_free() + gc.mem_alloc(),
@@ -59,6 +66,8 @@ def gone(path):
         os.rmdir(path)
     else:
         os.remove(path)
+for path in {starters}:
+    gone(path)
 for path in {twins}:
     gone(path)
 for path in {folders}:
@@ -74,7 +83,7 @@ if {recover}:
 print("READY")
 """
 _CHECK = """
-import binascii, hashlib
+import binascii, hashlib, json
 bad = []
 for path, wanted in {digests}:
     digest = hashlib.sha256()
@@ -85,10 +94,10 @@ for path, wanted in {digests}:
                 digest.update(data)
                 data = f.read(512)
     except OSError:
-        pass
-    if binascii.hexlify(digest.digest()).decode()[:16] != wanted:
+        digest = None
+    if not digest or binascii.hexlify(digest.digest()).decode()[:16] != wanted:
         bad.append(path)
-print("BAD", bad) if bad else print("GOOD")
+print("WRONG", json.dumps(bad))
 """
 _PREFS = """
 from iot_platform.slots import Slots
@@ -127,6 +136,7 @@ class Connected:
     heap: int
     disk: int
     missing: tuple[str, ...] = ()
+    platform: str = ""
 
     def __str__(self) -> str:
         version = ".".join(map(str, self.micropython))
@@ -146,7 +156,7 @@ def choose(port: str | None) -> str:
     if port or len(found) == 1:
         return port or next(iter(found))
     there = "".join(f"\n  {device}  {what}" for device, what in found.items())
-    raise IotctlError(f"several boards are connected: name one with --port{there}" if found else "no board is connected over USB")
+    raise IotctlError(f"several boards are connected, name one:{there}" if found else "no board is connected over USB")
 
 
 def probe_script() -> str:
@@ -163,8 +173,10 @@ def connected(said: str) -> Connected:
     raise IotctlError("what is at the port does not run MicroPython")
 
 
-def check_fits(board: Connected, files: Files) -> None:
-    """IotctlError for a board that could not run this tree."""
+def check_fits(board: Connected, files: Files, kind: str | None = None) -> None:
+    """IotctlError for a board that could not run this tree, or is none of the `kind` that it is for."""
+    if kind and boards.find(kind).platform != board.platform:
+        raise IotctlError(f"this board has {board}: the profile is for {kind}")
     oldest = tuple(map(int, mpy.MICROPYTHON.split(".")))
     if board.micropython < oldest:
         raise IotctlError(f"this board has {board}: MicroPython {mpy.MICROPYTHON} or newer is needed")
@@ -180,17 +192,23 @@ def check_fits(board: Connected, files: Files) -> None:
 
 
 def prepare_script(made: Plan) -> str:
-    """Runs on the board first: makes the folders; removes what would be imported in place of a file of the tree."""
+    """Runs on the board first: makes the folders; removes what would be imported in place of a file of the tree, and what starts
+    a board: half a tree must not run.
+    """
     stems = {path.rpartition(".")[0] for path in made.paths if path.endswith((".mpy", ".py"))}
     twins = {f"/{stem}{other}" for stem in stems for other in (".py", ".mpy")} - {f"/{path}" for path in made.paths}
     twins |= {f"/{stem}" for stem in stems if stem not in made.folders}
     return _PREPARE.format(
-        twins=sorted(twins), folders=[f"/{folder}" for folder in made.folders], recover=made.recover, remembered=_REMEMBERED
+        starters=[f"/{path}" for path in ("main.py", "boot.py") if path in made.paths],
+        twins=sorted(twins),
+        folders=[f"/{folder}" for folder in made.folders],
+        recover=made.recover,
+        remembered=_REMEMBERED,
     )
 
 
 def check_script(files: Files) -> str:
-    """Runs on the board last: prints GOOD, or BAD and the paths whose content is not what it should be."""
+    """Runs on the board first and last: prints WRONG, and the paths whose content is not what it should be."""
     return _CHECK.format(digests=[("/" + path, hashlib.sha256(data).hexdigest()[:16]) for path, data in sorted(files.items())])
 
 
@@ -199,65 +217,95 @@ def prefs_script(values: dict[str, object]) -> str:
     return _PREFS.format(values=values)
 
 
-def commands(made: Plan, folder: Path, port: str, prepare: Path, last: Sequence[Path]) -> list[str]:
-    """mpremote's arguments for all of it, in one session; `folder` holds the files, `last` are the scripts after them."""
-    words = ["connect", port, "run", str(prepare)]
-    for path in made.paths:
-        words += ["+", "fs", "cp", str(folder / path), f":/{path}"]
-    return words + [word for script in last for word in ("+", "run", str(script))]
-
-
 def flash(
-    files: Files, port: str | None, recover: bool, prefs: dict[str, object] | None = None, told: Callable[[str], None] = print
+    files: Files,
+    port: str | None,
+    recover: bool,
+    prefs: dict[str, object] | None = None,
+    kind: str | None = None,
+    told: Callable[[str], None] = print,
+    seen: Callable[[int, str], None] = lambda size, path: None,
 ) -> Plan:
     """Write `files` to the board at `port` (None: the only one), set `prefs`, check the files there, and restart it.
 
-    IotctlError when there is no board or it cannot run the tree, when the connection breaks, or when a file does not read back as
-    it was written.
+    What is there already, and right, is not written again: after a broken connection it goes on. IotctlError when there is no
+    board or it cannot run the tree, when the connection breaks, or when a file does not read back as it was written.
 
     :param told: what is connected, before anything is written.
+    :param seen: called with the bytes and the path of each file that is there.
     """
     made = plan(files, recover)
     port = choose(port)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "probe.py").write_text(probe_script())
-        board = connected(_mpremote(["connect", port, "run", str(folder / "probe.py")]))
+    with opened(port) as link:
+        board = connected(_run(link, probe_script()))
         told(f"{port}: {board}")
-        check_fits(board, files)
-        for path, data in files.items():
-            (folder / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "tree" / path).write_bytes(data)
-        prepare, check = folder / "prepare.py", folder / "check.py"
-        prepare.write_text(prepare_script(made))
-        check.write_text(check_script(files))
-        last = [check]
+        check_fits(board, files, kind)
+        _run(link, prepare_script(made))
+        wrong = wrong_files(_run(link, check_script(files)))
+        for path in made.paths:
+            if path in wrong:
+                link.fs_writefile(f"/{path}", files[path], _CHUNK)
+            seen(len(files[path]), path)
         if prefs:
-            last = [folder / "prefs.py", check]
-            last[0].write_text(prefs_script(prefs))
-        said = _mpremote(commands(made, folder / "tree", port, prepare, last))
-    judge(said)
-    _mpremote(["connect", port, "reset"])
+            _run(link, prefs_script(prefs))
+        wrong = wrong_files(_run(link, check_script(files)))
+        if wrong:
+            raise IotctlError(f"not all files read back as they were written: {', '.join(wrong)}")
+        link.exec_raw_no_follow("import machine\nmachine.reset()")
     return made
 
 
-def judge(said: str) -> None:
-    """What the check printed on the board: IotctlError unless every file was as it should be."""
-    last = said.split()
-    if "GOOD" not in last:
-        raise IotctlError(f"not all files read back as they were written: {said.partition('BAD')[2].strip() or said[-200:]}")
+@contextmanager
+def opened(port: str) -> Iterator[SerialTransport]:
+    """The board at a port, stopped, at its raw REPL. What goes wrong on the line is an IotctlError.
 
-
-def _mpremote(words: list[str]) -> str:
-    command = [sys.executable, "-m", "mpremote", *words]
+    It is not restarted: what starts then would go on under its watchdog, which nobody feeds at the REPL.
+    """
+    noise = io.StringIO()  # the library prints what it does not understand
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise IotctlError(f"the board did not answer within {_TIMEOUT_S} s") from None
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise IotctlError(lines[-1].strip() if lines else "mpremote failed without a word")
-    return done.stdout
+        with contextlib.redirect_stdout(noise):
+            link = SerialTransport(port, timeout=_SILENCE_S)
+    except TransportError:
+        raise IotctlError(f"{port} cannot be opened: is a board there, and no other program at it?") from None
+    try:
+        with contextlib.redirect_stdout(noise):
+            _stop(link)
+        yield link
+    except TransportExecError as error:
+        raise IotctlError(f"{port}: the board says: {error.error_output.strip().splitlines()[-1]}") from error
+    except (TransportError, OSError) as error:
+        known = {errno.ENOSPC: "its disk is full", errno.EROFS: "its file system is read-only"}
+        why = known.get(getattr(error, "errno", None) or 0)
+        raise IotctlError(f"{port}: {why or f'the connection broke ({error}): run it again, it goes on where it was'}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            link.close()
+
+
+def _stop(link: SerialTransport) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            link.enter_raw_repl(soft_reset=False)
+            return
+        except TransportError:
+            if attempt + 1 == _ATTEMPTS:
+                raise IotctlError(f"what is at {link.device_name} does not run MicroPython, or does not stop") from None
+
+
+def _run(link: SerialTransport, script: str) -> str:
+    """What a script prints on the board."""
+    said, error = link.exec_raw(script, _SCRIPT_S)
+    if error:
+        raise TransportExecError(said, error.decode(errors="replace"))
+    return str(said.decode(errors="replace"))
+
+
+def wrong_files(said: str) -> list[str]:
+    """What the check printed on the board: the paths that are not as they should be. IotctlError when that was nothing."""
+    for line in said.splitlines():
+        if line.startswith("WRONG "):
+            return [path.lstrip("/") for path in json.loads(line.removeprefix("WRONG "))]
+    raise IotctlError(f"the board did not answer: {said[-200:]}")
 
 
 def as_json(made: Plan, files: Files) -> dict[str, object]:

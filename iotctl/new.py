@@ -37,7 +37,7 @@ Try it on a simulated board, whose console is then in your terminal (type `help`
 
 Put it on a real one, over USB:
 
-    iotctl flash profile.json --version 1.0.0
+    iotctl flash
 
 And from then on over the air:
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from iotctl import ROOT
+from iotctl import ROOT, lint
 from iotctl.errors import IotctlError
+from modules.mqtt import config as mqtt
 
 SECRETS = "secrets.toml"
 _KEYS = {
@@ -66,3 +67,16 @@ def secrets(folder: Path) -> dict[str, object]:
             expected = ", ".join(f"{name}.{key}" for name, keys in _KEYS.items() for key in keys)
             raise IotctlError(f"{path}: {f'{section}.{wrong[0]}'.strip('.')} is unknown; expected {expected}")
     return found
+
+
+def check_secrets(prefs: dict[str, object], where: str) -> None:
+    """IotctlError for what no board could use: it would be off the network, and nobody could reach it."""
+    sections: dict[str, dict[str, object]] = {"wifi": {}, "mqtt": {}}
+    for key, value in prefs.items():
+        section, _dot, name = key.partition(".")
+        sections[section][name] = value
+    wrong = [(f"wifi.{name}", lint.WIFI[name][1]) for name, value in sections["wifi"].items() if not lint.WIFI[name][0](value)]
+    given = {"user": "?", "ca": "?", **sections["mqtt"]} if sections["mqtt"].get("tls") else {"user": "?", **sections["mqtt"]}
+    wrong += [(key, expected) for key, _problem, expected in mqtt.check(given)]
+    if wrong:
+        raise IotctlError(f"{where}: {wrong[0][0]} is wrong; expected {wrong[0][1]}")

@@ -72,11 +72,22 @@ def idle():
     pass
 
 
+repl = None  # the module, where a tool is at the line
+
+
 def stay_at_repl():
     """A board at the REPL stays there, unless a watchdog was started that no timer feeds.
 
-    With SIMULATOR_REPL=1 somebody sits there, and types lines of Python.
+    With SIMULATOR_REPL=1 somebody sits there, and types lines of Python; with ``raw`` it is a tool, see repl.
     """
+    while repl:
+        try:
+            for timer in Timer.running:
+                timer.look()
+            repl.look()
+            time.sleep_ms(1)
+        except KeyboardInterrupt:
+            pass
     typed = os.getenv("SIMULATOR_REPL") and select.poll()
     if typed:
         typed.register(sys.stdin, select.POLLIN)

@@ -62,6 +62,8 @@ def main():
     tool = __import__(_env("SIMULATOR_TOOL")) if _env("SIMULATOR_TOOL") else None
     dump = __import__("image_tool")._dump if _env("SIMULATOR_DUMP") else None
     port = __import__("chip") if _env("SIMULATOR_PORT_PLATFORM") != "linux" else None
+    if _env("SIMULATOR_REPL") == "raw":
+        machine.repl = __import__("repl")
     locked, rom = __import__("locked"), __import__("rom")
     posix = vfs.VfsPosix if _env("SIMULATOR_MOUNT") else None
     missing = __import__("missing") if _env("SIMULATOR_PORT_MISSING") else None
@@ -94,7 +96,7 @@ def main():
     vfs.umount("/")
     vfs.mount(kind(chip, **sizes), "/")
     os.chdir("/")
-    drivers = "flash power start image_tool unset_time meter missing board_time chip locked resolver rom"
+    drivers = "flash power start image_tool unset_time meter missing board_time chip locked resolver rom repl"
     for name in drivers.split():
         sys.modules.pop(name, None)
     sys.path[:] = ["", ".frozen", "/lib"]

@@ -1,4 +1,4 @@
-"""iotctl flash: the order of writing, and its two scripts on a simulated board. The serial line itself needs hardware."""
+"""iotctl flash: the order of writing, and its scripts on a simulated board. tests/board/test_flash.py has the serial line."""
 
 from __future__ import annotations
 
@@ -63,12 +63,13 @@ def test_the_board_says_what_it_is_before_anything_is_written(board: Board) -> N
     ({"missing": ("deflate",)}, "without deflate"),
     ({"heap": 60_000}, "are the least"),
     ({"disk": 40_000}, "the tree takes"),
+    ({"platform": "rp2"}, "is for esp32"),
 ])  # fmt: skip
 def test_a_board_that_could_not_run_the_tree_is_refused(change: dict[str, Any], words: str) -> None:
-    good = flash.Connected("ESP32 module", (1, 25, 0), 6, 160_000, 2 << 20)
-    flash.check_fits(good, FILES)
+    good = flash.Connected("ESP32 module", (1, 25, 0), 6, 160_000, 2 << 20, platform="esp32")
+    flash.check_fits(good, FILES, "esp32")
     with pytest.raises(IotctlError, match=words):
-        flash.check_fits(dataclasses.replace(good, **change), FILES)
+        flash.check_fits(dataclasses.replace(good, **change), FILES, "esp32")
 
 
 def test_ports_are_listed_when_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,13 +90,6 @@ def test_what_starts_the_board_is_written_last() -> None:
     assert made.paths[-4:] == (".ota/release", "ota_boot.py", "boot.py", "main.py")
     assert sorted(made.paths) == sorted(FILES)
     assert made.folders == (".ota", "lib", "modules", "modules/door")
-
-
-def test_all_goes_over_in_one_session(tmp_path: Path) -> None:
-    words = flash.commands(flash.plan(FILES), tmp_path, "/dev/ttyX", tmp_path / "p.py", [tmp_path / "c.py"])
-    assert words[:4] == ["connect", "/dev/ttyX", "run", str(tmp_path / "p.py")]
-    assert words[-3:] == ["+", "run", str(tmp_path / "c.py")]
-    assert words.count("cp") == len(FILES) and f":/{'modules/door/__init__.mpy'}" in words
 
 
 def test_the_first_script_makes_folders_and_removes_twins(board: Board) -> None:
@@ -120,12 +114,12 @@ def test_recovering_forgets_an_unfinished_update_but_not_the_highest_sequence(bo
 def test_the_last_script_finds_every_file_that_is_not_right(board: Board) -> None:
     board.write(FILES)
     script = flash.check_script({path: data for path, data in FILES.items() if path != "main.py"})
-    assert "GOOD" in on_board(board, script)
+    assert flash.wrong_files(on_board(board, script)) == []
     board.write({"lib/squeak.mpy": b"M\x07"})
-    said = on_board(board, flash.check_script({**FILES, "main.py": b"", "gone.txt": b"1"}).replace("/main.py", "/boot.py"))
-    assert "'/lib/squeak.mpy'" in said and "'/gone.txt'" in said and "GOOD" not in said
-    with pytest.raises(IotctlError, match="squeak"):
-        flash.judge(said)
+    said = on_board(board, flash.check_script({**FILES, "main.py": b"", "gone.txt": b""}).replace("/main.py", "/boot.py"))
+    assert flash.wrong_files(said) == ["gone.txt", "lib/squeak.mpy"]
+    with pytest.raises(IotctlError, match="did not answer"):
+        flash.wrong_files("Traceback")
 
 
 def test_secrets_go_into_the_preferences_that_a_board_has(board: Board) -> None:
@@ -137,12 +131,29 @@ def test_secrets_go_into_the_preferences_that_a_board_has(board: Board) -> None:
 
 
 def test_a_dry_run_says_what_would_be_written(place: Place) -> None:
-    result = run("flash", place.profile, "--version", "1.4.0", "--dry-run", "--recover", "--json")
+    result = run("flash", "--profile", place.profile, "--version", "1.4.0", "--dry-run", "--recover", "--json")
     value = json.loads(result.stdout)
     assert value["recover"] is True and value["files"][-1] == "main.py" and ".ota/release" in value["files"]
 
 
 def test_a_port_that_is_not_there_is_one_line(place: Place) -> None:
-    result = run("flash", place.profile, "--version", "1.4.0", "--port", str(place.root / "no-port"))
-    assert result.exit_code == 1
-    assert result.stderr.startswith("iotctl: mpremote: failed to access") and len(result.stderr.splitlines()) == 1
+    for words in (("flash", place.root / "no-port", "--profile", place.profile), ("console", place.root / "no-port")):
+        result = run(*words)
+        assert result.exit_code == 1
+        assert "no-port cannot be opened" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "password", "says"), [
+    ("x" * 33, "12345678", "wifi.ssid is wrong"), ("home", "short", "wifi.password is wrong"),
+    ("home", "", ""), ("home", "0f" * 32, ""),
+])  # fmt: skip
+def test_the_network_of_one_board_is_checked_before_it_is_off_it(place: Place, name: str, password: str, says: str) -> None:
+    result = run("flash", "--profile", place.profile, "--wifi", name, "--wifi-password", password, "--dry-run")
+    assert (says in result.stderr and result.exit_code == 1) if says else result.exit_code == 0, result.output
+
+
+def test_secrets_that_no_board_could_use_are_refused(place: Place) -> None:
+    for text, says in (("[wifi]\npassword = 12345678\n", "wifi.password"), ("[mqtt]\nport = 'x'\n", "mqtt.port")):
+        (place.source / "secrets.toml").write_text(text)
+        result = run("flash", "--profile", place.profile, "--dry-run")
+        assert result.exit_code == 1 and f"{says} is wrong" in result.stderr

@@ -98,5 +98,5 @@ def test_secrets_are_preferences(house: Path) -> None:
         ('ssid = "x"\n', "ssid is unk"),
     ):
         (house / "secrets.toml").write_text(text)
-        result = run("flash", "profile.json", "--version", "1.0.0", "--dry-run")
+        result = run("flash", "--dry-run")
         assert result.exit_code == 1 and said in result.stderr, text

@@ -1,0 +1,64 @@
+"""A board's console on this terminal: what it says is printed, what is typed goes to it, through its restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+import serial
+
+from iotctl import terminal
+from iotctl.errors import IotctlError
+
+_BAUD = 115_200
+_BACK_S = 15  # that a port may be away: a board on USB leaves when it restarts
+
+
+class _Line:
+    """A serial port, which is opened again when it comes back."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self._serial = self._open(0)
+
+    def read(self) -> bytes:
+        try:
+            return bytes(self._serial.read(max(1, self._serial.in_waiting)))
+        except OSError:
+            terminal.say(f"{self.port} is away", err=True)
+            self._serial = self._open(_BACK_S)
+            return b""
+
+    def write(self, text: str) -> None:
+        """What is typed while the port is away is lost."""
+        with contextlib.suppress(OSError):
+            self._serial.write(text.encode())
+
+    def _open(self, patience_s: float) -> serial.Serial:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return serial.Serial(self.port, _BAUD, exclusive=True)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise IotctlError(f"{self.port} cannot be opened: is a board there, and no other program at it?") from None
+                time.sleep(0.2)
+
+
+def console(port: str, typed: Iterable[str] = sys.stdin) -> None:
+    """Until Ctrl-C. IotctlError when there is no such port, or it does not come back."""
+    line = _Line(port)
+
+    def forward() -> None:
+        for text in typed:
+            line.write(text)
+
+    threading.Thread(target=forward, daemon=True).start()
+    rest = b""
+    while True:
+        *lines, rest = (rest + line.read()).split(b"\n")
+        for each in lines:
+            terminal.say(each.rstrip(b"\r").decode(errors="replace"))
