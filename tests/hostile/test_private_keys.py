@@ -91,7 +91,7 @@ def test_no_private_key_gets_from_beside_the_sources_into_a_tree_a_bundle_an_ima
     checkout.iotctl("verify", "dist/1.1.0.tar.gz", "--key", "second.pem", IOTCTL_PASSPHRASE=PASSPHRASE)
     checkout.iotctl("inspect", "dist/1.1.0.tar.gz")
     checkout.iotctl("tree", "door.json", "board", "--version", "1.1.0")
-    checkout.iotctl("flash", "door.json", "--version", "1.1.0", "--dry-run", "--json")
+    checkout.iotctl("flash", "--profile", "door.json", "--version", "1.1.0", "--dry-run", "--json")
     checkout.iotctl("build", "door.json", "--version", "1.2.0", "--key", "door.json", "--out", "dist", code=1)
     checkout.iotctl("build", "door.json", "--version", "1.2.0", "--key", "second.pem", "--out", "dist", code=1)
     checkout.boot()
@@ -118,7 +118,7 @@ def test_a_private_key_among_the_sources_ends_every_command_that_would_hand_it_o
         ("build", "door.json", "--version", "1.0.0", "--key", str(key), "--out", "dist"),
         ("build", "door.json", "--version", "1.0.0", "--unsigned", "--py", "--out", "dist"),
         ("tree", "door.json", "board", "--version", "1.0.0"),
-        ("flash", "door.json", "--version", "1.0.0"),
+        ("flash", "--profile", "door.json", "--version", "1.0.0"),
         ("sim", "door.json", "--image", "board.img"),
     ):
         said = checkout.iotctl(*words, code=1)

@@ -267,7 +267,7 @@ def test_a_private_key_in_what_is_released_is_refused_whatever_its_form(place: P
 def test_a_private_key_is_found_in_every_folder_that_is_released(place: Place, path: str) -> None:
     (place.source / path).write_bytes(place.key.read_bytes())
     build = ("build", place.profile, "--out", place.root / "dist", "--key", place.key)
-    for words in (build, ("tree", place.profile, place.root / "board"), ("flash", place.profile, "--dry-run")):
+    for words in (build, ("tree", place.profile, place.root / "board"), ("flash", "--profile", place.profile, "--dry-run")):
         result = run(*words, "--version", "1.4.0")
         assert result.exit_code == 1 and f"{place.source / path} holds a private key" in result.stderr, words
     assert not (place.root / "dist").exists() and not (place.root / "board").exists()
