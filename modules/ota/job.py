@@ -167,7 +167,7 @@ class Job:
         self.eager = True
         self.module.found(offer["version"], offer["notes"])
         self.store.set("next", None)  # an update that is interrupted goes on soon
-        self.store.save()
+        self.module.save()
         self.enter("available")
         self.log("version %s is available" % offer["version"])
         self.platform.bus.publish("ota/total", offer["size"])

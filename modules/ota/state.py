@@ -139,7 +139,7 @@ def note(module, name, flag):
     """Leave a note, and restart into an update boot."""
     try:
         module.store.set("ran", sorted(module.platform.modules))
-        module.store.save()
+        module.save()
         clear_note()
         path = ota_boot.ota("job.new")
         with open(path, "w") as f:

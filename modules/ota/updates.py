@@ -21,7 +21,7 @@ from . import phases
 from .errors import OtaError, from_system
 
 _MAX_CHANNEL = const(4096)
-_ROOM = const(16 * 1024)  # bytes of disk, the least that an update boot is asked for
+_ROOM = const(16 * 1024)  # bytes of disk that an update boot is asked for at least
 OBTAIN = 42 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
@@ -146,12 +146,17 @@ def install_ready(ota):
 
 
 def _remembering(ota, source, job):
-    """Run a part of an update. What is wrong in itself would be refused in the same way again, so it is not fetched again."""
+    """Run a part of an update. What is wrong in itself would be refused in the same way again, so it is not fetched again.
+
+    On a full disk what goes in any case goes first; then an update boot does all of it, in which nobody else writes.
+    """
     try:
         yield from job
     except OtaError as error:
         if error.kind == "verification":
             ota.store.set("refused", [source, error.reason, error.message])
+        if error.reason == "no_space" and "head" in (ota.offer or ()) and (yield from ota.phase("verify", "make_room", ota)):
+            raise OtaError("no_memory", "the disk was full")
         raise
 
 
@@ -174,16 +179,14 @@ def roll_back(ota):
 
 
 def _obtain(ota, offer, force):
-    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle.
-
-    And to restart there must be room on the disk: a board that cannot remember how its update boot ended would try for ever.
-    """
+    """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
     yield
-    ota.module.report_space()
+    disk = ota.module.report_space()
     yield  # littlefs reads all of its folders for this
     gc.collect()
     if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
-        yield from ota.phase("install.files", "make_room", ota, _ROOM, "an update boot")
+        if disk < _ROOM:
+            raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
     ota.store.set("ready", None)
     ota.enter("downloading")
@@ -206,12 +209,15 @@ def _read(ota, offer, function, *args):
     return (yield from ota.phase("bundle.reader", function, ota, offer, *args))
 
 
-def checked_head(ota, offer, force):
-    """``(what bundle.reader has fetched, the list's header)``, both checked: else nothing of it stays. Generator."""
+def checked_head(ota, offer, force, only=None):
+    """``(what bundle.reader has fetched, the list's header)``, both checked: else nothing of it stays. Generator.
+
+    :param only: a BytesIO for the header alone: then no list is kept, and none is checked.
+    """
     header = None
     try:
-        head = yield from _read(ota, offer, "fetch_head")
-        header = yield from ota.phase("install.prepare", "check", ota, head, force, offer)
+        head = yield from _read(ota, offer, "fetch_head", only)
+        header = yield from ota.phase("install.prepare", "check", ota, head, force, offer, only)
     finally:
         if not header and ota_boot.exists(ota_boot.ota("list")):
             os.remove(ota_boot.ota("list"))

@@ -1,4 +1,7 @@
-"""Looking after what runs: finding damaged files, and counting what an update would do."""
+"""Looking after what runs: finding damaged files, counting what an update would do, and making room for one."""
+
+import io
+import os
 
 import ota_boot
 from micropython import const
@@ -7,7 +10,7 @@ from . import updates
 from .bundle.lists import RUNNING, entries, read_header
 from .errors import OtaError
 from .install import files
-from .release.paths import excluded, skips
+from .release.paths import excluded, inside, skips
 
 _MOST = const(32)  # damaged files that are named
 
@@ -50,6 +53,40 @@ def plan(ota, _flag):
     ota.enter(before)
     ota.log("plan:", ", ".join("%s %s" % item for item in sorted(found.items())))
     return found
+
+
+def make_room(ota):
+    """The disk is full: what goes in any case goes now. Generator; True when something went.
+
+    That is the kept version, else what the release is to delete, by its signed header alone: for the list there may be no room.
+    No undo brings it back: a journal would have to keep it. Files of the running version are left to the journal.
+    """
+    if ota_boot.exists(ota_boot.ota("previous")):
+        yield from ota.give_up_previous()
+        return True
+    first = io.BytesIO()
+    _head, header = yield from updates.checked_head(ota, ota.offer, True, first)
+    gone = 0
+    for name in header["delete"] if read_header(RUNNING) else ():
+        gone += yield from _delete(ota, name, files.is_folder(ota_boot.live(name)))
+    return bool(gone)
+
+
+def _delete(ota, path, folder):
+    """Delete what no list names; an empty folder too. Generator; returns how many files went."""
+    gone, live = 0, ota_boot.live(path)
+    if folder:
+        found = files.listed(live)
+        for name in found:
+            gone += yield from _delete(ota, path + "/" + name, found[name])
+        if gone and not files.listed(live):
+            os.rmdir(live)
+    elif _goes(ota, path) and not any(inside(path, entry["path"]) for _n, entry in entries(RUNNING)):
+        os.remove(live)
+        ota.log("short of space: deleted", path)
+        gone = 1
+    yield
+    return gone
 
 
 def _damaged(ota):

@@ -89,9 +89,16 @@ def write(paths, payload):
         numbers.append(-1 if old is None else counter)
     target = paths[1] if numbers[0] >= max(numbers[1], 0) else paths[0]
     counter = max(numbers[0], numbers[1], 0) + 1
-    with open(target, "wb") as f:
-        f.write(payload)
-        f.write(b"\n%d %s\n" % (counter, _digest(payload, counter)))
+    for last in (False, True):
+        try:
+            with open(target, "wb") as f:
+                f.write(payload)
+                f.write(b"\n%d %s\n" % (counter, _digest(payload, counter)))
+            break
+        except OSError:
+            if last:
+                raise
+            os.remove(target)  # on a full disk the block that it had is enough
     if _read_slot(target) != (counter, payload):
         raise OSError(5, "%s does not read back as it was written" % target)
 

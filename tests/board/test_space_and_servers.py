@@ -28,7 +28,7 @@ def test_a_full_disk_is_said_before_the_files_are_downloaded(world: World) -> No
     there = boards.budget({**old.files, **ballast, boards.LIST: new.bundle.listing}, world.board.port)
     assert int(needs) == boards.update_blocks(new.files) * boards.BLOCK
     assert int(free) == world.board.port.flash - (there.tree + there.own) * boards.BLOCK
-    assert len(world.requested("1.1.0.tar.gz")) == 1, "only the list, which says how much is needed"
+    assert world.downloads("1.1.0.tar.gz") == len(world.requested("1.1.0.tar.gz")) == 2, "the list, and what it says of deletions"
     since = world.type("ota check")
     world.board.expect(r"\(no_space\)", PATIENCE_S, since)
     assert_tree(world.stop(), old.with_files(ballast))
@@ -47,6 +47,52 @@ def test_a_disk_without_room_for_the_stage_refuses_and_clears_up(world: World) -
     world.offer(fits)
     world.update_to(fits)
     assert_tree(world.stop(), tree_of(changed(fits.files, {"ballast.bin": ballast})))
+
+
+HOARDER = b"""
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "hoarder"
+
+    def start(self):
+        self.kept = []
+        for n in range(3):
+            self.kept.append(open("/log/%d.txt" % n, "ab"))
+            try:
+                while True:
+                    self.kept[n].write(bytes(20_000 if n else 4_000))
+                    self.kept[n].flush()
+            except OSError as error:
+                print("hoarder:", error)
+"""
+
+
+def test_a_board_whose_disk_a_module_fills_at_every_start_takes_the_release_that_ends_it(world: World) -> None:
+    """It has no block left when OTA starts, and holds its files open, so that their blocks stay taken when they are removed."""
+    board, with_it = world.board, (*world.modules, "hoarder")
+    listed = {"app/old.txt": b"of the running version", "app/kept/x": b"excluded"}
+    world.ota["excluded_files"] = ["app/kept"]
+    old = world.release("1.0.0", {"modules/hoarder/__init__.py": HOARDER, **listed}, modules=with_it)
+    mine = {"log/x/y.txt": b"1", "app/x.txt": b"1", "mine.txt": b"2"}
+    world.flash(old, {**mine, ".ota/previous/journal": b"", ".ota/previous/0/0": bytes(4096)})
+    world.offer(world.release("1.1.0"))  # it deletes nothing
+    since = world.now()
+    board.start()
+    board.expect("giving up the kept previous version", PATIENCE_S, since)
+    board.expect(r"check failed: .* \(no_space\)$", PATIENCE_S, since)
+    board.expect("restarting: the update boot is over", PATIENCE_S, since)
+    since = world.now()
+    board.expect("wifi: connected", PATIENCE_S, since)
+    restarts = len(board.restarts)
+    world.refused("no_space")  # and no restart for it: nothing would be different then
+    new = world.release("1.2.0", delete=["log", "app"])
+    world.offer(new)
+    since = world.update_to(new)
+    deleted = [line.split("deleted ")[1] for line in board.lines[since:] if "short of space: deleted" in line]
+    assert sorted(deleted) == ["app/x.txt", "log/0.txt", "log/1.txt", "log/2.txt", "log/x/y.txt"]
+    assert board.restarts[restarts:] == ["hard", "hard"], "into an update boot, and into the new version"
+    world.assert_runs(new, {"app/kept/x": b"excluded", "mine.txt": b"2"})
 
 
 # -- servers

@@ -88,6 +88,18 @@ def fill_disk(when):
             while True:
                 f.write(bytes(1024))
     except OSError:
+        fill_the_rest()
+
+
+def fill_the_rest():
+    """What the file could not go on with is free again: a block, or none."""
+    n = 0
+    try:
+        while True:
+            with open("/ballast/file%d" % n, "wb") as f:
+                f.write(bytes(300))
+            n += 1
+    except OSError:
         print("the disk is full")
 
 
@@ -140,6 +152,11 @@ def broken():
 
 def act(ota):
     if ACTION == "prefs" or (ACTION and os.getenv("TORTURE_PREFS")):
+        if os.getenv("TORTURE_FILL"):
+            ota.platform.prefs.set("note", "x" * 300)  # more than littlefs keeps beside a name
+            save_preferences(ota)
+            save_preferences(ota)  # both slots have a block
+            fill_disk("saved")
         save_preferences(ota)
     if ACTION == "install" and exists("/new_firmware.tar.gz"):
         ota.request_install()

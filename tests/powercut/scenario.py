@@ -22,7 +22,7 @@ class Scenario:
     bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous
-    fill: str = ""  # something fills the disk: "staged", "trial", or "noted": in the update boot, so that it must fail
+    fill: str = ""  # something fills the disk: "staged", "trial", "saved", or "noted": in the update boot, so that it must fail
     requests: int = 0  # for parts of the bundle, in the uncut run: the server counts
     ranges: bool = True  # the server knows them; one that does not sends the whole file each time
     update_boot: bool = False  # the board is short of memory unless it is in an update boot
@@ -103,8 +103,9 @@ SCENARIOS = (
     Scenario("ready, then installed", _BASE, _MOVED, action="ready", requests=3),
     Scenario("update boot", _BASE, _MOVED, action="update", update_boot=True, requests=3),
     Scenario("update boot, bad", _SWAP_OLD, _SWAP_NEW, action="update", update_boot=True, bad=True, requests=3),
-    Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=1, blocks=72),
+    Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=3, blocks=72),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
+    Scenario("preferences on a full disk", _BASE, _BASE, action="prefs", fill="saved", blocks=72),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
     Scenario("disk full after staging", _SWAP_OLD, _SWAP_NEW, fill="staged", blocks=72),
     Scenario("disk full after staging, bad", _SWAP_OLD, _SWAP_NEW, fill="staged", bad=True, blocks=72),

@@ -106,6 +106,7 @@ class Unpacker:
             yield from self.take(part)
             if digest:
                 digest.update(part)
+            if out:
                 out.write(part)
             size -= len(part)
 

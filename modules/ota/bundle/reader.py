@@ -21,17 +21,21 @@ from .lists import LIST, entries, following
 PIECE = 32768  # release.manifest has it too: importing that would load all rules of a list (a test compares them)
 _MAX_LIST = const(1024 * 1024)
 _SIGNATURE = const(384)
+_HEADER = const(4097)  # as release.manifest's, with its line feed
 _PART = const(4096)  # bytes of a file between two words about the progress
 
 
 # -- the head
 
 
-def fetch_head(ota, offer):
-    """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256, its signature or None, and the bytes of the head."""
+def fetch_head(ota, offer, only=None):
+    """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256, its signature or None, and the bytes of the head.
+
+    :param only: a BytesIO that gets its beginning instead.
+    """
     source = ranges.source(ota, offer)
     try:
-        found = yield from read_head(source, ota.view)
+        found = yield from read_head(source, ota.view, only)
     finally:
         source.close()
     if offer and binascii.hexlify(found[0]).decode() != offer["sha256"]:
@@ -39,20 +43,20 @@ def fetch_head(ota, offer):
     return found
 
 
-def read_head(source, view):
+def read_head(source, view, only=None):
     """The same from a source of transport.ranges."""
     check_firmware()
     unpacker = Unpacker(source)
     yield from unpacker.go(0, source.head or source.size)
     yield from unpacker.begin(0)
-    digest = yield from _save_list(unpacker, view)
+    digest = yield from _save_list(unpacker, view, only)
     signature = yield from _signature(unpacker, view)
     if source.head not in (None, unpacker.at):
         raise OtaError("bad_bundle", "the head of the bundle is not as long as announced")
     return digest, signature, unpacker.at
 
 
-def _save_list(unpacker, view):
+def _save_list(unpacker, view, only):
     found = yield from unpacker.tar_head(view)
     if found is None or found[0] != ".release":
         raise OtaError("bad_bundle", "the bundle does not begin with .release")
@@ -61,8 +65,13 @@ def _save_list(unpacker, view):
         raise OtaError("too_large", "the list of files has %d bytes" % size)
     digest = hashlib.sha256()
     ota_boot.make_parents(path)
-    with open(path, "wb") as out:
-        yield from unpacker.copy(size, view, digest, out)
+    if only:
+        yield from unpacker.copy(min(size, _HEADER), view, digest, only)
+        yield from unpacker.copy(max(size - _HEADER, 0), view, digest)
+        only.seek(0)
+    else:
+        with open(path, "wb") as out:
+            yield from unpacker.copy(size, view, digest, out)
     yield from unpacker.take(view[: -size % BLOCK])
     return digest.digest()
 

@@ -26,22 +26,23 @@ _ID = const(32)
 _LINE = const(256)
 
 
-def check(ota, head, force, offer):
+def check(ota, head, force, offer, only=None):
     """Check ``/.ota/list``: its signature, then what it says. Generator; returns the header.
 
     :param head: what reader.fetch_head() has returned.
     :param offer: what was announced, or None for a file that was brought.
+    :param only: see updates.checked_head().
     """
     expect = (offer["version"], offer["sequence"]) if offer else None
     rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
-    return (yield from check_release(rules, head[0], head[1]))
+    return (yield from check_release(rules, head[0], head[1], only))
 
 
-def check_release(rules, digest, sig):
+def check_release(rules, digest, sig, only=None):
     """The same with policy.Rules, the list's SHA-256 and its signature."""
     if rules.keys:
         yield from signature.checking(digest, sig, rules.keys)
-    return (yield from check_lines(rules))
+    return (yield from check_lines(rules)) if only is None else _header(only, rules)
 
 
 def check_lines(rules):
@@ -50,9 +51,7 @@ def check_lines(rules):
     :param rules: policy.Rules; None where nobody knows for which board it is.
     """
     with open(ota_boot.ota(LIST), "rb") as f:
-        header = manifest.parse_header(_line(f, manifest.MAX_HEADER))
-        if rules:
-            policy.check_header(header, rules)
+        header = _header(f, rules)
         count = total = 0
         entry = None
         while line := _line(f, manifest.MAX_LINE):
@@ -62,6 +61,13 @@ def check_lines(rules):
             yield
     if count != header["files"] or total != header["size"]:
         raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    return header
+
+
+def _header(f, rules):
+    header = manifest.parse_header(_line(f, manifest.MAX_HEADER))
+    if rules:
+        policy.check_header(header, rules)
     return header
 
 
