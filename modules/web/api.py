@@ -176,7 +176,8 @@ def wifi(web, request):
         ssid, password = value.get("ssid"), value.get("password") or ""
         if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
             raise Refused(400, "bad_value", "name: 1 to 32 bytes")
-        if not isinstance(password, str) or (password and not 8 <= len(password) <= 63):
+        most = 63 + (not str(password).strip("0123456789abcdefABCDEF"))  # 64 digits are the key itself
+        if not isinstance(password, str) or (password and not 8 <= len(password) <= most):
             raise Refused(400, "bad_value", "8 to 63 characters")
         _set(web, "wifi", {"ssid": ssid, "password": password})
     elif verb == "forget":

@@ -36,6 +36,7 @@ _LATE_MS = const(200)  # after which a request that is not there counts for its 
 _LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
+_DOMAINS = const(" .local .lan .home .fritz.box .home.arpa .internal .localdomain ")  # nobody can register them
 _NOTES = const(10)  # lines in the log about refused requests
 _CALLS = {  # by the path below /api/: with one word, or more
     "GET": {
@@ -272,7 +273,9 @@ class Server:
         if name in ("localhost", "127.0.0.1") or name in self.web.cfg.get("hosts", ()):
             return True
         wifi = self.web.platform.module("wifi")
-        return wifi is not None and name in wifi.addresses()
+        own = wifi.addresses() if wifi else ()
+        domain = name[len(own[0]) :] if own and name.startswith(own[0]) else ""
+        return name in own or (domain[:1] == "." and " %s " % domain in _DOMAINS)
 
     def _find(self, request):
         """Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever."""

@@ -132,15 +132,17 @@ class Module(Base):
         self._station.active(True)
         found = {}
         for ssid, _mac, _channel, rssi, security, _hidden in self._station.scan():
-            name = ssid.decode()
+            try:
+                name = ssid.decode()
+            except UnicodeError:  # a name of any bytes: no page could send it back
+                continue
             if name and (name not in found or rssi > found[name]["rssi"]):
                 found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
         return sorted(found.values(), key=lambda value: -value["rssi"])
 
     def addresses(self):
-        """All that this board may be called in a URL, in lower case: its addresses and names."""
-        name = self._host_name().lower()
-        found = [name, name + ".local"]
+        """All that this board may be called in a URL, in lower case: its name, without a domain, and its addresses."""
+        found = [self._host_name().lower()]
         for interface in self._station, self._access_point:
             if interface and interface.active():
                 found.append(interface.ifconfig()[0])

@@ -125,7 +125,8 @@ class WLAN:
         if _look() == "off":
             return []
         ours = (b"sim-network", b"\x02\x00\x00\x00\x00\x01", 6, -52, 3, False)
-        return [ours, (b"neighbour", b"\x02\x00\x00\x00\x00\x02", 11, -80, 3, False)]
+        latin = (b"caf\xe9", b"\x02\x00\x00\x00\x00\x03", 1, -70, 3, False)
+        return [ours, latin, (b"neighbour", b"\x02\x00\x00\x00\x00\x02", 11, -80, 3, False)]
 
     def config(self, *names, **values):
         if not values:

@@ -74,12 +74,18 @@ def test_another_sites_page_may_do_nothing(client: Client, headers: dict[str, st
         refused(client.request("GET", "/api/status", headers=headers), 403, "cross_origin")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "127.0.0.1:x", "10.1.2.3", "[::1]"])
+@pytest.mark.parametrize("host", [
+    "evil.example", "127.0.0.1.evil.example", "", "127.0.0.1:x", "10.1.2.3", "[::1]", "sim-board-0001.evil.example",
+    "sim-board-0001.box", "sim-board-0001.", "sim-board-0001.local.evil.example", "sim-board-0002.local", "sim-board-0001local",
+])  # fmt: skip
 def test_a_name_that_is_not_the_boards_is_refused(client: Client, host: str) -> None:
     refused(client.request("GET", "/", headers={"Host": host}), 403, "bad_host")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "SIM-board-0001", "sim-board-0001.local:80"])
+@pytest.mark.parametrize("host", [
+    "127.0.0.1", "localhost:8080", "SIM-board-0001", "sim-board-0001.local:80", "sim-board-0001.fritz.box",
+    "sim-board-0001.home.arpa",
+])  # fmt: skip
 def test_the_boards_own_names_are_known(client: Client, host: str) -> None:
     assert client.request("GET", "/api/status", headers={"Host": host}).status == 200
 
@@ -246,6 +252,7 @@ def _free_stream(client: Client) -> EventStream:
 
 
 def test_wifi_shows_its_state_and_finds_networks(client: Client) -> None:
+    """One of them has a name that is no UTF-8."""
     assert client.get("/api/wifi").json["ssid"] == "sim-network"
     networks = client.post("/api/wifi/scan").json["networks"]
     assert [(network["ssid"], network["open"]) for network in networks] == [("sim-network", False), ("neighbour", False)]
@@ -253,6 +260,11 @@ def test_wifi_shows_its_state_and_finds_networks(client: Client) -> None:
         refused(client.post("/api/wifi/join", {"ssid": ssid}), 400, "bad_value")
     for password in ("short", "x" * 64, 5):
         refused(client.post("/api/wifi/join", {"ssid": "x", "password": password}), 400, "bad_value")
+
+
+def test_a_key_of_64_digits_is_taken_for_a_network(client: Client) -> None:
+    assert client.post("/api/wifi/join", {"ssid": "sim-network", "password": "0123456789abcdefABCDEF" + "0" * 42}).status == 202
+    assert client.post("/api/wifi/forget").status == 202
 
 
 def test_no_secret_is_in_any_answer_or_on_the_console(shared: WebWorld, client: Client) -> None:
