@@ -37,7 +37,7 @@ test: lint ## lint, then every test, with CPython coverage; needs Chromium and m
 	@$(VENV)/python tools/get_micropython.py --others
 	$(VENV)/python -m pytest -n auto --dist worksteal --cov=iotctl --cov=sim --cov=modules --cov=platform --cov-report=term:skip-covered $(ARGS)
 
-.PHONY: fuzz torture bench dist
+.PHONY: fuzz torture bench docs dist
 fuzz: setup ## Fuzz with atheris, a minute a target (ARGS="--seconds 600 bundle")
 	@$(VENV)/python fuzz/run.py $(ARGS)
 
@@ -47,6 +47,13 @@ torture: setup ## Power cuts at every flash operation (options in ARGS="...")
 bench: setup ## What an update costs; rewrites docs/performance.md (ARGS="fits tree": these pieces alone, only printed; ARGS=--help)
 	@$(VENV)/python tools/get_services.py
 	@$(VENV)/python -m bench $(ARGS)
+
+docs: setup ## The guide as a site, in .build/site
+	@$(PYTHON) -m venv .build/docs
+	@.build/docs/bin/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+	@$(VENV)/python -m typer iotctl.cli utils docs --name iotctl --output docs/cli.md
+	@NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --strict --quiet
+	@echo "open .build/site/index.html"
 
 dist: setup ## The wheel, in dist/: everything that a computer without a checkout needs (its version is the last tag)
 	$(VENV)/python -m hatchling build -t wheel

@@ -1,4 +1,4 @@
-"""What is wrong with a board, from what it says, and what its owner can do: the README's table, for those who watch a fleet."""
+"""What is wrong with a board, from what it says, and what its owner can do: docs/trouble.md's tables, for those with a fleet."""
 
 from __future__ import annotations
 
