@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Driver:
         self._runner = Runner(site, key)
         self._hold = contextlib.ExitStack()  # the lock, while it is driven here
         self._driving = False
+        self._one = threading.Lock()  # a turn, or what changes the rollout: never both
         self._problem = ""
         self._stamp: object = None
         self._shown: dict[str, Any] | None = None
@@ -54,21 +56,24 @@ class Driver:
         try:
             while True:
                 await asyncio.sleep(_TURN_S)
-                await self.turn()
+                if self._driving:
+                    await self.turn()
         finally:
             self._hold.close()
 
     async def turn(self) -> None:
         """One turn, if it is driven here."""
-        if not self._driving:
-            return
-        try:
-            stands = await asyncio.to_thread(self._runner.turn, self._boards(), time.time())
-        except errors.REPORTED as error:
-            self._release(errors.report(error).line)
-        else:
-            if stands.over and stands.began is not None:
-                self._release("")
+        await asyncio.to_thread(self._turn)
+
+    def _turn(self) -> None:
+        with self._one:
+            try:
+                stands = self._runner.turn(self._boards(), time.time()) if self._driving else None
+            except Exception as error:  # whatever it is: it is shown, and not lost with the loop's task
+                self._release(errors.report(error).line)
+            else:
+                if stands and stands.over and stands.began is not None:
+                    self._release("")
 
     def _drive(self) -> None:
         if not self._driving:
@@ -81,6 +86,10 @@ class Driver:
 
     def change(self, what: str) -> None:
         """Pause, resume or abort it."""
+        with self._one:
+            self._change(what)
+
+    def _change(self, what: str) -> None:
         if what == "resume":
             self._runner.change("running")
             with contextlib.suppress(IotctlError):  # another process drives it
@@ -143,12 +152,13 @@ class Driver:
         path = self._site.with_name(self._site.name + ".dropped") / f"{name}.tar.gz"
         if len(name) != 64 or not name.isalnum() or not path.is_file():
             raise IotctlError("the bundle is not here any more: drop it again")
-        if plan.how == "rollout":
-            self._begin(path, plan)
-            return
-        self._check_free(bundle.read(path, ()).header["name"], plan.channel)
-        publish.publish(path, self._site, publish.Options(plan.channel), self._key)
-        path.unlink()
+        with self._one:
+            if plan.how == "rollout":
+                self._begin(path, plan)
+                return
+            self._check_free(bundle.read(path, ()).header["name"], plan.channel)
+            publish.publish(path, self._site, publish.Options(plan.channel), self._key)
+            path.unlink()
 
     def _begin(self, path: Path, plan: Plan) -> None:
         steps, soak_s = parse_steps(plan.steps), parse_time(plan.soak)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import threading
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -192,6 +193,25 @@ def test_a_rollout_is_driven_paused_resumed_and_aborted(site: Site) -> None:
     asyncio.run(story())
     with pytest.raises(IotctlError, match="is over"):
         driver.change("resume")
+
+
+def test_a_turn_that_comes_while_a_rollout_begins_waits_for_it(site: Site) -> None:
+    """With ten thousand boards a beginning takes seconds, and there is no rollout yet."""
+    asked: list[threading.Thread] = []
+
+    def boards() -> list[Board]:
+        asked.append(threading.Thread(target=lambda: asyncio.run(driver.turn())))
+        if len(asked) == 2:  # first by keep(), then by the beginning
+            asked[1].start()
+            asked[1].join(0.3)
+        return list(site.boards.values())
+
+    driver = Driver(site.folder, key(0), boards)
+    found = driver.keep((site.place.root / "dist" / "1.5.0.tar.gz").read_bytes())
+    driver.publish(found["id"], Plan("rollout", "stable", "100", "0s", 2.0))
+    asked[1].join(30)
+    shown = driver.shown()
+    assert shown and shown["driven"] and not shown["problem"] and shown["began"]
 
 
 def test_what_stops_a_rollout_is_shown_and_another_process_may_drive(site: Site) -> None:
