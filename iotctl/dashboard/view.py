@@ -72,7 +72,7 @@ def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None,
     values = board.summary()
     version, status = str(values["version"]), str(values["status"] or "")
     seen = board.seen.timestamp() if board.seen else 0.0
-    wrong = advice.troubles(board.values)
+    wrong = advice.troubles(dict(board.values))  # a copy: more may come on the connection's thread
     behind = _behind(board, version, offer)
     at_work = status in _UPDATING and (board.online or now - seen < AWAY_S)
     if at_work:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import sys
 import threading
 from datetime import UTC, datetime
 from functools import cache
@@ -63,6 +64,29 @@ def board(name: str = "door/1", *, seen: float | None = NOW, **values: str) -> B
 def test_a_board_is_in_one_state_and_says_why(values: dict[str, str], state: str, note: str) -> None:
     row = view.make_row(board("door/1", seen=NOW, **values), OFFER, None, NOW)
     assert (row.state, row.note) == (state, note)
+
+
+def test_a_board_may_say_something_while_its_row_is_made() -> None:
+    """What it says comes on another thread."""
+    talker, ended = board(), threading.Event()
+
+    def talk() -> None:
+        while not ended.is_set():
+            for n in range(100):
+                talker.values[f"module/{n}"] = "on"
+            for n in range(100):
+                del talker.values[f"module/{n}"]
+
+    thread, interval = threading.Thread(target=talk), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        rows = {view.make_row(talker, OFFER, None, NOW).state for _ in range(1000)}
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        thread.join()
+    assert rows == {"ok"}
 
 
 def test_a_board_that_does_not_come_back_from_its_update_is_offline() -> None:
