@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -198,7 +198,7 @@ class Runner:
 
     def save(self, rollout: Rollout) -> None:
         self._written()
-        files.replace(self.file, (json.dumps(asdict(rollout), indent=1) + "\n").encode())
+        files.replace(self.file, _text(rollout))
         self._written()
 
     def start(
@@ -231,7 +231,7 @@ class Runner:
             rollout = self.load()
             if rollout.began is not None:
                 self._check_site(rollout)
-            known = asdict(rollout)
+            known = _text(rollout)
             observe(rollout, boards, now)
             done = judge(rollout, now) if rollout.state == "running" else "wait"
             if done == "halt":
@@ -240,7 +240,7 @@ class Runner:
                 rollout.step, rollout.began = rollout.step + 1, None
             elif done == "finish":
                 rollout.state = "done"
-            if asdict(rollout) != known:
+            if _text(rollout) != known:
                 self.save(rollout)
             if rollout.began is None and rollout.state != "paused":
                 self._lead(rollout, now)
@@ -312,6 +312,11 @@ class Runner:
 
     def _channel_file(self, name: str, channel: str) -> Path:
         return self.site / name.lower() / f"{channel}.json"
+
+
+def _text(rollout: Rollout) -> bytes:
+    """All of it, as its file has it. (dataclasses.asdict() and an indent take a third of a second for ten thousand boards.)"""
+    return json.dumps(vars(rollout), default=vars).encode() + b"\n"
 
 
 def _digest(data: bytes) -> str:
