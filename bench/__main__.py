@@ -1,7 +1,8 @@
 """Measure everything, and write results, plots and tables: `python -m bench`.
 
 `python -m bench fits tree ...`: some pieces alone; `--write` puts them in place of those in bench/results.json.
-`python -m bench heap`: memory alone. `python -m bench load`: many browsers while the board updates.
+`python -m bench heap`: memory alone. `python -m bench load`: many browsers while the board updates. `python -m bench fleet`: a
+hundred boards, and ten thousand light clients.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 
-from bench import heap, lab, load, measure, report
+from bench import fleet, heap, lab, load, measure, report
 from sim.board import BoardError
 from tools import get_chromium, get_services
 
@@ -28,7 +29,7 @@ def main() -> int:
         print("there is no mosquitto: run tools/get_services.py", file=sys.stderr)
         return 1
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    return {"heap": _heap, "load": _load}.get(command, _bench)()
+    return {"heap": _heap, "load": _load, "fleet": _fleet}.get(command, _bench)()
 
 
 def _bench() -> int:
@@ -117,6 +118,38 @@ def _load() -> int:
     print("\n".join(figures.lines()))
     if args.json:
         args.json.write_text(json.dumps(asdict(figures), indent=2) + "\n")
+    return 0
+
+
+def _fleet() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench fleet", description="a fleet: boards, rollouts, the dashboard")
+    parser.add_argument("fleet", choices=["fleet"])
+    parser.add_argument("--boards", type=int, default=fleet.Plan.boards, help="simulated boards; 0: only the clients")
+    parser.add_argument("--clients", type=int, default=fleet.Plan.clients, help="light MQTT clients; 0: only the boards")
+    parser.add_argument("--write", action="store_true", help="put the figures into bench/results.json and docs/scale.md")
+    args = parser.parse_args()
+    plan, began, figures = fleet.Plan(args.boards, args.clients), time.monotonic(), {}
+
+    def log(line: str) -> None:
+        _say(f"{time.monotonic() - began:5.0f} s  {line}")
+
+    try:
+        if plan.boards:
+            figures.update(fleet.boards(plan, log))
+        if plan.clients:
+            with sync_playwright() as playwright:
+                options = ["--headless", "--no-sandbox", "--disable-gpu"]
+                chromium = playwright.chromium.launch(executable_path=get_chromium.find(), args=options)
+                figures.update(fleet.clients(plan, chromium, log))
+                chromium.close()
+    except lab.Failed as error:
+        _say(f"it did not get there: {error}")
+        return 1
+    for key, figure in figures.items():
+        _say(f"fleet.{key} {figure}")
+    if args.write:
+        for path in report.write(report.merged(report.read(), {"fleet": figures})):
+            _say(f"wrote {path.relative_to(lab.ROOT)}")
     return 0
 
 

@@ -190,6 +190,8 @@ def write(results: Results) -> list[Path]:
     if {"poll", "small", "full"} <= results.keys():
         SCALE.write_text(put(SCALE.read_text(), "scale", _scale(results)))
         written.append(SCALE)
+    if "fleet" in results:
+        SCALE.write_text(put(SCALE.read_text(), "fleet", _fleet(results)))
     return written
 
 
@@ -337,6 +339,10 @@ def _scaling(results: Results) -> str:
 def _scale(results: Results) -> str:
     head = (f"{scale.BOARDS:,} boards", "requests", "a second, on average", "bytes, both ways", "on average")
     return _markdown(head, scale.rows(results))
+
+
+def _fleet(results: Results) -> str:
+    return _markdown(("a fleet on one machine", ""), scale.fleet(results["fleet"]))
 
 
 def _plots(results: Results) -> dict[str, str]:

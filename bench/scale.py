@@ -19,6 +19,29 @@ def rows(results: Results) -> list[tuple[str, ...]]:
     return out
 
 
+_FLEET = {
+    "boards": "boards: real MicroPython, each its own flash",
+    "confirmed": "of which took the good release, although the rollout was killed, the broker restarted and power failed for all",
+    "halted_at_step": "step at which the bad release's rollout halted itself",
+    "bad_release_failed_on": "boards on which it had failed by then",
+    "bad_release_boards_left": "boards that still ran it after the revert",
+    "story_s": "seconds for all of that",
+    "clients": "light MQTT clients on one mosquitto",
+    "messages_per_s": "messages a second, in ordinary times",
+    "page_p95_ms": "a page of the dashboard, ms (95 of 100)",
+    "browser_page_p95_ms": "the same in Chromium, from its address to fifty rows, ms",
+    "rollout_s": "seconds for a rollout to all of them in four steps",
+    "rollout_page_p95_ms": "a page meanwhile, ms",
+    "dashboard_cpu_percent": "the dashboard, percent of a core, in ordinary times",
+    "dashboard_mb": "the dashboard's memory at its most, MB",
+}
+
+
+def fleet(figures: Results) -> list[tuple[str, ...]]:
+    """What bench/fleet.py has measured."""
+    return [(words, f"{figures[key]:,}") for key, words in _FLEET.items() if figures.get(key) is not None]
+
+
 def _poll_row(name: str, interval: int, size: int) -> tuple[str, ...]:
     checks = BOARDS * _DAY / interval
     a_second = BOARDS / interval

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -12,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from bench import fits, heap, lab, measure, report, sources, ways
+from bench import clients, fits, heap, lab, measure, report, sources, ways
 from bench.lab import Failed
 from bench.link import Link, Weather
 from bench.svg import Bar, bars
 from iotctl.serve import Server
+from tests.support.broker import Broker, Observer
 
 RESULTS: dict[str, Any] = {
     "versions": {
@@ -40,6 +43,7 @@ RESULTS: dict[str, Any] = {
     "tree": {"files": 80, "bytes": 200_000, "blocks_k": 400},
     "code": {"files": 34, "lines": 4000, "circles": [["a", "b"]]},
     "build": {"seconds": 1.9, "linear": 1.1, "points": [{"files": 100, "seconds": 0.5}]},
+    "fleet": {"boards": 100, "confirmed": 100, "halted_at_step": 1, "clients": 10_000, "page_p95_ms": 30},
     "platform": {"modules": ["ota"], "files": 50, "bytes": 100_000, "used_at_loop_k": 70.5, "used_at_most_k": 90},
     "scaling": {"heap_spread_k": 1, "points": [{"files": 10, "size": 50_000, "heap_k": 90, "ms": 900, "us_per_byte": 18}]},
 }
@@ -123,6 +127,7 @@ def test_the_pages_have_a_place_for_every_table() -> None:
     assert "| 1 | at most 0 | **no** |" in page  # a circle
     scale = report.put(report.SCALE.read_text(), "scale", report._scale(RESULTS))
     assert "| 24 million a day | 278 | 7.9 GB a day |" in scale
+    assert "| 10,000 |" in report.put(scale, "fleet", report._fleet(RESULTS))
 
 
 def test_a_piece_alone_takes_the_place_of_the_old_one() -> None:
@@ -216,3 +221,27 @@ def test_cooperative_is_only_what_nobody_noticed() -> None:
     bad = {"updates": 4, "mqtt_back": 4, "update_boots": 1, "page_errors": {"503 no_memory": 1}, "no_memory": 1, "offline": 6}
     for key, value in {**bad, "all_tabs": False}.items():
         assert not fits.is_cooperative({**good, key: value}), key
+
+
+def test_the_light_clients_speak_and_update_as_boards_do(tmp_path: Path) -> None:
+    channel = tmp_path / "site" / clients.KIND / "stable.json"
+    channel.parent.mkdir(parents=True)
+    channel.write_text('{"version": "1.1.0", "sequence": 1001000, "rollout": {"percent": 0}}\n')
+    with Broker(tmp_path / "broker") as broker, Observer(broker) as seen:
+        command = [sys.executable, "-m", "bench.clients", str(broker.port), str(tmp_path / "site"), "2"]
+        program = subprocess.Popen(command, cwd=lab.ROOT, stdout=subprocess.PIPE, text=True)
+        try:
+            for board in ("sim-board/c00000", "sim-board/c00001"):
+                seen.wait(f"{board}/status/version", "1.0.0")
+                seen.wait(f"{board}/status/rssi")
+            since = seen.publish("sim-board/c00001/command/ota/update")
+            seen.wait("sim-board/c00001/reply/ota/update", "started", since)
+            channel.write_text('{"version": "1.1.0", "sequence": 1001000, "rollout": {"percent": 100}}\n')
+            seen.wait("sim-board/c00001/reply/ota/update", "confirmed", since)
+            assert [m.text for m in seen.of("sim-board/c00001/status/online", since)] == ["false", "true"]
+            since = seen.now()
+            program.kill()
+            seen.wait("sim-board/c00000/status/online", "false", since)
+        finally:
+            program.kill()
+            program.wait()
