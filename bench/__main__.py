@@ -18,6 +18,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from bench import fleet, heap, lab, load, measure, report
+from iotctl import boards
 from sim.board import BoardError
 from tools import get_chromium, get_services
 
@@ -78,8 +79,13 @@ def _heap() -> int:
     parser.add_argument("--modules", default=",".join(lab.all_modules()), help="comma-separated; default: all that there are")
     parser.add_argument("--heap", type=int, default=128, dest="heap_k", help="kilobytes of heap for the first figures")
     parser.add_argument("--quick", action="store_true", help="no bisection for the smallest that will do")
+    parser.add_argument("--write", action="store_true", help="only measure what `iotctl build` tells of a heap")
     parser.add_argument("--verbose", action="store_true", help="the board's console")
     args = parser.parse_args()
+    if args.write:
+        boards.HEAP.write_text(json.dumps(heap.table(), indent=2) + "\n")
+        print(f"wrote {boards.HEAP}")
+        return 0
     modules = tuple(args.modules.split(","))
     try:
         found = heap.platform_update(modules, args.heap_k, print if args.verbose else None)

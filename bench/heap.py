@@ -1,4 +1,4 @@
-"""The smallest heap in which something succeeds, by bisection; and where the memory goes."""
+"""The smallest heap in which something succeeds, by bisection; and where the memory goes; and what `iotctl build` tells of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iotctl.tree import Files
 from sim.board import BoardError
 
 _FLOOR_K, _CEILING_K = 40, 232
+_ALWAYS = ("serial_log", "wifi", "ota")
 _STORY = b"What one line more or less of a page costs, on the way to a board that goes on with its work.\n" * 49
 
 
@@ -76,3 +77,17 @@ def min_platform_heap(modules: tuple[str, ...], log: Callable[[str], None] = pri
         return True
 
     return smallest(succeeds)
+
+
+def table() -> dict[str, object]:
+    """KiB that the platform takes at rest, by the modules that it has beside the least of them, and in an update boot.
+
+    The last update boot goes without MQTT and the page, so there it is the same for all.
+    """
+    found = {more: platform_update((*_ALWAYS, *more.split()), _CEILING_K) for more in ("", "mqtt", "web", "mqtt web")}
+    rest = {more: _kib(memory.heap_k * 1024 - memory.at_loop) for more, memory in found.items()}
+    return {"at_rest": rest, "update_boot": _kib(_CEILING_K * 1024 - found[""].lowest)}
+
+
+def _kib(size: int) -> int:
+    return -(-size // 1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ BLOCK = 4096
 LIST = ".ota/release"
 _KEPT = (416, 300, 300, 300, 300)  # bytes of what a board has written at that moment: the stage's digest, two slots each of
 # what OTA remembers and of preferences
+HEAP = Path(__file__).with_name("heap.json")  # measured: `python -m bench heap --write`
+_MEASURED = ("serial_log", "wifi", "ota", "mqtt", "web")
 _SOCKETS = {"iot_platform.sockets": "socket"}  # what a module needs with it
 _BY_FILE = "ota"  # needs no network as long as it asks no server
 
@@ -25,7 +28,7 @@ _BY_FILE = "ota"  # needs no network as long as it asks no server
 def problems(profile: Profile, name: str) -> list[Problem]:
     """Every one, for a good profile. IotctlError when there is no such board."""
     port = find(name)
-    return [*_disk(flashed(profile), port), *_modules(profile, port)]  # the first of them compiles all
+    return [*_disk(flashed(profile), port), *_heap(profile, port), *_modules(profile, port)]  # the first of them compiles all
 
 
 def find(name: str) -> Port:
@@ -38,6 +41,17 @@ def flashed(profile: Profile) -> tree.Files:
     """What a board gets, with the list of its files."""
     made = bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000))
     return {**made.files, LIST: made.listing}
+
+
+def _heap(profile: Profile, port: Port) -> list[Problem]:
+    takes, there = heap(profile), int(port.heap.rstrip("k"))
+    expected = f"less than {there} KB, a {port.name}'s heap"
+    found = []
+    if takes.at_rest > there:
+        found.append(Problem("activeModules", f"take {takes.at_rest} KB of heap", expected))
+    if "ota" in profile.modules and takes.update_boot > there:
+        found.append(Problem("activeModules", f"need {takes.update_boot} KB of heap to update", expected))
+    return found
 
 
 def _modules(profile: Profile, port: Port) -> list[Problem]:
@@ -95,6 +109,23 @@ def budget(files: tree.Files, port: Port) -> Budget:
     inline = min(4 * max(port.readsize, port.progsize), BLOCK // 8)  # littlefs' bound, with the cache that MicroPython gives it
     own = sum(file_blocks(size, inline) for size in (*_KEPT, len(files[LIST]))) + 2  # and the stage's folder
     return Budget(tree_blocks(files, inline), own, update_blocks(files))
+
+
+@dataclass(frozen=True)
+class Heap:
+    """KiB that the platform's own modules take at rest and in an update boot; `others` were not measured."""
+
+    at_rest: int
+    update_boot: int
+    others: tuple[str, ...]
+
+
+def heap(profile: Profile) -> Heap:
+    """What of a board's heap these modules take, on 32 bits."""
+    table = json.loads(HEAP.read_text())
+    more = " ".join(name for name in ("mqtt", "web") if name in profile.modules)
+    others = tuple(name for name in profile.modules if name not in _MEASURED)
+    return Heap(table["at_rest"][more], table["update_boot"], others)
 
 
 def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:

@@ -796,6 +796,9 @@ def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
         need = boards.budget(flash_files(made), port)
         worst = f"{need.update} for an update of every file"
         terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
+        heap = boards.heap(given)
+        beside = f"; beside {', '.join(heap.others)}" if heap.others else ""
+        terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{beside}")
         for problem in boards.problems(given, given.board):
             terminal.say(f"warning: {problem.key} {problem.problem}; expected {problem.expected}", err=True)
 
