@@ -5,6 +5,7 @@
     modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
     modules/<name>/index.html.gz    what browsers get, from the module's folder www: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
+    system                          root certificates, where the profile says `"ca": "system"` (see authorities)
 A module that needs packages names them, one a line, in its `requires.txt`; they come from `.packages/` or `lib/`. A line may
 also name a single file, `package/file.py`.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, keys, lint, mpy, project, webfiles
+from iotctl import ROOT, authorities, keys, lint, mpy, project, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota.release.fields import is_version
@@ -53,6 +54,9 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
     _no_twins(files, code)
     for path, compiled in mpy.compile_all(code, seen).items():
         files[path.removesuffix(".py") + ".mpy"] = compiled
+    servers = authorities.needed(profile.value)
+    if servers:
+        files[authorities.NAME] = authorities.roots(servers)
     files["profile.json"] = _public(profile.path, profile.raw)
     files["version"] = version.encode() + b"\n"
     return files

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iotctl import authorities
+from iotctl.errors import IotctlError
 from modules.ota.errors import OtaError
 from modules.ota.transport import urls
 from modules.ota.transport.http import Http
@@ -684,6 +686,27 @@ def test_https_refuses_another_authority_or_name(certificates: Path, server: str
     with ScriptedServer([answer(b"x")], tls=secure(certificates, server)) as scripted, pytest.raises(OtaError) as caught:
         finish(Http(scripted.url, ca=str(certificates / ca)).get("/"))
     assert caught.value.reason == "tls"
+
+
+def test_the_root_of_a_servers_authority_is_found(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this computer trusts, and no more; with it a board believes the server."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    with ScriptedServer([answer(b"hello")], tls=secure(certificates, "server")) as scripted:
+        mqtt = {"host": "127.0.0.1", "port": scripted.port, "ca": "system"}
+        value = {"ota": {"url": scripted.url, "ca": "system"}, "mqtt": mqtt}
+        assert authorities.needed(value) == [("127.0.0.1", scripted.port)] * 2
+        assert authorities.needed({"ota": {"url": scripted.url, "ca": "ca.pem"}, "mqtt": None}) == []
+        system = tmp_path / "system"
+        system.write_bytes(authorities.roots(authorities.needed(value)))
+        assert system.read_text() == (certificates / "ca.pem").read_text()
+        response = finish(Http(scripted.url, ca=str(system)).get("/"))
+        assert read(response) == b"hello"
+        response.close()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "other.pem"))
+        with pytest.raises(IotctlError, match=r"ca: 127.0.0.1:\d+, whose authority the board needs: .*verify failed"):
+            authorities.roots(authorities.needed(value))
 
 
 def test_a_redirect_from_https_to_http_is_refused(certificates: Path) -> None:
