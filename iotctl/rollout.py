@@ -83,15 +83,17 @@ class Rollout:
 # -- what decides: no files, no network, no clock
 
 
-def observe(rollout: Rollout, boards: Sequence[Board], now: float) -> None:
-    """Take in what the boards say."""
+def observe(rollout: Rollout, boards: Sequence[Board], now: float) -> bool:
+    """Take in what the boards say; True when that was news."""
+    news = False
     for board in boards:
         if board.name.partition("/")[0] != rollout.name or board.values.get("ota/channel", rollout.channel) != rollout.channel:
             continue
-        known = rollout.boards.setdefault(board.name, Outcome(since=now))
-        found = _outcome(rollout, board, known, now)
-        if (found.result, found.why) != (known.result, known.why):
-            rollout.boards[board.name] = found
+        known = rollout.boards.get(board.name)
+        found = _outcome(rollout, board, known or Outcome(since=now), now)
+        if known is None or (found.result, found.why) != (known.result, known.why):
+            rollout.boards[board.name], news = found, True
+    return news
 
 
 def _outcome(rollout: Rollout, board: Board, known: Outcome, now: float) -> Outcome:
@@ -198,7 +200,8 @@ class Runner:
 
     def save(self, rollout: Rollout) -> None:
         self._written()
-        files.replace(self.file, _text(rollout))
+        # dataclasses.asdict() and an indent take a third of a second for ten thousand boards
+        files.replace(self.file, json.dumps(vars(rollout), default=vars).encode() + b"\n")
         self._written()
 
     def start(
@@ -231,8 +234,7 @@ class Runner:
             rollout = self.load()
             if rollout.began is not None:
                 self._check_site(rollout)
-            known = _text(rollout)
-            observe(rollout, boards, now)
+            news = observe(rollout, boards, now)
             done = judge(rollout, now) if rollout.state == "running" else "wait"
             if done == "halt":
                 rollout.state, rollout.why, rollout.began = "halted", reason(rollout), None
@@ -240,7 +242,7 @@ class Runner:
                 rollout.step, rollout.began = rollout.step + 1, None
             elif done == "finish":
                 rollout.state = "done"
-            if _text(rollout) != known:
+            if news or done != "wait":
                 self.save(rollout)
             if rollout.began is None and rollout.state != "paused":
                 self._lead(rollout, now)
@@ -312,11 +314,6 @@ class Runner:
 
     def _channel_file(self, name: str, channel: str) -> Path:
         return self.site / name.lower() / f"{channel}.json"
-
-
-def _text(rollout: Rollout) -> bytes:
-    """All of it, as its file has it. (dataclasses.asdict() and an indent take a third of a second for ten thousand boards.)"""
-    return json.dumps(vars(rollout), default=vars).encode() + b"\n"
 
 
 def _digest(data: bytes) -> str:

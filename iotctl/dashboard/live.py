@@ -83,7 +83,8 @@ class Live:
                 names |= set(self.index.rows)
         for name in names:
             self._put(name, now)
-        return self.index.changes, self.driver.stamp(), self.fleet.connected
+        self.driver.shown()
+        return self.index.changes, self.driver.changes, self.fleet.connected
 
     def page(self, query: view.Query) -> dict[str, Any]:
         found = {"broker": str(self.fleet.address), "connected": self.fleet.connected, "rollout": self.driver.shown()}

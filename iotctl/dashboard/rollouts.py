@@ -43,6 +43,7 @@ class Driver:
         self._site, self._key, self._boards = site, key, boards
         self._runner = Runner(site, key)
         self._hold = contextlib.ExitStack()  # the lock, while it is driven here
+        self.changes = 0  # of what is shown
         self._driving = False
         self._one = threading.Lock()  # a turn, or what changes the rollout: never both
         self._problem = ""
@@ -52,12 +53,15 @@ class Driver:
     # -- the rollout
 
     async def run(self) -> None:
-        """Take a turn each second, for ever."""
+        """Take a turn each second, or less often where a turn takes long, for ever."""
+        took = 0.0
         try:
             while True:
-                await asyncio.sleep(_TURN_S)
+                await asyncio.sleep(max(_TURN_S, 4 * took))
+                began = time.monotonic()
                 if self._driving:
                     await self.turn()
+                took = time.monotonic() - began
         finally:
             self._hold.close()
 
@@ -74,6 +78,8 @@ class Driver:
             else:
                 if stands and stands.over and stands.began is not None:
                     self._release("")
+                if stands:  # what it shows is made here, and not on the server's loop
+                    self._show(_as_json(stands, self._driving, self._problem), self._now())
 
     def _drive(self) -> None:
         if not self._driving:
@@ -101,22 +107,26 @@ class Driver:
         else:
             raise IotctlError("a rollout knows pause, resume and abort")
 
-    def stamp(self) -> object:
-        """Something that changes when shown() does."""
+    def _now(self) -> object:
+        """Something that changes when there is something else to show."""
         file = self._runner.file
         return file.stat().st_mtime_ns if file.exists() else 0, self._driving, self._problem
 
     def shown(self) -> dict[str, Any] | None:
         """How it stands, as JSON; read again only when it has changed."""
-        stamp = self.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
+        stamp = self._now()
+        if stamp != self._stamp and not self._one.locked():  # else it is about to change, and a turn says how
             try:
                 there = self._runner.file.exists()
-                self._shown = _as_json(self._runner.load(), self._driving, self._problem) if there else None
+                self._show(_as_json(self._runner.load(), self._driving, self._problem) if there else None, stamp)
             except IotctlError as error:
-                self._shown = {"problem": error.message}
+                self._show({"problem": error.message}, stamp)
         return self._shown
+
+    def _show(self, shown: dict[str, Any] | None, stamp: object) -> None:
+        if shown != self._shown:
+            self._shown, self.changes = shown, self.changes + 1
+        self._stamp = stamp
 
     # -- bundles
 
