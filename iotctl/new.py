@@ -30,6 +30,7 @@ _README = """# {name}
                      keep a copy off this computer
     modules/         your modules: `iotctl new-module thermometer` makes one that works
     lib/  files/     what goes to the board's /lib, and to its root
+    libraries.toml   other people's drivers, if you want some: see "Your first module" in the guide
 
 Try it on a simulated board, whose console is then in your terminal (type `help`):
 

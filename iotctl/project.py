@@ -3,6 +3,7 @@
 profile.json            what the boards are
 modules/<name>/         modules of its own; one that iotctl has too is taken from here
 lib/  files/            what goes to /lib, and to the board's root
+libraries.toml          what goes to /lib as well, and is fetched: see libraries
 platform/               only a checkout of the platform has it
 """
 

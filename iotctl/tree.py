@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iotctl import ROOT, authorities, keys, lint, mpy, project, webfiles
+from iotctl import ROOT, authorities, keys, libraries, lint, mpy, project, webfiles
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 from modules.ota.release.fields import is_version
@@ -85,6 +85,7 @@ def sources(profile: Profile) -> dict[str, Path]:
         found = {path: place for path, place in found.items() if not path.startswith(_LEGACY)}
     for package in _requires(profile):
         found.update(_package(package, places))
+    found.update(libraries.collect(profile.path.parent))
     for folder, board in project.own(places):
         found.update(_below(folder, board) if folder.is_dir() else {})
     return found
