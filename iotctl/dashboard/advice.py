@@ -45,6 +45,7 @@ _TRIAL = {
     "no_space flash_error bad_journal": "It could not be put in place. Make room on the board, then update by force.",
     "by_hand": "Somebody asked for it. Update by force to go forward again.",
 }
+_FLAPS = 6
 _TABLES = {
     trial: {word: text for words, text in table.items() for word in words.split()}
     for trial, table in ((True, _TRIAL), (False, _UPDATE))
@@ -69,9 +70,15 @@ def advice(reason: str, trial: bool = False) -> str:
     return found or ""
 
 
-def troubles(values: Mapping[str, str]) -> list[Trouble]:
-    """Everything that is wrong with a board, the worst first."""
+def troubles(values: Mapping[str, str], gone: int = 0) -> list[Trouble]:
+    """Everything that is wrong with a board, the worst first.
+
+    :param gone: how often it has left the broker in the last ten minutes; an update is two or three times.
+    """
     found = []
+    if gone >= _FLAPS:
+        text = f"it came and went {gone} times in ten minutes"
+        found.append(Trouble("flapping", text, "Look at its wifi and its power, and whether another board has the same id."))
     if values.get("safe_mode") == "true":
         text = "only the modules that an update needs have started, after three bad boots"
         found.append(Trouble("safe_mode", text, "Publish a newer release; the board takes it in safe mode."))

@@ -31,6 +31,7 @@ COMMANDS = {  # what can be asked of a board: the command's path, and its payloa
 _ANSWER_S = 30  # an order that no board has begun by then is not heard
 _RESULT_S = 900
 _HISTORY = 30  # lines for each board
+_RECENT_S = 600
 _SHOWN_S = 600  # how long an order's result is shown
 _TOLD = ("online", "version", "ota/status", "ota/error", "ota/channel", "restart/waiting_for", "safe_mode")
 _AT_ONCE = 50  # boards that are asked in a second
@@ -99,7 +100,7 @@ class Live:
         return {
             **row.value,
             "values": dict(sorted(values.items())),
-            "troubles": [trouble.as_json() for trouble in advice.troubles(values)],
+            "troubles": [trouble.as_json() for trouble in advice.troubles(values, self._gone(name, time.time()))],
             "history": list(self._history.get(name, ())),
             "allowed": self._site.commands(name.partition("/")[0], row.version),
         }
@@ -121,7 +122,7 @@ class Live:
                 del self._orders[name]
                 order = None
         offer = self._site.offer(name.partition("/")[0], board.values.get("ota/channel", "stable"))
-        row = view.make_row(board, offer, order.as_json() if order else None, now, entry)
+        row = view.make_row(board, offer, order.as_json() if order else None, now, entry, self._gone(name, now))
         if row.state == "updating" and not row.online:
             self._again.add(name)
         self.index.put(row)
@@ -163,6 +164,11 @@ class Live:
             if order and key == COMMANDS[order.what][0]:
                 take(order, text)
                 self._note(name, "replied", order.text or order.state)
+
+    def _gone(self, name: str, now: float) -> int:
+        """How often a board has left in the last ten minutes."""
+        lines = list(self._history.get(name, ()))
+        return sum(key == "online" and text != "true" and now - at < _RECENT_S for at, key, text in lines)
 
     def _note(self, name: str, key: str, text: str) -> None:
         lines = self._history.setdefault(name, deque(maxlen=_HISTORY))

@@ -67,17 +67,22 @@ class Query:
         return cls(text, show or "all", version, group, order or "name", int(page))
 
 
-def make_row(board: Board, offer: Offer | None, order: Mapping[str, Any] | None, now: float, entry: Entry | None = None) -> Row:
-    """The row of a board, whose channel has `offer`, which was asked for `order`, and is `entry` of the register."""
+def make_row(
+    board: Board, offer: Offer | None, order: Mapping[str, Any] | None, now: float, entry: Entry | None = None, gone: int = 0
+) -> Row:
+    """The row of a board, whose channel has `offer`, which was asked for `order`, and is `entry` of the register.
+
+    :param gone: how often it has left in the last ten minutes.
+    """
     values = board.summary()
     version, status = str(values["version"]), str(values["status"] or "")
     seen = board.seen.timestamp() if board.seen else 0.0
-    wrong = advice.troubles(dict(board.values))  # a copy: more may come on the connection's thread
+    wrong = advice.troubles(dict(board.values), gone)  # a copy: more may come on the connection's thread
     behind = _behind(board, version, offer)
     at_work = status in _UPDATING and (board.online or now - seen < AWAY_S)
     if at_work:
         state, note = "updating", values["waiting"] or ("restarts" if not board.online else status)
-    elif not board.online:
+    elif not board.online and not (wrong and wrong[0].reason == "flapping"):
         state, note = "offline", _how_far(version, behind, offer)
     elif wrong:
         state, note = "trouble", f"{wrong[0].reason}: {wrong[0].text}".strip(": ")

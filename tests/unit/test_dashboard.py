@@ -95,6 +95,13 @@ def test_a_board_that_does_not_come_back_from_its_update_is_offline() -> None:
     assert view.make_row(board(seen=None, online="false", ota_status="trial"), OFFER, None, NOW).state == "offline"
 
 
+def test_a_board_that_comes_and_goes_is_in_trouble_whether_it_is_there_or_not() -> None:
+    for online in ("true", "false"):
+        row = view.make_row(board(online=online), OFFER, None, NOW, gone=6)
+        assert (row.state, row.note) == ("trouble", "flapping: it came and went 6 times in ten minutes")
+        assert view.make_row(board(online=online), OFFER, None, NOW, gone=3).state != "trouble", "an update is as many"
+
+
 def test_behind_is_who_the_channel_leads_to_something_newer() -> None:
     led = {**OFFER, "rollout": {"percent": 50}}
     behind = [n for n in range(200) if view.make_row(board(f"door/{n}", version="1.4.0"), led, None, NOW).behind]
