@@ -44,9 +44,19 @@ def gzip(*parts: bytes) -> bytes:
     return _GZIP + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
+def gzip_stream(chunks: Iterable[bytes]) -> bytes:
+    """The same of what never lies in memory as a whole."""
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -WINDOW)
+    packed, crc, size = [_GZIP], 0, 0
+    for chunk in chunks:
+        packed.append(squeeze.compress(chunk))
+        crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    return b"".join([*packed, squeeze.flush(), struct.pack("<II", crc, size & 0xFFFFFFFF)])
+
+
 def tar(members: Iterable[tuple[str, bytes]]) -> bytes:
     """A whole ustar archive. A name that ends in ``/`` is a folder."""
-    return b"".join(tar_member(name, data) for name, data in members) + bytes(2 * _BLOCK)
+    return b"".join(tar_member(name, data) for name, data in members) + END_OF_TAR
 
 
 def tar_member(name: str, data: bytes) -> bytes:
@@ -88,7 +98,8 @@ def pack_group(members: Sequence[tuple[str, bytes]]) -> bytes:
     return b"".join(gzip(data[begin:end]) for begin, end in zip(cuts, cuts[1:], strict=False))
 
 
-END = gzip(bytes(2 * _BLOCK))  # the last gzip member: the end of the tar archive
+END_OF_TAR = bytes(2 * _BLOCK)
+END = gzip(END_OF_TAR)  # the last gzip member: the end of the tar archive
 
 
 def _tar_header(name: str, size: int) -> bytes:

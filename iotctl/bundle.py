@@ -143,6 +143,22 @@ def read(path: Path, only: Container[str] | None = None) -> Bundle:
     return Bundle(reader.listing, reader.signature, {name: b"".join(pieces.get(name, [])) for name in kept}, packed)
 
 
+def unpack(path: Path, folder: Path) -> None:
+    """Write the files of an archive into an empty folder. OtaError when it is none, or damaged."""
+
+    def take(name: str, piece: bytes) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("ab") as f:
+            f.write(piece)
+
+    with path.open("rb") as f:
+        reader = archive.Reader(f)
+        _header, entries = _parse(reader.listing)
+        for entry in entries:
+            take(entry["path"], b"")  # an empty one has no piece
+        reader.files(entries, take)
+
+
 def verify(path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = None, expired: bool = False) -> Verdict:
     """Check a bundle by the board's own rules, in bounded memory; OtaError says what a board would say.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,7 @@ KeyOption = Annotated[Path | None, typer.Option("--key", help="Private key (PEM)
 PassphraseOption = Annotated[
     str | None, typer.Option("--passphrase", envvar="IOTCTL_PASSPHRASE", help="The key's passphrase.", show_envvar=True)
 ]
+SecretsOption = Annotated[bool, typer.Option("--with-secrets", help="Also with passwords in the profile.")]
 PyOption = Annotated[bool, typer.Option("--py", help="Sources instead of .mpy.")]
 NotesOption = Annotated[str, typer.Option("--notes", help="What people should know about it.")]
 SequenceOption = Annotated[
@@ -190,17 +192,14 @@ def build(
     sequence: SequenceOption = None,
     expires: ExpiresOption = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave the signature to `iotctl sign`.")] = False,
-    with_secrets: Annotated[bool, typer.Option("--with-secrets", help="Also with passwords in the profile.")] = False,
+    with_secrets: SecretsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the board's whole file system as one bundle, and its bill of materials. The same input gives the same bytes.
 
     Example: iotctl build profile.json --version 1.4.0 --key key.pem --notes "Fixes the door." --out dist
     """
-    given = profile.read_good(path)
-    if given.secrets and not with_secrets:
-        why = f"which everybody can read who gets the release: {project.SECRETS} is the place for it, or say --with-secrets"
-        raise IotctlError(f"{path} has {', '.join(given.secrets)}, {why}")
+    given = _releasable(path, with_secrets)
     private = _signing_key(given, key, passphrase, unsigned)
     made = _make(given, version, py, notes, sequence, expires)
     if private:
@@ -394,6 +393,49 @@ def publish_command(
     else:
         for file in done.files:
             terminal.say(file)
+
+
+@app.command("migrate")
+def migrate_command(
+    path: ProfileArgument,
+    version: VersionOption,
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="The web server's folder.")],
+    old: Annotated[
+        list[Path], typer.Option("--old", exists=True, help="What the boards run: firmware.tar.gz, or a copy of their files.")
+    ],
+    channel: Annotated[Literal["stable", "canary"], typer.Option("--channel", help="Which boards.")] = "stable",
+    key: KeyOption = None,
+    passphrase: PassphraseOption = None,
+    py: PyOption = False,
+    notes: NotesOption = "",
+    sequence: SequenceOption = None,
+    with_secrets: SecretsOption = False,
+) -> None:
+    """Move boards of public-micropython-iot-platform to this one, over the air, by their own updater.
+
+    Example: iotctl migrate profile.json --version 9.0.0 --old firmware.tar.gz --key key.pem --channel canary --out site
+
+    Publishes the release, and beside it the archive and the line that those boards ask for. Power may fail at any moment: a
+    board is on the old platform or on the new one, and goes back where the new one does not reach the server. Read
+    docs/migration.md first.
+    """
+    from iotctl import migrate
+
+    given, before = _releasable(path, with_secrets), [migrate.read_old(each) for each in old]
+    if "ota" not in given.modules:
+        raise IotctlError(f"{path}: activeModules does not name ota, so that would be the boards' last update")
+    private = _signing_key(given, key, passphrase, False)
+    made = _make(given, version, py, notes, sequence, None)
+    made = bundle.sign(made, private) if private else made
+    data = migrate.pack(made, given, before)
+    for warning in migrate.warnings(given, version, before):
+        terminal.say(f"warning: {warning}", err=True)
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / f"{version}.tar.gz"
+        packed.write_bytes(bundle.pack(made))
+        done = publish.publish(packed, to, publish.Options(channel), private)
+    for file in [*done.files, *migrate.write(data, made.header, before, to, channel)]:
+        terminal.say(file)
 
 
 @app.command("serve")
@@ -776,6 +818,15 @@ def _ask_boards(address: Address, devices: list[str] | None, path: str, payload:
 def flash_files(made: bundle.Bundle) -> tree.Files:
     """What is flashed: the bundle's files, and the list that OTA knows them by."""
     return {**made.files, ".ota/release": made.listing}
+
+
+def _releasable(path: Path, with_secrets: bool) -> profile.Profile:
+    """A good profile that may go to everybody who gets the release."""
+    given = profile.read_good(path)
+    if given.secrets and not with_secrets:
+        why = f"which everybody can read who gets the release: {project.SECRETS} is the place for it, or say --with-secrets"
+        raise IotctlError(f"{path} has {', '.join(given.secrets)}, {why}")
+    return given
 
 
 def _make(given: profile.Profile, version: str, py: bool, notes: str, sequence: int | None, expires: str | None) -> bundle.Bundle:

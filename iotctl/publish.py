@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
 
     It is what boards with the bundle's own profile would take, by the keys that are pinned there.
     """
-    made = bundle.read(path, None if options.legacy else ("profile.json",))
+    made = bundle.read(path, ("profile.json",))
     _check(made, options, key)
     bundle.verify(path, pinned=made.pinned("release"), expired=options.force)
     data = path.read_bytes()
@@ -63,7 +65,7 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
     channel = channel_bytes(made.header, data, options, counter, key)
     writes = [(target, data), (channel_file, channel)]
     if options.legacy:
-        writes += _legacy(made, folder)
+        writes += _legacy(path, made, folder, options.channel)
     folder.mkdir(parents=True, exist_ok=True)
     for written, content in writes:
         files.replace(written, content)
@@ -133,12 +135,38 @@ def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -
         keys.check_pinned(key, made.pinned("channel"), "channel")
 
 
-def _legacy(made: bundle.Bundle, folder: Path) -> list[tuple[Path, bytes]]:
-    """The archive and the `latest` line for devices of public-micropython-iot-platform: folders first, no list."""
-    contents = [(path, made.files[path]) for path in (entry["path"] for entry in made.entries)]
-    folders = {"/".join(path.split("/")[:n]) + "/" for path, _data in contents for n in range(1, path.count("/") + 1)}
-    data = archive.gzip(archive.tar([(name, b"") for name in sorted(folders)] + contents))
+def latest(header: bundle.Header, file: str, data: bytes) -> bytes:
+    """The line that says to devices of public-micropython-iot-platform what is current."""
+    needed_kb = -(-(len(data) + header["size"]) // 1024)
+    return f"{header['version']};{file};{needed_kb};{len(data)};{hashlib.sha256(data).hexdigest()};\n".encode()
+
+
+def latest_name(channel: str) -> str:
+    """The line's file: they follow one of two."""
+    return "canary" if channel == "canary" else "latest"
+
+
+def _legacy(path: Path, made: bundle.Bundle, folder: Path, channel: str) -> list[tuple[Path, bytes]]:
+    """The archive and the line for such devices: folders first, no list. Unpacked on the disk, not in memory."""
+    if channel not in ("stable", "canary"):
+        raise IotctlError(f"devices of that platform know no channel {channel}: --legacy goes with stable or canary")
+    with tempfile.TemporaryDirectory() as found:
+        bundle.unpack(path, Path(found))
+        data = archive.gzip_stream(_legacy_tar(Path(found), [entry["path"] for entry in made.entries]))
     name = f"{made.header['version']}-legacy.tar.gz"
-    needed_kb = -(-(len(data) + made.header["size"]) // 1024)  # those devices ask for so much free space
-    line = f"{made.header['version']};{name};{needed_kb};{len(data)};{hashlib.sha256(data).hexdigest()};\n"
-    return [(folder / name, data), (folder / "latest", line.encode())]
+    return [(folder / name, data), (folder / latest_name(channel), latest(made.header, name, data))]
+
+
+def _legacy_tar(found: Path, names: list[str]) -> Iterator[bytes]:
+    folders = {"/".join(name.split("/")[:n]) + "/" for name in names for n in range(1, name.count("/") + 1)}
+    for name in [*sorted(folders), *sorted(names, key=_late)]:
+        yield archive.tar_member(name, b"" if name.endswith("/") else (found / name).read_bytes())
+    yield archive.END_OF_TAR
+
+
+def _late(path: str) -> tuple[int, str]:
+    """Their installer unpacks over the running tree: what that imports or reads comes last, what starts it at the very end."""
+    last = ("boot.py", "version", "profile.json", "main.py")
+    if path in last:
+        return 3 + last.index(path), path
+    return (2 if "/__init__." in path else 1 if path.endswith(".py") and path != "ota_boot.py" else 0), path

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("platform", "modules", "lib")
+FOLDERS = ("platform", "modules", "lib", "iotctl/device")
 OLDEST = (1, 22)
 MODULES = {  # what 1.22 has of each, as far as it is used here
     "asyncio": "CancelledError Event StreamReader create_task run sleep_ms",

@@ -131,9 +131,16 @@ NEW = {
     "./modules/": b"",
     "./modules/door.py": b"new = 1\n" * 300,
     "./main.py": b"print('new')\n",
+    "./ota_boot.py": b"# a loader\n",
+    "./modules/ota/": b"",
+    "./modules/ota/__init__.py": b"",
     "./keep.txt": b"theirs",
     "./profile.json": json.dumps({"ota": {"delete": ["gone", "/old.py"]}}).encode(),
 }
+
+
+def without(path: str) -> dict[str, bytes]:
+    return {name: data for name, data in NEW.items() if name != path}
 
 
 def download(board: Board, data: bytes, *, offer: list[Any] | None = None, reply: bytes | None = None, **values: Any) -> Any:
@@ -155,7 +162,7 @@ def test_installs_an_archive_without_a_list(board: Board) -> None:
     assert tree.files["keep.txt"] == b"mine"
     assert not {"old.py", "gone/x.py", "ota.tmp", ".ota/members"} & set(tree.files)
     header = json.loads(tree.files[".ota/release"].split(b"\n")[0])
-    assert (header["version"], header["sequence"], header["files"]) == ("1.1.0", 0, 5)
+    assert (header["version"], header["sequence"], header["files"]) == ("1.1.0", 0, 7)
 
 
 def test_a_server_that_says_neither_size_nor_digest_is_enough(board: Board) -> None:
@@ -188,6 +195,8 @@ BIG = {"./version": b"1.1.0", **{f"./f{i}.py": b"" for i in range(201)}}
         ({**NEW, "main.py": b""}, "bad_member"),
         ({**NEW, "./main.py/x.py": b""}, "bad_member"),
         ({**NEW, "./version": b"1.0.9"}, "version_mismatch"),
+        (without("./ota_boot.py"), "wrong_name"),
+        (without("./modules/ota/__init__.py"), "wrong_name"),
         ({"./main.py": b""}, "version_mismatch"),
         ({**NEW, "./zeros": bytes(9_000_000)}, "too_large"),
         (BIG, "too_large"),
@@ -235,7 +244,8 @@ def test_a_download_that_is_not_right_leaves_nothing(board: Board, offer: list[A
     assert not {"ota.tmp", ".ota/members", ".ota/journal"} & set(board.read().files)
 
 
-SMALL = {"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20}
+OURS = {"./modules/ota/x.py": b"", "./ota_boot.py": b""}  # an archive without a loader and an updater is refused
+SMALL = {"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20, **OURS}
 _SWEEP = (
     _JOB
     + """
@@ -263,8 +273,8 @@ def sweep(board: Board, archives: list[bytes]) -> int:
         found = run(board, _SWEEP, url=server.url, archives=len(archives))
         assert len(server.requests) == len(found) == len(archives)
     refused = [result for result in found if isinstance(result, str)]
-    assert set(refused) <= {"bad_bundle", "bad_member", "version_mismatch", "connection_lost"}
-    right = [hashlib.sha256(SMALL[path]).hexdigest() for path in ("./main.py", "./version")]
+    assert set(refused) <= {"bad_bundle", "bad_member", "version_mismatch", "connection_lost", "wrong_name"}
+    right = [hashlib.sha256(SMALL[path]).hexdigest() for path in sorted(SMALL)]
     assert all(result == right for result in found if not isinstance(result, str))
     assert tree(board) == before
     print(f"{len(found)} archives: {len(refused)} refused, {len(found) - len(refused)} harmless")

@@ -26,22 +26,37 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-from iotctl import ROOT, bundle, mpy, publish, serve
+from iotctl import ROOT, archive, bundle, migrate, mpy, publish, serve
 from iotctl.profile import Profile
 from modules.ota.release.manifest import PIECE
 from sim import flashlog
 from sim.board import BLOCK, Board, BoardError, Boot, Cut, Tree
 from tests.powercut.scenario import SCENARIOS, Files, Scenario
+from tests.support import origin
 
 MODES = ("before", "torn", "after")
 NETWORKS = ("", "wifi off", "server away")
 _HEAP = "256k"
 _MOST_BOOTS = 9
 _ARCHIVE = "new_firmware.tar.gz"
-_IGNORED = (".ota", _ARCHIVE, "prefs.json", "prefs.json.1", "ballast", "ota_boot.py", "ota_boot_old.py", "boot.keep")
+_IGNORED = (
+    ".ota", _ARCHIVE, f"{_ARCHIVE}.1", "prefs.json", "prefs.json.1", "ballast", "ota_boot.py", "ota_boot_old.py", "boot.keep",
+)  # fmt: skip
 _STAYS = {".ota/state.0", ".ota/state.1", ".ota/release"}
+_ORIGIN = b"""
+import machine
+import modules.ota.ota as ota
+
+ota.load()
+if ota.waiting():
+    ota.install_new_firmware()
+else:
+    print("STABLE")
+machine.reset()
+"""
 _MAIN = b"import sys\nsys.path.append('/sys')\nimport driver\ndriver.main()\n"
 _PREFS = b'{"wifi.ssid": "home", "count": 1}'
+_THEIRS = b'{"wifi": {"ssid": "home", "password": "secret"}}'
 _RUNS = b"    global ready, restart\n"
 LOADERS = {  # the proven one with a change; what loops has its watchdog bite at once
     "good": (b"", b""),
@@ -185,11 +200,12 @@ def record(scenario: Scenario, fs: str, folder: Path, site: serve.Server, broken
     made_old, made_new = _bundle(scenario, "1.0.0", old), _bundle(scenario, "1.1.0", new)
     with _board(lives) as board:
         board.format()
-        board.write({**old, **scenario.extra, **scenario.aside, ".ota/release": made_old.listing, "prefs.json": _PREFS})
+        board.write({**old, **scenario.extra, **scenario.aside, **_beside(scenario, made_old)})
         if scenario.online:
             _publish(folder, made_new)
         elif scenario.action != "prefs":
-            board.write({_ARCHIVE: bundle.pack(made_new)})
+            (folder / "archive").write_bytes(_packed(scenario, made_new, old))
+            board.write({_ARCHIVE: (folder / "archive").read_bytes()})
         if scenario.action == "rollback":  # the way there is not cut, only the way back
             board.env.update(_environment(lives, replace(scenario, action="install", bad=False)))
             assert _live(board), "the way there does not end"
@@ -285,6 +301,8 @@ def _converge(case: Case, lives: Lives, board: Board, rested: Tree, verdict: str
     board.env.update(_environment(lives, scenario), TORTURE_NETWORK="")
     if scenario.newer:
         board.write({_ARCHIVE: (lives.folder / "newer").read_bytes()})
+    if scenario.action == "migrate" and verdict == "old" and not scenario.bad:  # the old platform has thrown it away
+        board.write({_ARCHIVE: (lives.folder / "archive").read_bytes()})
     if not _live(board, boots):
         return Outcome(case, "unbootable", detail=_story(boots))
     tree = board.read()
@@ -294,10 +312,12 @@ def _converge(case: Case, lives: Lives, board: Board, rested: Tree, verdict: str
     gave_up = verdict == "old" and _failed_before(tree)  # the trial had no network: not tried again yet
     if gave_up:
         wanted = lives.old
-    if not _same(tree, wanted):
+    if not _same(tree, wanted, *_unseen(scenario)):
         return Outcome(case, "mixed", detail="it does not end where it should\n" + _story(boots))
     if scenario.resumed and not _went_on(rested, boots):
         return Outcome(case, "mixed", detail="what had arrived was fetched again\n" + _story(boots))
+    if scenario.action == "migrate" and scenario.bad:  # what lies below .ota goes with the next attempt
+        return Outcome(case, verdict, _preferences_lost(tree, scenario), _story(boots))
     if left := _left_behind(tree, scenario):
         return Outcome(case, "mixed", detail=f"left behind: {left}\n{_story(boots)}")
     if not _loader_is_good(tree, scenario, gave_up):
@@ -334,7 +354,13 @@ def _story(boots: list[Boot]) -> str:
 
 
 def _verdict(tree: Tree, lives: Lives, *unseen: str) -> str:
+    unseen += _unseen(lives.scenario)
     return "old" if _same(tree, lives.old, *unseen) else "new" if _same(tree, lives.new, *unseen) else "mixed"
+
+
+def _unseen(scenario: Scenario) -> tuple[str, ...]:
+    """A platform that a board went back to keeps our boot.py, which it has no use for."""
+    return ("boot.py",) if scenario.action == "migrate" and scenario.bad else ()
 
 
 def _same(found: Tree, wanted: Tree, *unseen: str) -> bool:
@@ -374,6 +400,9 @@ def _loader_is_good(tree: Tree, scenario: Scenario, gave_up: bool) -> bool:
 
 
 def _preferences_lost(tree: Tree, scenario: Scenario) -> bool:
+    if scenario.action == "migrate":
+        found = json.loads(tree.files.get("prefs.json", b"{}"))
+        return found != (json.loads(_THEIRS) if scenario.bad else {"wifi.ssid": "home", "wifi.password": "secret"})
     if scenario.action != "prefs" and not scenario.prefs:
         return tree.files.get("prefs.json") != _PREFS
     slots = [data for name, data in tree.files.items() if name.startswith("prefs.json") and _whole(data)]
@@ -402,6 +431,8 @@ def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
 
 
 def _tree(scenario: Scenario, version: str, url: str) -> Files:
+    if scenario.action == "migrate" and version == "1.0.0":
+        return _origins()
     files = {"1.0.0": scenario.old, "1.1.0": scenario.new, "1.2.0": _newer(scenario.new)}[version]
     profile = {
         "shortName": "torture",
@@ -422,6 +453,26 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
     if scenario.bad and version == ("1.0.0" if scenario.action == "rollback" else "1.1.0"):
         made["bad.txt"] = b"this release fails its trial"
     return made
+
+
+def _origins() -> Files:
+    """A board of the platform that this one follows: it installs what lies there, without any network."""
+    files = origin.tree("http://127.0.0.1:1", "1.0.0", pages=5_000)
+    return {**files, "main.py": _ORIGIN}
+
+
+def _beside(scenario: Scenario, made: bundle.Bundle) -> Files:
+    """What is on the flash beside the old tree."""
+    return {"prefs.json": _THEIRS} if scenario.action == "migrate" else {".ota/release": made.listing, "prefs.json": _PREFS}
+
+
+def _packed(scenario: Scenario, made: bundle.Bundle, old: Files) -> bytes:
+    if scenario.action != "migrate":
+        return bundle.pack(made)
+    raw = made.files["profile.json"]
+    before = migrate.Old(sorted(old), "1.0.0", json.loads(old["profile.json"]))
+    given = Profile(Path("profile.json"), raw, json.loads(raw))
+    return archive.gzip(archive.tar(migrate.members(made, given, [before], ask=False)))
 
 
 def _newer(files: Files) -> Files:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from tests.support import origin
+
 Files = dict[str, bytes]
 _BASE: Files = {"app/a.py": b"A = 1\n" * 40, "app/b.py": b"B = 1\n" * 700, "www/index.html": b"<p>old</p>" * 30}
 _NINE: Files = {"app/m0.py": b"Old = 1\n", **{f"app/m{i}.py": b"from app.m0 import Old\n" * 20 for i in range(1, 9)}}
@@ -18,7 +20,7 @@ class Scenario:
     name: str
     old: Files
     new: Files
-    action: str = "install"  # or "update" and "ready" over HTTP, "rollback" by hand, "prefs"
+    action: str = "install"  # or "update" and "ready" over HTTP, "rollback" by hand, "prefs", "migrate"
     bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous
@@ -104,6 +106,8 @@ SCENARIOS = (
     Scenario("update boot", _BASE, _MOVED, action="update", update_boot=True, requests=3),
     Scenario("update boot, bad", _SWAP_OLD, _SWAP_NEW, action="update", update_boot=True, bad=True, requests=3),
     Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=3, blocks=72),
+    Scenario("migration", {}, _LARGE, action="migrate", extra=origin.library()),
+    Scenario("migration, bad", {}, _LARGE, action="migrate", bad=True, extra=origin.library()),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("preferences on a full disk", _BASE, _BASE, action="prefs", fill="saved", blocks=72),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),

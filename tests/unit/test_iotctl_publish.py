@@ -115,6 +115,7 @@ def test_legacy_writes_what_existing_devices_take_last(place: Place, unsigned: P
     folders = [m.name for m in found if m.isdir()]
     assert folders == [m.name for m in found][: len(folders)] and {"modules", "modules/door"} <= set(folders)
     names = [m.name for m in found if m.isreg()]
+    assert names[-5:] == ["modules/door/__init__.mpy", "boot.py", "version", "profile.json", "main.py"]
     assert "boot.py" in names and "version" in names and not any(name.startswith(".") for name in names)
     assert size_kb * 1024 >= len(data) + sum(m.size for m in found)
 

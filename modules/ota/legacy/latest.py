@@ -8,8 +8,9 @@ so that from there on everything is as with a bundle: staged, journalled, on tri
 
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
 2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
-3. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
-4. At most 200 files, 8 MiB each, 16 MiB in all.
+3. It has the loader and OTA, unless they lie beside the release that runs: without them no update would ever follow.
+4. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
+5. At most 200 files, 8 MiB each, 16 MiB in all.
 
 What the running version has and the archive has not is deleted, and what the new profile's ``ota.delete`` names.
 Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller window, and some 80 bytes a file.
@@ -26,7 +27,7 @@ import ota_boot
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST
+from ..bundle.lists import LIST, RUNNING, entries
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -77,13 +78,15 @@ def _scan(ota, announced, notes):
 
     Returns where in the notes each of them is, in the order of a list, the sum of the sizes, and what is to be deleted.
     """
+    missing = {"ota_boot.py", "modules/ota"}
     found, total, texts = [], 0, {"version": b"", "profile.json": b"{}"}
     ota_boot.make_parents(notes)
     with _Archive(ota.archive) as archive, open(notes, "wb") as out:
         for path, member in archive.members():
             total += member.size
             if len(found) >= _MAX_FILES or total > _MAX_TOTAL:
-                raise OtaError("too_large", "the archive holds more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
+                raise OtaError("too_large", "the archive has more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
+            missing.discard("modules/ota" if path.startswith("modules/ota/") else path)
             found.append((paths.key(path), out.tell()))
             digest, text = hashlib.sha256(), io.BytesIO() if path in texts else None
             if text and member.size > _MAX_TEXT:
@@ -94,6 +97,9 @@ def _scan(ota, announced, notes):
             out.write(manifest.entry_line({"path": path, "size": member.size, "sha256": files.hexdigest(digest), "at": 0}))
     if texts["version"].strip() != announced.encode():
         raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
+    listed = [entry["path"] == "ota_boot.py" for _n, entry in entries(RUNNING)]
+    if missing and (any(listed) or not listed):
+        raise OtaError("wrong_name", "of another platform: it has no " + missing.pop())
     return [at for _key, at in sorted(found)], total, _deletes(ota, texts["profile.json"])
 
 
