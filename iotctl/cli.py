@@ -121,7 +121,7 @@ def keygen(
 @app.command("new")
 def new_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder; its name is that of the boards.")],
-    board: Annotated[str, typer.Option("--board", help="sim, pico-w or esp32.")] = "sim",
+    board: Annotated[str, typer.Option("--board", help="sim, pico-w, esp32 or esp32s3.")] = "sim",
 ) -> None:
     """Make a project of your own, to keep in git: a profile, a signing key, and folders for your modules and files.
 

@@ -231,11 +231,12 @@ def run_dev(path: Path, port: int, image: Path, board: str | None = None) -> int
             threading.Event().wait()
         return 0
     web_port = free_port()
-    password = prepare(path, image)
+    given = prepare(path)
     simulated = open_board(image, fs="lfs", heap="128k", device_id="sim-0001", web_port=web_port)
-    flash(simulated, image.with_suffix(".json"), VERSION)
+    flash(simulated, given, VERSION)
     simulated.on_line = terminal.say
     with DevServer(f"127.0.0.1:{web_port}", port) as server:
+        password = given.value["web"]["password"]
         terminal.say(f"the page: {server.url} (password: {password}); a change of {PAGE.relative_to(ROOT)} reloads it")
         simulated.start()
         forward_console(simulated)
@@ -248,13 +249,11 @@ def run_dev(path: Path, port: int, image: Path, board: str | None = None) -> int
     return 1 if simulated.restarts[-1:] == ["dead"] else 0
 
 
-def prepare(path: Path, image: Path) -> str:
-    """Write the simulated board's profile beside `image`: the one at `path` with the web module. Returns the page's password."""
+def prepare(path: Path) -> profiles.Profile:
+    """The simulated board's profile: the one at `path` with the web module, and a password of its page."""
     given = profiles.read_good(path)
     modules = [*given.modules, *(["web"] if "web" not in given.modules else [])]
     web = given.value.get("web")
     web = {"password": secrets.token_urlsafe(9), **(web if isinstance(web, dict) else {})}
-    image.parent.mkdir(parents=True, exist_ok=True)
     made = {**given.value, "activeModules": modules, "web": web}
-    image.with_suffix(".json").write_text(json.dumps(made, ensure_ascii=False))
-    return str(web["password"])
+    return profiles.Profile(path, json.dumps(made, ensure_ascii=False).encode(), made)

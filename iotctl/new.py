@@ -10,7 +10,7 @@ from iot_platform.module import name_ok
 from iotctl import ROOT, files, keys, profile
 from iotctl.errors import IotctlError
 
-BOARDS = {"sim": "profile.json", "pico-w": "profiles/pico-w.json", "esp32": "profiles/esp32.json"}
+BOARDS = {"sim": "profile.json", "pico-w": "profiles/pico-w.json"} | dict.fromkeys(("esp32", "esp32s3"), "profiles/esp32.json")
 KEY = "owner.pem"
 _FOLDERS = ("modules", "lib", "files")
 _IGNORE = "# Never in git, never in a release\n*.pem\nsecrets.toml\n\ndist/\nsite/\n.build/\n"
@@ -102,17 +102,16 @@ def project(folder: Path, board: str) -> list[str]:
     key = keys.generate()
     keys.write_private(key, folder / KEY, None)
     template = profile.read(ROOT / BOARDS[board])
-    given = profile.Profile(folder / "profile.json", b"", _own(template.value, name, board))
+    given = profile.Profile(folder / "profile.json", b"", _own(template.value, name))
     profile.write(given, profile.with_key(given, keys.jwk(key), None))
     return ["profile.json", *written, KEY, *(f"{each}/" for each in _FOLDERS)]
 
 
-def _own(value: dict[str, object], name: str, board: str) -> dict[str, object]:
+def _own(value: dict[str, object], name: str) -> dict[str, object]:
     """The template's profile for boards with this name, with the page."""
     modules = value["activeModules"]
     assert isinstance(modules, list)
-    kind = {} if board == "sim" else {"board": board}
-    return {**value, "shortName": name, **kind, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
+    return {**value, "shortName": name, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
 
 
 def module(path: Path, name: str) -> Path:

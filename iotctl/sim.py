@@ -38,7 +38,7 @@ def run_sim(
     web_port = web_port or free_port()
     board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port, like=like)
     if not image.exists():
-        flash(board, profile, version)
+        flash(board, profiles.read_good(profile), version)
         terminal.say(f"made {image} with version {version} of {profile}")
     board.wifi = wifi
     board.on_line = lambda line: terminal.say(line + (f" (here: http://127.0.0.1:{web_port})" if _LISTENS in line else ""))
@@ -66,12 +66,11 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
         raise IotctlError(str(error)) from error
 
 
-def flash(board: Board, path: Path, version: str) -> None:
+def flash(board: Board, given: profiles.Profile, version: str) -> None:
     """An empty file system with the tree of a profile on it, as `iotctl tree` makes it, and its project's secrets."""
-    given = profiles.read_good(path)
     made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
     board.format()
-    prefs = {**project.secrets(path.parent), **AIR}
+    prefs = {**project.secrets(given.path.parent), **AIR}
     board.write({**made.files, ".ota/release": made.listing, "prefs.json": json.dumps(prefs).encode()})
 
 

@@ -16,8 +16,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect
 
-from iotctl import dev
-from iotctl import profile as profiles
+from iotctl import dev, tree
 from tests.support.browser import PATIENCE_MS, Browsers
 from tests.web.conftest import WebWorld
 
@@ -75,15 +74,17 @@ def test_the_command_starts_and_nothing_listens_beyond_this_computer() -> None:
             assert process.wait(30) == 0
 
 
-def test_the_simulated_board_gets_the_web_module_and_a_password(tmp_path: Path) -> None:
-    given = tmp_path / "given.json"
+def test_the_simulated_board_gets_the_web_module_a_password_and_the_projects_modules(tmp_path: Path) -> None:
+    given = tmp_path / "profile.json"
+    (tmp_path / "modules" / "mill").mkdir(parents=True)
+    (tmp_path / "modules" / "mill" / "__init__.py").write_text("")
     value = json.loads((dev.ROOT / "profile.json").read_text())
-    value["activeModules"] = ["serial_log", "wifi", "ota"]
+    value["activeModules"] = ["serial_log", "wifi", "ota", "mill"]
     given.write_text(json.dumps(value))
-    image = tmp_path / "dev.img"
-    password = dev.prepare(given, image)
-    made = profiles.read_good(image.with_suffix(".json"))
-    assert made.modules == ["serial_log", "wifi", "ota", "web"] and made.value["web"]["password"] == password
-    assert len(password) >= 12 and dev.prepare(given, image) != password
+    made = dev.prepare(given)
+    assert made.modules == ["serial_log", "wifi", "ota", "mill", "web"] and json.loads(made.raw) == made.value
+    assert tree.sources(made)["modules/mill.py"] == tmp_path / "modules" / "mill" / "__init__.py"
+    password = made.value["web"]["password"]
+    assert len(password) >= 12 and dev.prepare(given).value["web"]["password"] != password
     given.write_text(json.dumps({**value, "web": {"password": "my own secret"}}))
-    assert dev.prepare(given, image) == "my own secret"
+    assert dev.prepare(given).value["web"]["password"] == "my own secret"
