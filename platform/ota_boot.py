@@ -130,7 +130,7 @@ def undo(reason, text=""):
 
 
 def finish(keep=""):
-    """Forget a confirmed or undone journal, once what it left has been dealt with.
+    """Forget a confirmed or undone journal, once what it left is dealt with.
 
     :param keep: a name below ``/.ota`` that it gets instead, to describe the kept version. True when it got there: one that FAT
         shows under two names is not kept, its blocks may not be its own.
@@ -163,7 +163,7 @@ def reason():
 
 
 def note_failure(text):
-    """Count a boot that ended badly; enough of them lead to safe mode."""
+    """Count a bad boot; enough of them lead to safe mode."""
     global failures
     _say("failed boot:", text)
     try:
@@ -202,7 +202,7 @@ def slot(folder, n):
 
 
 def live(path):
-    """Where the file `path` of the tree is."""
+    """Where `path` of the tree is."""
     return ROOT + "/" + path
 
 
@@ -223,7 +223,7 @@ def exists(path):
 
 
 def make_parents(path):
-    """Make the folders above `path` that are missing."""
+    """Make the missing folders above `path`."""
     at = path.rfind("/")
     if at > len(ROOT) and not exists(path[:at]):
         make_parents(path[:at])
@@ -231,7 +231,7 @@ def make_parents(path):
 
 
 def read_header(name):
-    """The header of the journal ``/.ota/<name>``; None unless it is whole and of a format known here."""
+    """The header of the journal ``/.ota/<name>``; None unless it is whole and of a known format."""
     digest = hashlib.sha256()
     try:
         with open(ota(name)) as f:
@@ -296,9 +296,12 @@ def _apply():
 def _undo():
     _say("undoing", header.get("new"), "because of", reason()[0])
     _give_up("u")
-    _move(header.get("stage", "stage"), False)
-    _prune_all(True)
-    _move("backup", True)
+    try:
+        _move(header.get("stage", "stage"), False)
+        _prune_all(True)
+        _move("backup", True)
+    except (IndexError, ValueError) as error:
+        _say("damaged:", error)
     _become("undone")
 
 
@@ -426,7 +429,7 @@ def _prune_all(undoing):
 
 
 def _prune(path):
-    """Remove the folders above `path` that have become empty."""
+    """Remove the empty folders above `path`."""
     while "/" in path:
         path = path[: path.rindex("/")]
         if _is_folder(live(path)):  # after a cut the file that belongs there may be back

@@ -101,7 +101,8 @@ def _after_confirm(ota):
     _remember(store, {"result": "confirmed"})
     fresh = _begin_trial(ota)
     yield from _clear(("loader",))
-    yield from _move_aside(ota)
+    if header:  # the journal is whole
+        yield from _move_aside(ota)
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
         yield from _keep_backup()
         ota_boot.finish(PREVIOUS + "/journal")
