@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from iotctl.errors import IotctlError
 VERSION = 6  # of the .mpy format; boards refuse a release of another one
 MICROPYTHON = "1.22"  # the oldest that loads it and has what the modules use
 _CACHE = CACHE / "mpy"
+_NATIVE = re.compile(rb"^[ \t]*@micropython\.(?:native|viper|asm_\w+)[ \t]*(?:#.*|\(.*)?\r?$", re.MULTILINE)
 
 
 def compile_all(sources: dict[str, bytes], seen: Callable[[str], None] | None = None) -> dict[str, bytes]:
@@ -32,6 +34,11 @@ def compile_all(sources: dict[str, bytes], seen: Callable[[str], None] | None = 
             if seen:
                 seen(path)
     return made
+
+
+def is_native(source: bytes) -> bool:
+    """True for one with functions in a chip's own code: a .mpy of it would be for that kind of chip alone."""
+    return bool(_NATIVE.search(source))
 
 
 def compile_source(source: bytes, board_path: str) -> bytes:

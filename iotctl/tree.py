@@ -2,6 +2,7 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
+    ....py                          sources with native code, which only the board's own compiler can make for its chip
     modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
     modules/<name>/index.html.gz    what browsers get, from the module's folder www: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
@@ -45,7 +46,7 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
             lint.source(found, data)
         if _is_web(path):
             files[_served(path)] = webfiles.packed(found)
-        elif path.endswith(".py") and not py and path not in STARTERS:
+        elif path.endswith(".py") and not py and path not in STARTERS and not mpy.is_native(data):
             code[path] = data
         else:
             files[path] = data

@@ -480,3 +480,11 @@ def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Pl
     assert re.search(r"heap, of 188K: \d+K at rest, \d+K in an update boot; beside door", result.stdout)
     left = [line.rpartition("src/")[2] for line in result.stdout.splitlines() if line.startswith("left out: ")]
     assert left == ["modules/door/.htaccess", "modules/door/tests"]
+
+
+def test_native_code_stays_a_source(place: Place) -> None:
+    native = b"import micropython\n\n\n@micropython.native\ndef swing(n):\n    return n + 1\n"
+    (place.source / "modules" / "door" / "swing.py").write_bytes(native)
+    (place.source / "modules" / "door" / "words.py").write_bytes(b"# not @micropython.native\nX = '@micropython.viper'\n")
+    files = bundle.read(place.built()).files
+    assert files["modules/door/swing.py"] == native and "modules/door/words.mpy" in files
