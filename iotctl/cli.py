@@ -561,7 +561,7 @@ def update(
     password: BrokerPasswordOption = None,
     tls: TlsOption = False,
     ca: CaOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Also what failed or was left on this board.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also a version that failed or was rolled back there.")] = False,
     timeout: TimeoutOption = 900,
     as_json: JsonOption = False,
 ) -> None:
