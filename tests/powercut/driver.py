@@ -151,6 +151,8 @@ def broken():
 
 
 def act(ota):
+    if ACTION:
+        fill_disk("asked")
     if ACTION == "prefs" or (ACTION and os.getenv("TORTURE_PREFS")):
         if os.getenv("TORTURE_FILL"):
             ota.platform.prefs.set("note", "x" * 300)  # more than littlefs keeps beside a name

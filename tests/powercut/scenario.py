@@ -24,7 +24,7 @@ class Scenario:
     bad: bool = False  # what is installed fails its trial: only what ran before is right in the end
     newer: bool = False  # after the cut the archive of 1.2.0 lies there instead
     keep: bool = False  # keep_previous
-    fill: str = ""  # something fills the disk: "staged", "trial", "saved", or "noted": in the update boot, so that it must fail
+    fill: str = ""  # something fills the disk: "asked", "staged", "trial", "saved", or "noted": in the update boot, which fails
     requests: int = 0  # for parts of the bundle, in the uncut run: the server counts
     ranges: bool = True  # the server knows them; one that does not sends the whole file each time
     update_boot: bool = False  # the board is short of memory unless it is in an update boot
@@ -108,6 +108,9 @@ SCENARIOS = (
     Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=3, blocks=72),
     Scenario("migration", {}, _LARGE, action="migrate", extra=origin.library()),
     Scenario("migration, bad", {}, _LARGE, action="migrate", bad=True, extra=origin.library()),
+    Scenario(
+        "a full disk that heals", _BASE, _MOVED, action="update", fill="asked", delete=("ballast",), requests=5, large=True
+    ),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("preferences on a full disk", _BASE, _BASE, action="prefs", fill="saved", blocks=72),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
