@@ -13,6 +13,7 @@ from iotctl import bundle, keys, migrate, publish, serve, tree
 from iotctl.profile import Profile
 from sim.board import Board
 from tests.support import origin
+from tests.support.scripted_server import ScriptedServer, proper
 from tests.support.world import owner
 
 PATIENCE_S = 60
@@ -113,6 +114,21 @@ def test_a_board_that_does_not_reach_the_server_goes_back_and_is_not_moved_again
     since = len(board.lines)
     board.start()
     board.expect("confirmed: version 9.0.1 stays", PATIENCE_S, since)
+
+
+def test_a_board_that_loses_the_network_in_the_middle_of_the_archive_stays_as_it_is(place: Place) -> None:
+    place.migrate("9.0.0")
+    site = place.folder / "site" / origin.NAME
+    with ScriptedServer() as server:
+        server.routes[f"/{origin.NAME}/latest"] = proper((site / "latest").read_bytes())
+        server.routes[f"/{origin.NAME}/9.0.0-migrate.tar.gz"] = proper((site / "9.0.0-migrate.tar.gz").read_bytes(), 60_000)
+        place.old = origin.tree(server.url)
+        place.flash()
+        place.board.start()
+        place.board.expect("wrong size, deleting it|OTA failed", PATIENCE_S)
+        place.board.expect("origin: running 1.9.0", PATIENCE_S)
+        place.board.stop()
+    assert place.board.read().without(origin.ARCHIVE, "prefs.json").files == {**place.old, **place.mine}
 
 
 def test_a_board_without_room_for_both_stays_as_it_is(place: Place) -> None:
