@@ -1,5 +1,5 @@
-"""What messages say: Home Assistant is told of the board (discovery: one device, an update entity, diagnostic sensors, buttons)
-and of the update entity's state; and what a message to this board means, and is answered.
+"""What is said and heard now and then, in memory only meanwhile: Home Assistant is told of the board (discovery: one device, an
+update entity, diagnostic sensors, buttons); and what a message to this board means, and is answered.
 
 Home Assistant drops a whole message that has a key it does not know, or a value of the wrong kind: what is in here is checked
 against its schema by tests/mqtt/test_discovery.py. Discovery's messages are text, read from a file line by line: as tables in the
@@ -10,12 +10,10 @@ import json
 import random
 import time
 
-import ota_boot
 from iot_platform.module import printable
 from micropython import const
 
 _FILE = const("/modules/mqtt/discovery.txt")  # what all messages have in common, then a line for each: its place, its own keys
-_MAX_SUMMARY = const(255)  # Home Assistant takes no more
 _MAX = const(256)  # bytes
 _BIRTH_MS = const(5_000)
 
@@ -45,72 +43,27 @@ def discovery(mqtt):
                 yield topic.encode(), ("%s, %s" % (own[:-1], common)).encode() if allowed else b""  # which takes it away
 
 
-def update_state(mqtt):
-    """What is installed, what there is, and how far an update has come, as JSON.
-
-    An empty message, which Home Assistant ignores, while there is nothing to say.
-    """
-    platform = mqtt.platform
-    ota, version = platform.module("ota"), platform.bus.get("version")
-    if not ota or not ota.cfg or not version:
-        return b""
-    latest, percent = ota.offered or version, _percent(platform, ota)
-    if ota_boot.state == "trial":  # what is on trial is not installed yet
-        latest, version = version, ota_boot.header.get("old") or version
-    value = {
-        "installed_version": version,
-        "latest_version": latest,
-        "title": platform.profile["shortName"],
-        "in_progress": percent is not None,
-        "update_percentage": percent,
-        "release_summary": ota.notes[:_MAX_SUMMARY],  # what is left out stays as it was
-    }
-    if mqtt.cfg["release_url"]:
-        value["release_url"] = mqtt.cfg["release_url"]
-    return json.dumps(value).encode()
-
-
-def _percent(platform, ota):
-    """How far all of an update has come, from what was asked for to its confirmation; None when none is under way."""
-    state = ota.state
-    if "trial" in (state, ota_boot.state):
-        return 90
-    if state == "rebooting":
-        return 85 if ota_boot.state else 0  # for an update boot
-    done = max(ota.percent, 0) * 7 // 10 if state == "downloading" else {"ready": 70, "installing": 75}.get(state, 0)
-    # In an update boot nothing else is done
-    here = platform.update_boot and state not in ("up_to_date", "confirmed", "rolled_back", "failed")
-    at_work = ota.job and (ota.installs or ota.job in ("update", "install", "stage", "rollback"))
-    return done if here or at_work or ota.ordered else None
-
-
 # -- to this board
 
 
 def received(mqtt, topic, data):
-    """Deal with one message; garbage is logged once."""
-    try:
-        status = (mqtt.base + "/status/").encode()
-        if topic.startswith(status):
-            return mqtt.echo(topic[len(status) :].decode())
-        if len(data) > _MAX:
-            raise ValueError("a message that is too long")
-        topic, text = topic.decode(), data.decode()
-        if topic == "iot-platform/version":
-            # Somebody has published it: where it is newer the board checks, each board at a time of its own
-            ota = mqtt.platform.module("ota")
-            if ota and ota.is_newer(text) and mqtt.check_at is None:
-                delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
-                mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
-                mqtt.log("version %s was announced, checking in %d s" % (text, delay // 1000))
-        elif topic.startswith("%s/command/" % mqtt.base):
-            if mqtt.client.retained:
-                raise ValueError("a retained command, " + topic)
-            _command(mqtt, topic[len(mqtt.base) + 9 :], text)
-        elif text == "online" and not mqtt.client.retained:  # Home Assistant has started; all boards at once are too much for it
-            mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
-    except ValueError as error:  # what is no text is one in MicroPython
-        mqtt.once("ignored: %s" % (str(error) or "a message that is no text"))
+    """Deal with one message; ValueError for garbage."""
+    if len(data) > _MAX:
+        raise ValueError("a message that is too long")
+    text = data.decode()
+    if topic == "iot-platform/version":
+        # Somebody has published it: where it is newer the board checks, each board at a time of its own
+        ota = mqtt.platform.module("ota")
+        if ota and ota.is_newer(text) and mqtt.check_at is None:
+            delay = random.getrandbits(20) * mqtt.cfg["spread_s"] * 1000 >> 20
+            mqtt.check_at = time.ticks_add(time.ticks_ms(), delay)
+            mqtt.log("version %s was announced, checking in %d s" % (text, delay // 1000))
+    elif topic.startswith("%s/command/" % mqtt.base):
+        if mqtt.client.retained:
+            raise ValueError("a retained command, " + topic)
+        _command(mqtt, topic[len(mqtt.base) + 9 :], text)
+    elif text == "online" and not mqtt.client.retained:  # Home Assistant has started; all boards at once are too much for it
+        mqtt.announce_at = time.ticks_add(time.ticks_ms(), random.getrandbits(10) * _BIRTH_MS >> 10)
 
 
 def _command(mqtt, path, text):

@@ -11,16 +11,20 @@ import json
 import random
 import time
 
+import ota_boot
 from iot_platform import sockets
 from iot_platform.module import Module as Base
+from iot_platform.module import forget
 from micropython import const
 
 from .client import MqttError, login
-from .messages import discovery, received, settle, update_state
 
 _STATUS = const("/status/#")  # heard until all that the broker has kept of it has come
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
+_MAX_SUMMARY = const(255)  # Home Assistant takes no more
+_STAYS = const(("module", "client"))
+_NO_MEMORY = const('{"ok": false, "error": "no_memory", "message": "there is too little memory for it at the moment"}')
 _MAX_TOLD = const(8)
 _ENTITY_MS = const(2_000)
 _FIRST_PAUSE_MS = const(1_000)
@@ -80,7 +84,30 @@ class Module(Base):
         if len(self._replies) > _MAX_REPLIES:
             self._replies.pop(0)
 
-    def echo(self, key):
+    def _received(self, topic, data):
+        """A message. What is more than an echo is for code that is loaded for it."""
+        try:
+            path = topic.decode()[len(self.base) + 1 :]
+            if topic.startswith((self.base + _STATUS[:-1]).encode()):
+                self._echo(path[len(_STATUS) - 2 :])
+            else:
+                self._with_messages("received", topic.decode(), data)
+        except ValueError as error:  # what is no text is one in MicroPython
+            self.once("ignored: %s" % (str(error) or "a message that is no text"))
+        except MemoryError:
+            self.once("too little memory to deal with a message")
+            if path.startswith("command/"):
+                self.reply("reply/" + path[8:72], _NO_MEMORY)
+
+    def _with_messages(self, function, *args):
+        messages = __import__("modules.mqtt.messages", None, None, ("x",))
+        try:
+            return getattr(messages, function)(self, *args)
+        finally:
+            messages = None
+            forget("modules.mqtt", _STAYS)
+
+    def _echo(self, key):
         """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
         if not self.client.retained:
             if self._listens:
@@ -149,7 +176,7 @@ class Module(Base):
     def _connect(self):
         """Log in, ask for what concerns this board, and tell everything. Generator."""
         cfg = self.cfg
-        client = yield from login(cfg, self.base, lambda topic, data: received(self, topic, data))
+        client = yield from login(cfg, self.base, self._received)
         self.client = client
         self._told.clear()
         self._enter("connected")
@@ -217,7 +244,7 @@ class Module(Base):
             client.publish(("%s/%s" % (self.base, topic)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
             if not self._job:
-                self._job = discovery(self)
+                self._job = self._with_messages("discovery")
             for topic, data in self._job:  # made one by one
                 client.publish(topic, data, True)
                 return
@@ -250,4 +277,43 @@ class Module(Base):
             if self.platform.update_boot:
                 going_on.append("idle")  # there it has yet to begin
             if not (ota and (ota.job or ota.ordered or ota.state in going_on)):
-                settle(self, ota)
+                self._with_messages("settle", ota)
+
+
+def update_state(mqtt):
+    """What is installed, what there is, and how far an update has come, as JSON.
+
+    An empty message, which Home Assistant ignores, while there is nothing to say.
+    """
+    platform = mqtt.platform
+    ota, version = platform.module("ota"), platform.bus.get("version")
+    if not ota or not ota.cfg or not version:
+        return b""
+    latest, percent = ota.offered or version, _percent(platform, ota)
+    if ota_boot.state == "trial":  # what is on trial is not installed yet
+        latest, version = version, ota_boot.header.get("old") or version
+    value = {
+        "installed_version": version,
+        "latest_version": latest,
+        "title": platform.profile["shortName"],
+        "in_progress": percent is not None,
+        "update_percentage": percent,
+        "release_summary": ota.notes[:_MAX_SUMMARY],  # what is left out stays as it was
+    }
+    if mqtt.cfg["release_url"]:
+        value["release_url"] = mqtt.cfg["release_url"]
+    return json.dumps(value).encode()
+
+
+def _percent(platform, ota):
+    """How far all of an update has come, from what was asked for to its confirmation; None when none is under way."""
+    state = ota.state
+    if "trial" in (state, ota_boot.state):
+        return 90
+    if state == "rebooting":
+        return 85 if ota_boot.state else 0  # for an update boot
+    done = max(ota.percent, 0) * 7 // 10 if state == "downloading" else {"ready": 70, "installing": 75}.get(state, 0)
+    # In an update boot nothing else is done
+    here = platform.update_boot and state not in ("up_to_date", "confirmed", "rolled_back", "failed")
+    at_work = ota.job and (ota.installs or ota.job in ("update", "install", "stage", "rollback"))
+    return done if here or at_work or ota.ordered else None
