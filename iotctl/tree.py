@@ -27,6 +27,7 @@ Files = dict[str, bytes]
 STARTERS = ("boot.py", "ota_boot.py", "main.py")
 REQUIRES = "requires.txt"
 _LEGACY = "modules/ota/legacy/"
+_OURS = ("iot_platform/", *(f"modules/{name}/" for name in ("serial_log", "wifi", "ota", "web", "mqtt")))
 _SKIPPED = ("__pycache__", "tests")
 
 
@@ -40,6 +41,8 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
     files: Files = {}
     code: dict[str, bytes] = {}
+    ours = project.platform(profile.places).parent
+    without_lines = set()
     for path, found in sorted(sources(profile).items()):
         data = _public(found, found.read_bytes())
         if path.endswith(".py"):
@@ -48,12 +51,14 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
             files[_served(path)] = webfiles.packed(found)
         elif path.endswith(".py") and not py and path not in STARTERS and not mpy.is_native(data):
             code[path] = data
+            if found.is_relative_to(ours) and path.replace(".py", "/").startswith(_OURS):
+                without_lines.add(path)
         else:
             files[path] = data
         if seen and path not in code:
             seen(path)
     _no_twins(files, code)
-    for path, compiled in mpy.compile_all(code, seen).items():
+    for path, compiled in mpy.compile_all(code, seen, without_lines).items():
         files[path.removesuffix(".py") + ".mpy"] = compiled
     servers = authorities.needed(profile.value)
     if servers:
