@@ -1016,8 +1016,11 @@ onSubmit($("password-form"), async () => {
 $("restart").onclick = async () => {
   if (!(await ask("Restart the board now?", "Restart"))) return;
   await working($("restart"), async () => {
-    await api("restart", {});
-    expected = RESTARTING;
+    expected = RESTARTING; // before the answer: the board may be gone before that is read
+    await api("restart", {}).catch((error) => {
+      expected = "";
+      throw error;
+    });
   });
 };
 
