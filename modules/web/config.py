@@ -2,7 +2,7 @@
 
 from iot_platform.module import plain
 
-from . import password_ok
+from .module import password_ok
 
 
 def check(web):

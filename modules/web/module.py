@@ -9,13 +9,14 @@ import select
 import socket
 import time
 
+import ota_boot
 from iot_platform.log import SerialLog
 from iot_platform.module import Module as Base
 from iot_platform.module import forget
 from micropython import const
 
 _SERVES = const(27_000)  # bytes of free heap for the server's code, a request and a stream (measured)
-_JOB = const(46_000)  # and for a job of the updater beside it: OBTAIN of modules/ota/updates, and what a check leaves
+_JOB = const(46_000)  # and for a job of the updater beside it: _OBTAIN of modules/ota/updates, and what a check leaves
 _BACKLOG = const(16)
 _RETRY_S = const(3)  # from one attempt to listen to the next
 _AWAY_S = const(1)  # browsers are sent away for so long before the memory is looked at again
@@ -29,6 +30,11 @@ _JSON = const('application/json\r\n\r\n{"error": "%s", "message": "The board is 
 _PAGE = const(
     'text/html\r\n\r\n<!doctype html><meta http-equiv="refresh" content="3"><title>%s</title><p>The board is %s. Please wait.'
 )
+
+
+def password_ok(value):
+    """True for what may become a password, in the profile or on the page: 8 characters to 64 bytes."""
+    return isinstance(value, str) and len(value) >= 8 and len(value.encode()) <= 64
 
 
 class Module(Base):
@@ -159,8 +165,9 @@ class Module(Base):
     # -- inside
 
     def _job(self):
+        """True while an update is at work, or on trial."""
         ota = self.platform.module("ota")
-        return ota and ota.job
+        return ota_boot.state or (ota and ota.job)
 
     def _listen(self):
         host, port = self.platform.board.tcp_address(self.cfg.get("port", 80))

@@ -25,8 +25,8 @@ import time
 from iot_platform.log import SerialLog
 from micropython import const
 
-from . import password_ok
 from .http import Refused
+from .module import password_ok
 
 _SIZE = const(24)  # bytes of a row: 16 of the digest, and when it ends, idle or in any case, in seconds of the module's clock
 _ROW = const("<16sII")

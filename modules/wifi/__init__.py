@@ -30,6 +30,7 @@ _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
 _CLOCK_RETRY_MS = const(15_000)  # twice as long after each further failure, up to an hour
 _CLOCK_DOUBLINGS = const(8)
 _REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
+_STATION, _ACCESS_POINT = 0, 1  # of every port; their names have changed
 _WPA2 = const(0x0040_0004)  # what the driver of the Pico W calls WPA2 with AES: it has no name for it
 
 
@@ -52,9 +53,8 @@ class Module(Base):
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
         self._failures = 0
-        if hasattr(network, "hostname"):  # comes first: some ports read it when the interface is made
-            network.hostname(self._host_name()[:32])
-        self._station = network.WLAN(getattr(network.WLAN, "IF_STA", getattr(network, "STA_IF", 0)))
+        network.hostname(self._host_name()[:32])  # comes first: some ports read it when the interface is made
+        self._station = network.WLAN(_STATION)
         sockets.name_server = self._name_server
         if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
@@ -221,7 +221,7 @@ class Module(Base):
 
     def _open_access_point(self):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
-        self._access_point = ap = network.WLAN(getattr(network.WLAN, "IF_AP", getattr(network, "AP_IF", 1)))
+        self._access_point = ap = network.WLAN(_ACCESS_POINT)
         password = self._ap_password()
         ssid = self._host_name()
         try:
