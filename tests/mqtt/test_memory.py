@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.mqtt.conftest import BASE, mqtt_world
+from tests.mqtt.conftest import BASE, MODULES, mqtt_world
 from tests.support import figures
 from tests.support.broker import Broker, Observer, parsed
 from tests.support.ports import free_port
@@ -29,3 +29,41 @@ def test_all_modules_leave_room_in_128_kilobytes(tmp_path: Path, broker: Broker,
         assert not [line for line in world.board.lines if "MemoryError" in line or "switched off" in line]
         figures.note("free heap of 128 KB with all modules and MQTT", f"{free} bytes at rest")
         assert free >= AT_REST
+
+
+_HOG = b"""import gc
+from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "hog"
+    kept = None
+    full = False
+
+    def tick(self):
+        while self.full and self.platform.board.mem_free() > 3500:
+            self.kept = (bytearray(48), self.kept)
+
+    def on_command(self, command):
+        if command.path == "hog":
+            self.full, self.kept = command.payload == "all", None
+            gc.collect()
+            self.tick()
+            self.platform.log("hog", command.payload)
+"""
+
+
+def test_a_command_for_which_there_is_no_memory_is_answered_so(tmp_path: Path, broker: Broker, seen: Observer) -> None:
+    with mqtt_world(tmp_path / "world", broker.port, (*MODULES, "hog")) as world:
+        release = world.release("1.0.0", {"modules/hog/__init__.py": _HOG})
+        world.flash(release)
+        world.offer(release)
+        world.boot("ota: .*up to date")
+        seen.wait(f"{BASE}/status/mqtt/state", "connected")
+        since = world.type("hog all")
+        world.board.expect("hog all", 20, since)
+        seen.publish(f"{BASE}/command/ota/check")
+        told = parsed(seen.wait(f"{BASE}/reply/ota/check"))
+        assert (told["ok"], told["error"]) == (False, "no_memory") and told["message"]
+        world.board.expect("hog none", 20, world.type("hog none"))
+        seen.publish(f"{BASE}/command/ota/check")
+        seen.wait_for(lambda message: message.topic == f"{BASE}/reply/ota/check" and parsed(message)["ok"])
