@@ -8,12 +8,15 @@ import ota_boot
 from iot_platform.log import SerialLog
 from micropython import const
 
-from . import phases, updates
+from . import phases
 from .errors import OtaError, from_system
 
 _BUDGET_MS = const(15)
 _COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
+_LOOPS = const(3)  # see _cleared
+_MAX_CHANNEL = const(4096)
+PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers (docs/performance.md)
 # What is imported before a file, so that each is a step: to find and read one takes a Pico W some 100 ms. A test compares.
 _FIRST = {
     "check": "state release.signature release.fields release.channel release.policy",
@@ -27,7 +30,7 @@ _FIRST = {
 
 
 class Job:
-    """What updates.py and the parts below it call `ota`; what is not found here is the module's.
+    """What updates.py, the trial and the parts below it call `ota`; what is not found here is the module's.
 
     :param flag: force; for `verify` repair, for `check` that a person has asked for it.
     """
@@ -44,12 +47,22 @@ class Job:
         self.offer = self._http = self._kept = None
         self._steps = 0
         phases.in_job = True
-        self._job = updates.start(self, name, flag)
+        self._job = self._work()
 
     def __getattr__(self, name):
         return getattr(self.module, name)
 
     # -- the engine
+
+    def _work(self):
+        """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
+        if self.name == "start":
+            return (yield from phases.part("install.trial").after_start(self))
+        if self.name in ("verify", "plan"):
+            return (yield from self.phase("verify", self.name, self, self.flag))
+        while self.name == "upload":
+            yield True  # it keeps others away
+        return (yield from phases.part("updates").start(self, self.flag))
 
     def advance(self):
         """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
@@ -99,7 +112,7 @@ class Job:
             found = yield from getattr(phases.part(name), function)(*args)
         finally:
             self.park()
-        yield True  # until the next loop: what lies on the stack keeps some of the memory
+        yield from _cleared()
         return found
 
     def load(self, name):
@@ -132,6 +145,56 @@ class Job:
     def url(self, file):
         folder, mark, query = self.cfg["url"].partition("?")
         return "%s/%s/%s%s%s" % (folder.rstrip("/"), self.name_on_server.lower(), file, mark, query)
+
+    def look(self, force):
+        """The server's answer, an offer (see check) or None; for a trial is noted whether there was one at all. Generator.
+
+        The channel file decides. Where there is none, a board without a pinned key that never installed a bundle speaks the
+        `latest` protocol.
+        """
+        try:
+            status, raw, etag = yield from self._ask()
+            if status in (404, 410):
+                line = yield from self.phase("legacy.requests_http", "ask", self)
+                offer = phases.call("legacy.latest", "decide", self, line, force)
+            else:
+                offer = (yield from self.phase("check", "decide", self, raw, etag, force)) if raw is not None else None
+        except OtaError as error:
+            if error.kind in ("transport", "damage"):
+                self.store.set("checked", False)
+            raise
+        self.store.set("checked", True)
+        return offer
+
+    def _ask(self):
+        """``(status, bytes, etag)`` of the channel file; the bytes are None when there is none, or when it has not changed.
+
+        `If-None-Match` goes out only if the last answer led to nothing to do, every other time, and never when a person asks:
+        some servers' ETags stay as they are whatever the file is.
+        """
+        store = self.store
+        known = store.get("etag")
+        etag = known[1] if known and known[0] == self.channel and not self.eager else None
+        self.need_network()
+        try:
+            yield from self.load("transport.http")
+            response = yield from self.http().get(self.url(self.channel + ".json"), etag, max_body=_MAX_CHANNEL)
+            status, raw = response.status, None
+            try:
+                if status == 200:
+                    raw = yield from response.read_all(_MAX_CHANNEL)
+                elif status == 304 and etag:
+                    store.set("etag", None)
+                elif status not in (404, 410) or self.keys or store.get("bundled"):
+                    raise response.error("the channel file")
+            finally:
+                response.close()
+            found = status, raw, response.etag
+        finally:
+            response = None
+            self.park()
+        yield from _cleared()
+        return found
 
     def park(self):
         """The code of a phase goes; the connection stays, for the next one."""
@@ -200,9 +263,8 @@ class Job:
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
 
-    def give_up_previous(self):
-        """Delete the kept previous version: space is short. Generator."""
-        if ota_boot.exists(ota_boot.ota("previous")):
-            self.log("short of space: giving up the kept previous version")
-            self.module.previous = None
-            yield from phases.part("install.files").remove_tree(ota_boot.ota("previous"))
+
+def _cleared():
+    """Until the memory of a phase is free: what it has left on the stack keeps some of it for a few loops. Generator."""
+    for _ in range(_LOOPS):
+        yield True

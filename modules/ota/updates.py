@@ -1,6 +1,6 @@
 """An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
-    look           ask the server: is there something for this board?                      check
+    job.look       ask the server: is there something for this board?                      transport.http, check
     fill           head: the list of the files, and its signature                          bundle.reader, install.prepare
                    compare it with the tree: what is needed?                               install.prepare
                    fetch and unpack only that, into the stage                              bundle.reader, install.stage
@@ -19,31 +19,22 @@ from micropython import const
 
 from . import phases
 from .errors import OtaError, from_system
+from .job import PEAK
 
-_MAX_CHANNEL = const(4096)
+_OBTAIN = PEAK + 8 * 1024  # bytes of free heap, with what the other modules take meanwhile
 _ROOM = const(16 * 1024)  # bytes of disk that an update boot is asked for at least
-OBTAIN = 42 * 1024  # bytes of free heap for the largest phase, with its buffers and a margin (docs/performance.md)
 
 
-def start(ota, name, flag):
-    """The generator of the job called `name`; `flag`: see job.Job."""
-    if name in ("check", "fetch", "update"):
-        return update(ota, flag and name != "check")
+def start(ota, flag):
+    """The generator of a job; `flag`: see job.Job."""
+    name = ota.name
     if name == "install":
         return install_file(ota, flag)
     if name == "stage":
         return install_ready(ota)
     if name == "rollback":
         return roll_back(ota)
-    if name == "upload":
-        return _upload()
-    if name in ("verify", "plan"):
-        return ota.phase("verify", name, ota, flag)
-    return _after_start(ota)
-
-
-def _after_start(ota):
-    yield from phases.part("install.trial").after_start(ota)  # loaded with the first step: the other modules have started then
+    return update(ota, flag and name != "check")
 
 
 def update(ota, force):
@@ -52,7 +43,7 @@ def update(ota, force):
     if ota.name == "update":
         ota.store.set("order", force)
         ota.module.save()
-    offer = yield from look(ota, force)
+    offer = yield from ota.look(force)
     if offer is None:
         if not ota.store.get("ready"):
             yield from ota.clear_stage()
@@ -68,57 +59,6 @@ def update(ota, force):
     else:
         yield from bring(ota, offer, force)
     return True
-
-
-def look(ota, force):
-    """The server's answer, an offer (see check) or None; and for the trial of an update: whether there was one at all.
-
-    The channel file decides. Where there is none, a board without a pinned key that never installed a bundle speaks the `latest`
-    protocol.
-    """
-    try:
-        status, raw, etag = yield from _ask(ota)
-        if status in (404, 410):
-            line = yield from ota.phase("legacy.requests_http", "ask", ota)
-            offer = phases.call("legacy.latest", "decide", ota, line, force)
-        else:
-            offer = (yield from ota.phase("check", "decide", ota, raw, etag, force)) if raw is not None else None
-    except OtaError as error:
-        if error.kind in ("transport", "damage"):
-            ota.store.set("checked", False)
-        raise
-    ota.store.set("checked", True)
-    return offer
-
-
-def _ask(ota):
-    """``(status, bytes, etag)`` of the channel file; the bytes are None when there is none, or when it has not changed.
-
-    `If-None-Match` goes out only if the last answer led to nothing to do, every other time, and never when a person asks: some
-    servers' ETags stay as they are whatever the file is.
-    """
-    known = ota.store.get("etag")
-    etag = known[1] if known and known[0] == ota.channel and not ota.eager else None
-    ota.need_network()
-    try:
-        yield from ota.load("transport.http")
-        response = yield from ota.http().get(ota.url(ota.channel + ".json"), etag, max_body=_MAX_CHANNEL)
-        status, raw = response.status, None
-        try:
-            if status == 200:
-                raw = yield from response.read_all(_MAX_CHANNEL)
-            elif status == 304 and etag:
-                ota.store.set("etag", None)
-            elif status not in (404, 410) or ota.keys or ota.store.get("bundled"):
-                raise response.error("the channel file")
-        finally:
-            response.close()
-        found = status, raw, response.etag
-    finally:
-        response = None
-        ota.park()
-    yield True  # as behind each phase: see job.Job.phase
-    return found
 
 
 def bring(ota, offer, force):
@@ -184,10 +124,10 @@ def _obtain(ota, offer, force):
     disk = ota.module.report_space()
     yield  # littlefs reads all of its folders for this
     gc.collect()
-    if ota.platform.board.mem_free() < OBTAIN and not ota.platform.update_boot:
+    if ota.platform.board.mem_free() < _OBTAIN and not ota.platform.update_boot:
         if disk < _ROOM:
             raise OtaError("no_space", "the disk is full")
-        raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (OBTAIN, gc.mem_free()))
+        raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (_OBTAIN, gc.mem_free()))
     ota.store.set("ready", None)
     ota.enter("downloading")
     yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
@@ -281,9 +221,3 @@ def _waits_for(ota):
     if ota.name == "fetch":
         return "asked"
     return phases.call("schedule", "waits_for", ota) if ota.name == "check" else ""
-
-
-def _upload():
-    """The job of an upload: it does nothing but keep others away."""
-    while True:
-        yield True

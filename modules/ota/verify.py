@@ -25,9 +25,9 @@ def verify(ota, repair):
     ota.enter("checking")
     damaged = yield from _damaged(ota)
     if damaged and repair:
-        offer = yield from updates.look(ota, True)
+        offer = yield from ota.look(True)
         if offer and offer["version"] != ota.local_version():
-            offer = yield from updates.look(ota, False)
+            offer = yield from ota.look(False)
         if not offer or "head" not in offer:
             raise OtaError("no_update", "the server does not offer version %s, which runs here, any more" % ota.local_version())
         ota.available(offer)
@@ -42,7 +42,7 @@ def plan(ota, _flag):
     before = ota.state
     ota.enter("checking")
     found = {"from": ota.local_version(), "to": None}
-    offer = yield from updates.look(ota, False)
+    offer = yield from ota.look(False)
     if offer:
         found.update({"to": offer["version"], "size": offer["size"]})
         if "head" in offer:  # an archive of the `latest` protocol has no list
@@ -62,7 +62,7 @@ def make_room(ota):
     No undo brings it back: a journal would have to keep it. Files of the running version are left to the journal.
     """
     if ota_boot.exists(ota_boot.ota("previous")):
-        yield from ota.give_up_previous()
+        yield from files.give_up_previous(ota)
         return True
     first = io.BytesIO()
     _head, header = yield from updates.checked_head(ota, ota.offer, True, first)

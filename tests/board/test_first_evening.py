@@ -54,7 +54,7 @@ def test_from_a_wheel_to_an_update_of_ones_own_module(iotctl: Path, tmp_path: Pa
     assert "is good" in run("check")
     (house / "site").mkdir()
     serve: list[Path | str] = [iotctl, "serve", "site", "--port", str(port)]
-    sim: list[Path | str] = [iotctl, "sim", "--heap", "192k"]
+    sim: list[Path | str] = [iotctl, "sim", "--heap", "128k"]
     with begun(serve, house, env) as server, begun(sim, house, env) as board:
         try:
             said = until(board, "wifi: connected")

@@ -86,6 +86,17 @@ class Hinge:
     assert members(place.built())["modules/door/hinge.mpy"] == mpy.compile_source(source.encode(), "modules/door/hinge.py")
 
 
+def test_only_what_comes_with_iotctl_is_compiled_without_line_numbers(place: Place) -> None:
+    source = b"def run(words):\n    for word in words:\n        print(word)\n    return len(words)\n"
+    for path in ("platform/iot_platform/runtime.py", "modules/door/hinge.py"):
+        (place.source / path).write_bytes(source)
+    built = members(place.built())
+    ours = built["iot_platform/runtime.mpy"]
+    assert ours == mpy.compile_source(source, "iot_platform/runtime.py", lines=False)
+    assert ours != mpy.compile_source(source, "iot_platform/runtime.py")
+    assert built["modules/door/hinge.mpy"] == mpy.compile_source(source, "modules/door/hinge.py")
+
+
 def test_members_are_the_list_the_signature_and_the_active_modules_files_in_order(place: Place) -> None:
     assert list(members(place.built())) == [".release", ".release.sig", *TREE]
 

@@ -49,6 +49,7 @@ class Unpacker:
         self.view = memoryview(bytearray(_ROOM))
         self._end = 0  # where in the bundle the buffer ends
         self._stream = None
+        self._opened = False  # True when the next read begins a member
 
     @property
     def at(self):
@@ -155,13 +156,16 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        self._stream = None
-        _place.clear()
-        gc.collect()  # the window takes 4 KiB in one piece, with the first read: in this same step
-        self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
+        self._opened = True
 
     def _unpack(self, view):
         try:
+            if self._opened:
+                self._opened = False
+                self._stream = None
+                _place.clear()
+                gc.collect()  # the window takes 4 KiB in one piece, with the first read: nothing may come between
+                self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
             return self._stream.readinto(view)
         except (OSError, EOFError, ValueError):
             raise OtaError("bad_bundle", "the bundle is damaged or cut short")

@@ -172,11 +172,20 @@ def make_room(ota, need, what):
     """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
     free = ota.platform.board.disk_free()
     if free < need:
-        yield from ota.give_up_previous()
+        yield from give_up_previous(ota)
         free = ota.platform.board.disk_free()
     ota.log("%s needs %d bytes, %d are free" % (what, need, free))
     if free < need:
         raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free))
+
+
+def give_up_previous(ota):
+    """Delete the kept previous version: space is short. Generator."""
+    previous = ota_boot.ota("previous")
+    if ota_boot.exists(previous):
+        ota.log("short of space: giving up the kept previous version")
+        ota.module.previous = None
+        yield from remove_tree(previous)
 
 
 def blocks(size, block):

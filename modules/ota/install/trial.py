@@ -11,14 +11,16 @@ import time
 import ota_boot
 from micropython import const
 
-from .. import phases, updates
+from .. import phases
 from ..errors import OtaError
+from ..job import PEAK
 from . import files
 
 _SETTLE_MS = 5_000
 _RETRY_MS = 3_000  # the first pause; then twice as long each time, for a server may be weak because of this very release
 _LONGEST_RETRY_MS = const(48_000)
 _MARGIN_MS = 3_000  # give up by ourselves, with a reason, this long before the loader stops feeding the watchdog
+_LEAST = PEAK + 6 * 1024  # bytes of heap, with updates.py and a margin
 _LEAST_BLOCKS = const(8)  # of the disk, beside the kept version and what the clean-up gives back
 
 
@@ -42,7 +44,7 @@ def after_start(ota):
         return
     if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
         ota.warn("boots keep failing: going back to", ota.module.previous)
-        yield from updates.roll_back(ota)
+        yield from phases.part("updates").roll_back(ota)
 
 
 def _watch(ota):
@@ -51,7 +53,8 @@ def _watch(ota):
     started = time.ticks_ms()
     limit = header.get("timeout_s", 300) * 1000 - _MARGIN_MS
     asked = None  # the error of the last check, "" when it succeeded
-    ask_at, pause = started, _RETRY_MS
+    settle = min(_SETTLE_MS, limit // 2)
+    ask_at, pause = time.ticks_add(started, settle // 2), _RETRY_MS  # what MQTT has to say first takes memory
     while time.ticks_diff(time.ticks_ms(), started) < limit:
         for name in header.get("ran", ()):
             if name in ota.platform.failed:
@@ -62,7 +65,7 @@ def _watch(ota):
             asked, retry = yield from _ask(ota)
             ask_at = time.ticks_add(time.ticks_ms(), max(pause, min(retry * 1000, limit // 2)))
             pause = min(pause * 2, _LONGEST_RETRY_MS)
-        settled = time.ticks_diff(time.ticks_ms(), started) >= min(_SETTLE_MS, limit // 2)
+        settled = time.ticks_diff(time.ticks_ms(), started) >= settle
         if settled and _all_run(ota, header) and (asked == "" or not header.get("checked")):
             short = _cannot_update(ota)
             return _go_back("no_room", short) if short else _confirm(ota)
@@ -83,7 +86,7 @@ def _ask(ota):
     seconds after which it wants to be asked again.
     """
     try:
-        yield from updates.look(ota, True)
+        yield from ota.look(True)
     except OtaError as error:
         if error.kind in ("transport", "damage", "verification") and error.reason not in ("old_sequence", "failed_before"):
             ota.warn("trial: the check did not succeed yet:", error)
@@ -94,8 +97,8 @@ def _ask(ota):
 def _cannot_update(ota):
     """Why this version could never be replaced on this board again; "" when it could."""
     free = ota.platform.free_in_update_boot()
-    if free < updates.OBTAIN:
-        return "an update boot of this version would have %d bytes of memory, %d are needed" % (free, updates.OBTAIN)
+    if free < _LEAST:
+        return "an update boot of this version would have %d bytes of memory, %d are needed" % (free, _LEAST)
     least = _LEAST_BLOCKS * files.block_size()
     if files.free_bytes() < least and not ota_boot.exists(ota_boot.ota("backup")):
         return "the disk has %d bytes left, no update could even begin with less than %d" % (files.free_bytes(), least)
