@@ -132,6 +132,7 @@ def plan(made: bundle.Bundle, given: Profile, staged: list[str], old: list[Old],
         "timeout_s": ota.get("confirm_timeout_s", 300),
         "ran": given.modules,
         "checked": ask,
+        "hold": True,  # not kept as a previous version: the old platform knows no trial, and would fetch this one again
         "made": len(_folders(staged) - _folders(before)) + 1,
         "gone": len(_folders(before) - _folders(staged)) + 1,
         "entries": len(staged) + len(gone) + _SPARE,

@@ -72,11 +72,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def test_an_old_board_becomes_ours_and_keeps_its_network_and_takes_a_signed_update(place: Place) -> None:
     board = place.board
-    made = place.migrate("9.0.0")
+    made = place.migrate("9.0.0", keep_previous=True)
     board.start()
     board.expect("Wifi Connected!", PATIENCE_S)
     board.expect("wifi: connected to sim-network", PATIENCE_S)
     board.expect("confirmed: version 9.0.0 stays", PATIENCE_S)
+    board.send("ota rollback")  # the old platform knows no trial
+    board.expect("no previous version is kept on this board", PATIENCE_S)
     newer, _given = place.release("9.1.0")
     board.send("ota update")
     board.expect("confirmed: version 9.1.0 stays", PATIENCE_S)
