@@ -81,13 +81,10 @@ def stay_at_repl():
     With SIMULATOR_REPL=1 somebody sits there, and types lines of Python; with ``raw`` it is a tool, see repl.
     """
     while repl:
-        try:
-            for timer in Timer.running:
-                timer.look()
-            repl.look()
-            time.sleep_ms(1)
-        except KeyboardInterrupt:
-            pass
+        for timer in Timer.running:
+            timer.look()
+        repl.look()
+        time.sleep_ms(1)
     typed = os.getenv("SIMULATOR_REPL") and select.poll()
     if typed:
         typed.register(sys.stdin, select.POLLIN)

@@ -125,12 +125,20 @@ def main():
         gc.collect()
     if posix:  # a folder of the host beside the flash: tests keep their own code off it
         vfs.mount(posix(_env("SIMULATOR_MOUNT")), "/sys")
-    if booted and not _env("SIMULATOR_ONLY_BOOT"):
-        _run("main.py")
-    save_counters()
-    if not _env("SIMULATOR_ONLY_BOOT"):
-        print("MicroPython at the REPL: boot.py and main.py have ended")
-        machine.stay_at_repl()
+    runs = booted and not _env("SIMULATOR_ONLY_BOOT")
+    while True:
+        try:
+            if runs:
+                runs = False
+                _run("main.py")
+            save_counters()
+            if _env("SIMULATOR_ONLY_BOOT"):
+                return
+            print("MicroPython at the REPL: boot.py and main.py have ended")
+            machine.stay_at_repl()
+        except KeyboardInterrupt:  # it may come at any moment once something was said, and ends no board
+            if not machine.repl:
+                raise
 
 
 main()

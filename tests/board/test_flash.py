@@ -72,6 +72,12 @@ def test_a_cable_pulled_at_any_file_leaves_nothing_that_starts_and_it_goes_on(bo
     assert {path: board.read().files[path] for path in files} == files
 
 
+def test_a_ctrl_c_that_comes_with_the_first_word_restarts_no_board(board: Board) -> None:
+    for _n in range(20):
+        with SerialPort(board) as port, flash.opened(port.name):
+            assert port.starts == 1
+
+
 def test_what_is_refused_is_not_touched(board: Board) -> None:
     board.write({"main.py": b"print('mine')"})
     with SerialPort(board) as port, pytest.raises(IotctlError, match="the profile is for esp32"):

@@ -24,6 +24,7 @@ class SerialPort:
     def __init__(self, board: Board, cut_at: int | None = None) -> None:
         self.board = board
         self.files: list[bytes] = []  # that were begun
+        self.starts = 0  # of the board
         self._cut_at = cut_at
         self._sent = b""
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -45,6 +46,7 @@ class SerialPort:
 
     def _power(self) -> None:
         self._process = self.board._spawn("power", None, {"SIMULATOR_REPL": "raw"})
+        self.starts += 1
         self._up = False  # nobody hears a Ctrl-C before the board has begun to speak
         assert self._process.stdout
         self._console = self._process.stdout.fileno()
