@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
-from tests.support.browser import ARGS, PATIENCE_MS, SECTIONS, Browsers, Visitor  # noqa: E402
+from tests.support.browser import ARGS, SECTIONS, Browsers, Visitor  # noqa: E402
 from tests.support.world import Slowly  # noqa: E402
 from tests.web.conftest import MODULES, WebWorld  # noqa: E402
 from tools import get_chromium, png  # noqa: E402
@@ -98,7 +98,7 @@ def take_all(world: WebWorld, browsers: Browsers) -> None:
     world.server.trick = Slowly(20.0)
     first.page.click("#update")
     for kind, visitor in visitors.items():
-        expect(visitor.page.locator("#detail")).to_contain_text("left", timeout=PATIENCE_MS)
+        expect(visitor.page.locator("#detail")).to_contain_text("left")
         take(visitor, f"progress-{kind}", 0)
 
 

@@ -21,8 +21,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePay
 from tools import get_chromium
 
 ARGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
-PATIENCE_MS = 60_000
+PATIENCE_MS = 60_000  # of expect(), and of every click, for what takes no time on a machine that has nothing else to do
 SECTIONS = ("dashboard", "firmware", "console", "settings")
+expect.set_options(timeout=PATIENCE_MS)
 
 # Texts that come and go while nobody looks: each element's different contents, in their order
 _RECORD = """
@@ -66,18 +67,18 @@ class Visitor:
         self.wait_linked()
 
     def wait_linked(self) -> None:
-        expect(self.page.locator("#link.live")).to_be_visible(timeout=PATIENCE_MS)
+        expect(self.page.locator("#link.live")).to_be_visible()
 
     def go(self, section: str) -> None:
         self.page.locator(f'nav a[href="#/{section}"]').click()
-        expect(self.page.locator(f"#{section}")).to_be_visible(timeout=PATIENCE_MS)
+        expect(self.page.locator(f"#{section}")).to_be_visible()
 
     def see(self, selector: str, text: str | None = None) -> None:
         """Wait until the element is visible, and has `text` in it."""
         found = self.page.locator(selector)
-        expect(found).to_be_visible(timeout=PATIENCE_MS)
+        expect(found).to_be_visible()
         if text is not None:
-            expect(found).to_contain_text(text, timeout=PATIENCE_MS)
+            expect(found).to_contain_text(text)
 
     def upload(self, name: str, data: bytes) -> None:
         """Choose a file on the firmware page, and send it."""
@@ -120,6 +121,7 @@ class Browsers:
     def visit(self, world: Served, width: int = 1280, height: int = 800, url: str | None = None, **context: Any) -> Visitor:
         """The page of a world's board, or another one, in a window of its own."""
         made: BrowserContext = self.chromium.new_context(viewport={"width": width, "height": height}, **context)
+        made.set_default_timeout(PATIENCE_MS)
         made.add_init_script(_RECORD)
         page = made.new_page()
         visitor = Visitor(page, url or f"http://127.0.0.1:{world.port}/", world.web["password"])

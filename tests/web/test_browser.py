@@ -10,7 +10,7 @@ from playwright.sync_api import Route, expect
 
 from tests.support import world as worlds
 from tests.support.broker import Broker
-from tests.support.browser import PATIENCE_MS, SECTIONS, Browsers, Visitor
+from tests.support.browser import SECTIONS, Browsers, Visitor
 from tests.support.world import Slowly, noise
 from tests.web.conftest import MODULES, PASSWORD, PATIENCE_S, WebWorld
 
@@ -85,9 +85,9 @@ def test_logs_in_and_sees_live_values(browser: Browsers, lamp_world: WebWorld) -
     expect(page.locator("#hardware")).to_contain_text("MicroPython 1.")
     expect(page.locator("#last-start")).to_have_text("power: switched on, or it had failed")
     seconds = page.locator('[data-key="lamp/seconds"]')
-    expect(seconds).to_contain_text("s", timeout=PATIENCE_MS)
+    expect(seconds).to_contain_text("s")
     before = seconds.inner_text()
-    expect(seconds).not_to_have_text(before, timeout=PATIENCE_MS)
+    expect(seconds).not_to_have_text(before)
     visitor.go("settings")
     page.click("#logout")
     visitor.see("#login")
@@ -124,10 +124,10 @@ def test_what_others_wrote_is_text(browser: Browsers, lamp_world: WebWorld) -> N
     page = visitor.page
     page.on("dialog", lambda dialog: visitor.problems.append("a script of a stranger ran"))
     expect(page.locator(".panel h3")).to_have_text("Lamp <i>one</i>")
-    expect(page.locator('[data-key="lamp/word"]')).to_have_text("<img src=x onerror=alert(1)>", timeout=PATIENCE_MS)
+    expect(page.locator('[data-key="lamp/word"]')).to_have_text("<img src=x onerror=alert(1)>")
     page.get_by_role("button", name="Switch").click()
     visitor.go("console")
-    expect(page.locator("#log", has_text="<script>alert(2)</script>")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#log", has_text="<script>alert(2)</script>")).to_be_visible()
     lamp_world.type("<b>bold</b> ota </div><svg onload=alert(3)>")
     assert page.locator("main img, main i:not(.signal i), #log svg, #log script, #log b b").count() == 0
 
@@ -137,9 +137,9 @@ def test_the_console_shows_filters_pauses_copies_and_downloads(browser: Browsers
     page, log = visitor.page, visitor.page.locator("#log")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     lamp_world.type("ota channel bad/name")
-    expect(log).to_contain_text("a channel's name is made of letters", timeout=PATIENCE_MS)
+    expect(log).to_contain_text("a channel's name is made of letters")
     lamp_world.type("status")
-    expect(log).to_contain_text("running: ", timeout=PATIENCE_MS)
+    expect(log).to_contain_text("running: ")
 
     page.select_option("#level", "W")
     expect(log).to_contain_text("a channel's name is made of letters")
@@ -200,7 +200,7 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
         mqtt.get_by_label("Password").fill("mqtt-secret")
         mqtt.get_by_role("button").click()
         visitor.see("#toast", "Saved")
-        expect(mqtt.locator('[data-key="mqtt/state"]')).to_have_text("connected", timeout=PATIENCE_MS)
+        expect(mqtt.locator('[data-key="mqtt/state"]')).to_have_text("connected")
 
     form = page.locator("#password-form")
     for old, new, again, said in [
@@ -213,19 +213,19 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
         page.fill("#again", again)
         form.get_by_role("button").click()
         if said:
-            expect(form.locator(".error")).to_contain_text(said, timeout=PATIENCE_MS)
+            expect(form.locator(".error")).to_contain_text(said)
     visitor.see("#toast", "The password has been changed")
 
     since = web_world.now()
     page.click("#restart")
     page.locator("#ask-yes").click()
     web_world.board.expect("web: listening on port", 60, since)
-    expect(page.locator("#log")).to_contain_text("the board has restarted", timeout=PATIENCE_MS)
+    expect(page.locator("#log")).to_contain_text("the board has restarted")
     visitor.wait_linked()
     assert any("restarting" in text for text in visitor.seen()["banner"])
     page.reload()
     visitor.wait_linked()
-    expect(mqtt.get_by_label("Broker")).to_have_value("127.0.0.1", timeout=PATIENCE_MS)
+    expect(mqtt.get_by_label("Broker")).to_have_value("127.0.0.1")
     expect(mqtt.get_by_label("Port")).to_have_value(str(broker.port))
     expect(mqtt.get_by_label("Password")).to_have_value("")
     page.click("#logout")
@@ -248,7 +248,7 @@ def test_the_first_start_asks_for_a_network(browser: Browsers, web_world: WebWor
     visitor.page.press("#wifi-password", "Enter")
     web_world.board.expect("wifi: connected to sim-network", 30, since)
     visitor.see("#wifi-state", "Connected to sim-network")
-    expect(visitor.page.locator("#welcome")).to_be_hidden(timeout=PATIENCE_MS)
+    expect(visitor.page.locator("#welcome")).to_be_hidden()
 
 
 def test_too_many_wrong_passwords_lock_the_login_for_a_while(browser: Browsers, web_world: WebWorld) -> None:
@@ -258,16 +258,16 @@ def test_too_many_wrong_passwords_lock_the_login_for_a_while(browser: Browsers, 
     page = visitor.page
     button = page.locator("#login button")
     for _attempt in range(8):
-        expect(button).to_be_enabled(timeout=PATIENCE_MS)
+        expect(button).to_be_enabled()
         page.fill("#password", "guess number one")
         page.press("#password", "Enter")
-        expect(page.locator("#login-error")).not_to_be_empty(timeout=PATIENCE_MS)
-        expect(page.locator("#login-error")).to_contain_text("password", timeout=PATIENCE_MS)
+        expect(page.locator("#login-error")).not_to_be_empty()
+        expect(page.locator("#login-error")).to_contain_text("password")
         if "Too many" in page.locator("#login-error").inner_text():
             break
     visitor.see("#login-error", "Too many wrong passwords. Try again in")
     expect(button).to_be_disabled()
-    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    expect(button).to_be_enabled()
     visitor.log_in()
     visitor.see("#dashboard")
 
@@ -286,7 +286,7 @@ def test_two_browsers_at_once_and_the_one_without_a_stream_polls(browser: Browse
     first.see("#offer", "Version 1.1.0 is available")
     second.go("console")
     web_world.type("status")
-    expect(second.page.locator("#log")).to_contain_text("failed: none", timeout=PATIENCE_MS)
+    expect(second.page.locator("#log")).to_contain_text("failed: none")
 
 
 def test_an_answer_that_an_event_has_overtaken_is_not_shown(browser: Browsers, web_world: WebWorld) -> None:
@@ -304,7 +304,7 @@ def test_an_answer_that_an_event_has_overtaken_is_not_shown(browser: Browsers, w
     visitor.see("#result", "Not updated.")
     answer = held[0].fetch()
     late = {**answer.json(), "ota": {**answer.json()["ota"], "state": "installing"}}
-    with visitor.page.expect_request("**/api/status", timeout=PATIENCE_MS):  # it asks again
+    with visitor.page.expect_request("**/api/status"):  # it asks again
         held[0].fulfill(response=answer, json=late)
     visitor.see("#result", "Not updated.")
 
@@ -331,7 +331,7 @@ def test_updates_by_the_button_across_the_restart_and_rolls_back(browser: Browse
     page.get_by_role("button", name="Update to 1.1.0").click()
     visitor.see("#result", "Version 1.1.0 is installed, works and stays.")
     expect(page.locator("#version")).to_have_text("1.1.0")
-    expect(other.page.locator('[data-key="version"]')).to_have_text("1.1.0", timeout=PATIENCE_MS)
+    expect(other.page.locator('[data-key="version"]')).to_have_text("1.1.0")
     seen = visitor.seen()
     print(seen)
     wanted = ["Installing", "trial"]
@@ -357,7 +357,7 @@ def test_a_long_download_shows_how_far_it_is_and_can_be_cancelled(browser: Brows
     visitor.see("#phase", "Downloading version 1.1.0")
     visitor.see("#detail", "left")
     page.click("#cancel")
-    expect(page.locator("#progress")).to_be_hidden(timeout=PATIENCE_MS)
+    expect(page.locator("#progress")).to_be_hidden()
     percents = [int(text) for text in visitor.seen()["meter"]]
     assert percents == sorted(percents) and any(0 < percent < 100 for percent in percents)
     expect(page.locator("#version")).to_have_text("1.0.0")

@@ -19,7 +19,7 @@ from iotctl import ROOT, keys
 from tests.mqtt.conftest import BASE, LAMP_FILES, WITH_LAMP, mqtt_world
 from tests.mqtt.test_commands import start
 from tests.support.broker import Broker, Observer
-from tests.support.browser import PATIENCE_MS, Browsers, Visitor
+from tests.support.browser import Browsers, Visitor
 from tests.support.ports import free_port
 from tests.support.world import World, owner
 from tests.web.test_browser_access import findings
@@ -124,7 +124,7 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         start(world, seen)
         visitor = enter(browser, dashboard)
         page, board = visitor.page, row(visitor, BASE)
-        expect(board).to_contain_text("Fine", timeout=PATIENCE_MS)
+        expect(board).to_contain_text("Fine")
 
         visitor.allowed = {(409, "/api/bundle")}
         page.evaluate(DROP, base64.b64encode(b"no bundle").decode())
@@ -137,15 +137,15 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         page.get_by_label("Watch each for").fill("1s")
         page.locator("#publish-yes").click()
         visitor.see("#rollout-h", "Rollout of sim-board 1.1.0, stable")
-        expect(board).to_contain_text("→ 1.1.0", timeout=PATIENCE_MS)
+        expect(board).to_contain_text("→ 1.1.0")
 
         board.get_by_role("checkbox").check()
         page.locator("#selected").get_by_role("button", name="Update").click()
         visitor.see("#ask", "Update 1 board now?")
         page.locator("#ask-yes").click()
-        expect(board).to_contain_text("Update: confirmed", timeout=PATIENCE_MS)
+        expect(board).to_contain_text("Update: confirmed")
         expect(board.locator("td").nth(2)).to_have_text("1.1.0")
-        expect(page.locator("#rollout-state")).to_have_text("Done", timeout=PATIENCE_MS)
+        expect(page.locator("#rollout-state")).to_have_text("Done")
         visitor.see("#rollout-text", "1 of 1 board confirmed")
 
         board.get_by_role("link").click()
@@ -154,11 +154,11 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         page.locator("#board").get_by_role("button", name="Roll back").click()
         visitor.see("#ask", "go back to the version kept there")
         page.locator("#ask-yes").click()
-        expect(page.locator("#board-version")).to_have_text("1.0.0", timeout=PATIENCE_MS)
+        expect(page.locator("#board-version")).to_have_text("1.0.0")
         visitor.see("#board-order", "Rollback: confirmed")
         visitor.see("#values", "freeram")
         world.board.stop()
-        expect(page.locator("#board-state")).to_have_text("Offline", timeout=PATIENCE_MS)
+        expect(page.locator("#board-state")).to_have_text("Offline")
         expect(page.locator("#board").get_by_role("button", name="Update")).to_be_disabled()
 
 
@@ -171,17 +171,17 @@ def test_search_filters_and_what_a_board_says_are_text(browser: Browsers, dashbo
     visitor.see("#login-error", "That is not the password.")
     visitor.log_in()
     page.fill("#search", "gate WATCHDOG")
-    expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("#rows tr")).to_have_count(1)
     expect(row(visitor, "gate/2")).to_contain_text("watchdog: the board hung")
     page.fill("#search", "gate")
     page.locator('[data-show="offline"]').click()
-    expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("#rows tr")).to_have_count(1)
     expect(row(visitor, "gate/3")).to_be_visible()
     page.locator('[data-show="all"]').click()
     page.locator("#spread").get_by_role("button", name="0.9.0: 1 board").click()
-    expect(page.locator("#found")).to_have_text("1 to 1 of 1 board", timeout=PATIENCE_MS)
+    expect(page.locator("#found")).to_have_text("1 to 1 of 1 board")
     page.locator("#spread").get_by_role("button", name="0.9.0: 1 board").click()
-    expect(page.locator("#rows tr")).to_have_count(4, timeout=PATIENCE_MS)
+    expect(page.locator("#rows tr")).to_have_count(4)
     expect(row(visitor, EVIL)).to_contain_text("<script>alert(2)</script>")
     row(visitor, EVIL).get_by_role("link").click()
     visitor.see("#board-h", EVIL)
@@ -192,10 +192,10 @@ def test_search_filters_and_what_a_board_says_are_text(browser: Browsers, dashbo
     page.get_by_role("link", name="All boards").click()
     page.fill("#search", "")
     page.locator('[data-show="missing"]').click()
-    expect(row(visitor, "cellar/9")).to_contain_text("never heard at this broker", timeout=PATIENCE_MS)
+    expect(row(visitor, "cellar/9")).to_contain_text("never heard at this broker")
     page.locator('[data-show="all"]').click()
     page.locator("#group").select_option("outside")
-    expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("#rows tr")).to_have_count(1)
     expect(row(visitor, "gate/1")).to_contain_text("Garden · outside")
     page.locator("#logout").click()
     visitor.see("#login")
@@ -206,7 +206,7 @@ def test_search_filters_and_what_a_board_says_are_text(browser: Browsers, dashbo
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_nothing_serious_on_the_dashboard(browser: Browsers, dashboard: Dashboard, scheme: Any, width: int) -> None:
     visitor = enter(browser, dashboard, width=width, color_scheme=scheme, reduced_motion="reduce")
-    expect(row(visitor, "gate/1")).to_be_visible(timeout=PATIENCE_MS)
+    expect(row(visitor, "gate/1")).to_be_visible()
     assert findings(visitor.page) == []
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
     row(visitor, "gate/2").get_by_role("link").click()

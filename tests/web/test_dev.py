@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import expect
 
 from iotctl import dev, tree
-from tests.support.browser import PATIENCE_MS, Browsers
+from tests.support.browser import Browsers
 from tests.web.conftest import WebWorld
 
 
@@ -36,12 +36,12 @@ def test_serves_the_page_passes_on_the_api_and_reloads(browser: Browsers, shared
         page.evaluate("() => (window.same = true)")
         style = page_folder / "style.css"
         style.write_text(style.read_text() + "\nh2 { color: rgb(1, 2, 3) !important; }\n")
-        expect(page.locator("#firmware-h")).to_have_css("color", "rgb(1, 2, 3)", timeout=PATIENCE_MS)
+        expect(page.locator("#firmware-h")).to_have_css("color", "rgb(1, 2, 3)")
         assert page.evaluate("() => window.same")  # a style is only exchanged
 
         index = page_folder / "index.html"
         index.write_text(index.read_text().replace('tabindex="-1">Firmware</h2>', 'tabindex="-1">Hardware</h2>'))
-        expect(page.locator("#firmware-h")).to_have_text("Hardware", timeout=PATIENCE_MS)
+        expect(page.locator("#firmware-h")).to_have_text("Hardware")
         visitor.wait_linked()
         assert not page.evaluate("() => window.same")
         page.goto("about:blank")

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from iotctl import ROOT
 from sim.ports import PORTS
-from tests.support.browser import PATIENCE_MS, Browsers
+from tests.support.browser import Browsers
 from tests.support.world import PATIENCE_S
 from tests.web.conftest import LAMP, MODULES, Client, WebWorld
 
@@ -209,7 +209,7 @@ def test_the_page_comes_by_itself_once_there_is_memory(browser: Browsers, web_wo
     hog(world, 0)
     visitor = browser.visit(world)
     visitor.allowed = {(503, "/")}
-    expect(visitor.page.locator("p")).to_contain_text("short of memory", timeout=PATIENCE_MS)
+    expect(visitor.page.locator("p")).to_contain_text("short of memory")
     world.type("hog free")
     visitor.log_in()
 
@@ -223,15 +223,15 @@ def test_an_open_page_waits_for_a_board_that_is_gone_and_then_short_of_memory(br
     banner, since = visitor.page.locator("#banner"), world.now()
     world.type("hog restart")
     world.board.expect("hogs", PATIENCE_S, since)
-    expect(banner).to_contain_text("short of memory", timeout=PATIENCE_MS)
+    expect(banner).to_contain_text("short of memory")
     world.type("hog free")
     visitor.wait_linked()
     expect(banner).to_be_hidden()
     world.board.stop()
-    expect(banner).to_contain_text("does not answer", timeout=PATIENCE_MS)
+    expect(banner).to_contain_text("does not answer")
     visitor.page.wait_for_timeout(20_000)  # longer than any pause between two attempts
     world.board.start()
-    expect(banner).to_contain_text("short of memory", timeout=PATIENCE_MS)  # the file is still there
+    expect(banner).to_contain_text("short of memory")  # the file is still there
     world.type("hog free")
-    expect(visitor.page.locator("#login")).to_be_visible(timeout=PATIENCE_MS)  # a power cut has ended the session
+    expect(visitor.page.locator("#login")).to_be_visible()  # a power cut has ended the session
     visitor.log_in()
