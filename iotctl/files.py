@@ -1,10 +1,14 @@
-"""Writing whole files or none: beside the target first, then one rename, so that nobody ever reads half a file."""
+"""Writing whole files or none: beside the target first, then one rename, so that nobody ever reads half a file; reading TOML."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Any
+
+from iotctl.errors import IotctlError
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -34,6 +38,14 @@ def create_private(path: Path, data: bytes) -> None:
     except BaseException:
         path.unlink()
         raise
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """IotctlError that names the file, and the line where TOML knows it."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise IotctlError(f"{path}: {error}") from None
 
 
 def _umask() -> int:

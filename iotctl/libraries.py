@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import tomllib
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,8 @@ def collect(project: Path) -> dict[str, Path]:
     path = project / NAME
     if not path.is_file():
         return {}
-    try:
-        value = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IotctlError(f"{path}: {error}") from None
     found: dict[str, Path] = {}
-    for name, given in value.items():
+    for name, given in files.read_toml(path).items():
         try:
             found.update(_library(project, name, given))
         except (IotctlError, OtaError, OSError, ValueError, tarfile.TarError) as error:

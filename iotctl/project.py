@@ -9,10 +9,9 @@ platform/               only a checkout of the platform has it
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from iotctl import ROOT, lint
+from iotctl import ROOT, files, lint
 from iotctl.errors import IotctlError
 from modules.mqtt import config as mqtt
 
@@ -54,12 +53,8 @@ def secrets(folder: Path) -> dict[str, object]:
     path = folder / SECRETS
     if not path.is_file():
         return {}
-    try:
-        value = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IotctlError(f"{path}: {error}") from None
     found = {}
-    for section, given in value.items():
+    for section, given in files.read_toml(path).items():
         for key, each in given.items() if isinstance(given, dict) else ():
             found[f"{section}.{key}"] = each
         known = _KEYS.get(section, ())

@@ -9,11 +9,11 @@ tags = ["outside", "battery"]
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iotctl import files
 from iotctl.errors import IotctlError
 
 _KEYS = ("id", "name", "group", "tags")
@@ -39,10 +39,7 @@ Register = dict[str, Entry]  # by id
 
 def read(path: Path) -> Register:
     """IotctlError for a file that is not such a register, with the line's number in it where TOML knows one."""
-    try:
-        value = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IotctlError(f"{path}: {error}") from None
+    value = files.read_toml(path)
     given = value.get("board", [])
     if set(value) - {"board"} or not isinstance(given, list):
         raise IotctlError(f"{path}: expected nothing but [[board]] tables")
