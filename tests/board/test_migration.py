@@ -42,7 +42,7 @@ class Place:
             "activeModules": ["serial_log", "wifi", "ota", "web"],
             "ota": {
                 "url": self.server.url, "tmp_filename": "upload.tar.gz", "excluded_files": [], "delete": [],
-                "public_keys": [keys.jwk(owner())], "confirm_timeout_s": 20, **ota,
+                "public_keys": [keys.jwk(owner())], "confirm_timeout_s": 60, **ota,
             },
         }  # fmt: skip
         raw = json.dumps(value).encode()
