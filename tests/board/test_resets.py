@@ -102,7 +102,7 @@ def test_an_interrupt_leads_to_the_repl_only_where_somebody_types_on(world: Worl
     world.boot("check failed")
     since = world.type("interrupt")
     world.board.expect(r"^interrupted: type on", PATIENCE_S, since)
-    world.board.expect(r"check failed", PATIENCE_S, since)
+    world.board.expect("wifi: connected", PATIENCE_S, since)
     assert world.board.restarts == ["hard"] and "failed boot" not in world.lines_since(since)
     since = world.type("interrupt")
     world.board.expect(r"^interrupted: type on", PATIENCE_S, since)
