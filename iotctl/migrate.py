@@ -6,6 +6,7 @@ What it brings lies below /.ota, as if this platform's own updater had staged it
 
     .ota/stage/0/0 ...        the new tree, its list, and an empty file for the preferences
     .ota/stage/plan           which of them goes where, and which old files go (written by plan(), read by device/migrate.py)
+    .ota/stage/boot           the old boot.py, for a board that goes back
     ota_boot.py               the recovery loader
     .ota/loader_0.py          device/migrate.py, for one boot
     boot.py                   from here on it is an update like any other: applied, on trial, confirmed or taken back
@@ -38,6 +39,7 @@ class Old:
     files: list[str]
     version: str
     profile: dict[str, object]
+    boot: bytes = b""
 
     @property
     def name(self) -> str:
@@ -63,7 +65,9 @@ def read_old(path: Path) -> Old:
         raise IotctlError(f"{path} has no version or no profile.json: give the archive that the boards run") from None
     if not isinstance(profile, dict) or not isinstance(profile.get("shortName"), str):
         raise IotctlError(f"{path}: its profile.json has no shortName")
-    return Old(sorted(found), version, profile)
+    if profile["shortName"] in ("", ".", "..") or set(profile["shortName"]) & set("/\\"):
+        raise IotctlError(f"{path}: the shortName {profile['shortName']!r} is no name of a folder")
+    return Old(sorted(found), version, profile, found.get("boot.py", b""))
 
 
 def _from_archive(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -71,7 +75,7 @@ def _from_archive(path: Path) -> Iterator[tuple[str, bytes]]:
         for member in tar:
             name = member.name.removeprefix("./")
             if member.isfile():
-                opened = tar.extractfile(member) if name in ("version", "profile.json") else None
+                opened = tar.extractfile(member) if name in ("version", "profile.json", "boot.py") else None
                 yield name, opened.read() if opened else b""
 
 
@@ -111,6 +115,7 @@ def members(made: bundle.Bundle, given: Profile, old: list[Old], ask: bool = Tru
     return [
         *((name, b"") for name in (".ota/", ".ota/stage/", *folders)),
         *stage,
+        (".ota/stage/boot", old[-1].boot),
         (".ota/stage/plan", plan(made, given, [path for path, _data in staged], old, ask)),
         ("ota_boot.py", made.files["ota_boot.py"]),
         ("boot.keep", b""),

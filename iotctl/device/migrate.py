@@ -7,7 +7,7 @@ their preferences ours as one file of it, and commits that. Then it is not `read
 it and applies the journal: with a trial, and with a way back to the old platform.
 
 A release that went back already, or has no room, is given up: the old platform is told that it has this version, or it would
-fetch it for ever. The line in /migrate.log says why.
+fetch it for ever. It gets its own boot.py back, and nothing of ours stays. The line in /migrate.log says why.
 """
 
 import binascii
@@ -39,6 +39,8 @@ def run():
     names = os.listdir("/.ota")
     if any(name in ("journal", "confirmed", "undo") or name[:6] == "trial." for name in names):
         return  # power failed just after the commit
+    if "plan" not in os.listdir("/.ota/stage"):
+        _go_back()  # power failed while it gave up
     with open("/.ota/stage/plan") as plan:
         header = json.loads(plan.readline())
         try:
@@ -203,13 +205,29 @@ def _read_row(path):
 
 
 def _give_up(new, why):
-    """The old platform takes itself for up to date, and nothing stays below /.ota: first what a next boot would begin with."""
+    """The old platform takes itself for up to date. First come the blocks that this may need."""
+    for name in "journal.new", "backup", "reserve":
+        _remove("/.ota/" + name)
     with open("/migrate.log", "w") as f:
         f.write(why + "\n")
     with open("/version", "w") as f:
         f.write(new)
-    for name in "stage/plan journal.new state.0 state.1 undone reason stage backup reserve".split():
-        _remove("/.ota/" + name)
+    _remove("/.ota/stage/plan")
+    _go_back()
+
+
+def _go_back():
+    """In the end nothing of ours is left, no watchdog either: the old platform may need the timer that feeds it."""
+    import machine
+
+    for folder, kept in ("/.ota/stage/", "boot"), ("/.ota/", "stage"):
+        for name in os.listdir(folder):
+            if name != kept and name[:7] != "loader_":
+                _remove(folder + name)
+    os.rename("/.ota/stage/boot", "/boot.py")
+    for path in "/prefs.json.1", "/ota_boot.py", "/boot.keep", "/.ota":
+        _remove(path)
+    machine.reset()
 
 
 def _version():
@@ -243,6 +261,7 @@ def _remove(path):
     try:
         if _is_file(path):
             os.remove(path)
+            feed()
             return
         for name in os.listdir(path):
             _remove(path + "/" + name)

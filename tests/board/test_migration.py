@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from iotctl import bundle, keys, migrate, publish, serve, tree
 from iotctl.profile import Profile
-from sim.board import Board
+from sim import flashlog
+from sim.board import Board, BoardError, Cut
 from tests.support import origin
 from tests.support.scripted_server import ScriptedServer, proper
 from tests.support.world import owner
@@ -108,10 +110,8 @@ def test_a_board_that_does_not_reach_the_server_goes_back_and_is_not_moved_again
     found = board.read()
     assert json.loads(found.files["prefs.json"]) == origin.PREFS
     assert found.files["migrate.log"].startswith(b"9.0.0 was here and went back: no_network")
-    old = {**place.old, **place.mine, "version": b"9.0.0"}
-    live = found.without(".ota", "prefs.json", "prefs.json.1", "boot.keep", "boot.py", "ota_boot.py", "migrate.log").files
-    assert live == {path: data for path, data in old.items() if path != "boot.py"}
-    assert not [path for path in found.files if path.startswith(".ota/")]
+    assert found.without("prefs.json", "migrate.log").files == {**place.old, **place.mine, "version": b"9.0.0"}
+    assert ".ota" not in found.folders
     place.migrate("9.0.1")
     since = len(board.lines)
     board.start()
@@ -143,3 +143,34 @@ def test_a_board_without_room_for_both_stays_as_it_is(place: Place) -> None:
     place.board.stop()
     live = place.board.read().without(".ota", origin.ARCHIVE, f"{origin.ARCHIVE}.1", "prefs.json").files
     assert live == {**place.old, **place.mine}
+
+
+def test_a_disk_that_is_full_behind_the_archive_leaves_the_old_platform_wherever_power_fails(place: Place) -> None:
+    """Unpacked, but without room for what a move needs: what was unpacked goes, and power fails while it does."""
+    made, given = place.release("9.0.0")
+    old = {**place.old, "main.py": b"import machine\nmachine.reset()\n"}
+    before = migrate.Old(sorted(old), "1.9.0", json.loads(old["profile.json"]), old["boot.py"])
+    unpacked = {name: data for name, data in migrate.members(made, given, [before]) if not name.endswith("/")}
+    board, start, log = place.board, place.folder / "start.img", place.folder / "operations.log"
+    board.size = 700 * 1024
+    board.format()
+    board.write({**old, **unpacked})
+    ballast = _fill(board)
+    board.snapshot(start)
+    boot = board.boot_once(log=log)
+    assert "migrate: stays with the old platform: the disk is full" in boot.output
+    wanted = {**old, **ballast, "version": b"9.0.0", "migrate.log": b"the disk is full\n"}
+    assert (board.read().files, ".ota" in board.read().folders) == (wanted, False)
+    operations = flashlog.read(log)
+    for n in range(3, len(operations), len(operations) // 12):
+        board.image.write_bytes(flashlog.cut(start.read_bytes(), operations, Cut(n, "torn")))
+        board.boot_once()
+        assert board.read().without(".ota", "ota_boot.py", "boot.keep").files == wanted, f"cut at {n} of {len(operations)}"
+
+
+def _fill(board: Board) -> dict[str, bytes]:
+    """Files that take what is left of the disk."""
+    for n, size in enumerate((64, 64, 64, 64, 16, 16, 16, 4, 4, 4)):
+        with contextlib.suppress(BoardError):  # it does not fit any more
+            board.write({f"full{n}": bytes(size * 1024)})
+    return {path: data for path, data in board.read().files.items() if path.startswith("full")}

@@ -470,7 +470,7 @@ def _packed(scenario: Scenario, made: bundle.Bundle, old: Files) -> bytes:
     if scenario.action != "migrate":
         return bundle.pack(made)
     raw = made.files["profile.json"]
-    before = migrate.Old(sorted(old), "1.0.0", json.loads(old["profile.json"]))
+    before = migrate.Old(sorted(old), "1.0.0", json.loads(old["profile.json"]), old["boot.py"])
     given = Profile(Path("profile.json"), raw, json.loads(raw))
     return archive.gzip(archive.tar(migrate.members(made, given, [before], ask=False)))
 

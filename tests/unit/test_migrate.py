@@ -111,6 +111,13 @@ def test_refuses_what_is_no_old_tree_and_writes_nothing(place: Place, tmp_path: 
     assert not (place.root / "site").exists()
 
 
+def test_a_name_that_leads_out_of_the_site_is_refused(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "what.tar.gz").write_bytes(origin.archive({"version": b"1.9.0", "profile.json": b'{"shortName": "../lamp"}'}))
+    result = migrated(place, tmp_path / "what.tar.gz")
+    assert (result.exit_code, "no name of a folder" in result.stderr) == (1, True)
+    assert not (place.root / "lamp").exists()
+
+
 def test_a_copy_of_a_board_is_as_good_as_its_archive(old: Path, tmp_path: Path) -> None:
     files = {**origin.tree(""), "prefs.json": b"{}"}
     for path, data in files.items():
