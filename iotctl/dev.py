@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from iotctl import ROOT, terminal, webfiles
 from iotctl import profile as profiles
-from iotctl.sim import flash, forward_console, free_port, open_board
+from iotctl.sim import flash, free_port, live, open_board
 
 PAGE = ROOT / "modules" / "web" / webfiles.FOLDER
 VERSION = "0.0.1"
@@ -238,15 +238,7 @@ def run_dev(path: Path, port: int, image: Path, board: str | None = None) -> int
     with DevServer(f"127.0.0.1:{web_port}", port) as server:
         password = given.value["web"]["password"]
         terminal.say(f"the page: {server.url} (password: {password}); a change of {PAGE.relative_to(ROOT)} reloads it")
-        simulated.start()
-        forward_console(simulated)
-        try:
-            simulated.wait()
-        except KeyboardInterrupt:
-            terminal.say("power off")
-        finally:
-            simulated.stop()
-    return 1 if simulated.restarts[-1:] == ["dead"] else 0
+        return live(simulated)
 
 
 def prepare(path: Path) -> profiles.Profile:

@@ -42,6 +42,11 @@ def run_sim(
         terminal.say(f"made {image} with version {version} of {profile}")
     board.wifi = wifi
     board.on_line = lambda line: terminal.say(line + (f" (here: http://127.0.0.1:{web_port})" if _LISTENS in line else ""))
+    return live(board)
+
+
+def live(board: Board) -> int:
+    """Switch it on, with this terminal as its console, until Ctrl-C. Returns 0, or 1 when it is dead at the REPL."""
     board.start()
     forward_console(board)
     try:
