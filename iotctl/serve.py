@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from iotctl import keys
 
 MOST_REQUESTS = 1000  # that are remembered
+MOST_HEAD = 8192  # characters of a request's path and headers: a stranger may send megabytes of them
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,16 @@ class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD from the server's folder. Subclass it in a test to misbehave."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 60  # seconds of silence, after which a connection gives its thread back
     server: _HttpServer
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if len(self.path) + sum(len(name) + len(value) for name, value in self.headers.items()) <= MOST_HEAD:
+            return True
+        self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        return False
 
     def do_GET(self) -> None:
         self._answer(self._find())

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,3 +173,19 @@ def test_only_so_many_requests_are_remembered(server: Server, monkeypatch: pytes
     for n in range(8):
         Answer(server, f"/{n}")
     assert [request.path for request in server.requests] == [f"/{n}" for n in range(3, 8)]
+
+
+def test_what_is_remembered_of_a_request_is_small(server: Server) -> None:
+    """Or a thousand of them are gigabytes: Python reads 6 MB of headers."""
+    long = "x" * 60_000
+    assert Answer(server, f"/{long}").status == 431
+    assert Answer(server, "/a", **{f"X_{n}": long for n in range(9)}).status == 431
+    assert server.requests == []
+
+
+def test_a_connection_that_says_nothing_gives_its_thread_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeout = Handler.timeout
+    monkeypatch.setattr(Handler, "timeout", 0.05)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        assert sock.recv(1) == b""
+    assert timeout, "as it is outside of this test"
