@@ -34,7 +34,7 @@ class Scenario:
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
-    aside: Files = field(default_factory=dict)  # such files where the new version has a module: it moves them to /moved
+    aside: Files = field(default_factory=dict)  # such files in the way of the new version: it moves them to /moved
     blocks: int = 128  # of 4 KiB: the size of the flash
     like: str = "unix"  # whose habits the board has
     large: bool = False  # seconds a cut: `make torture` takes an evenly spread sample
@@ -65,8 +65,8 @@ _FAR: Files = {**_BASE, "lib/a.bin": random.Random(2).randbytes(9_000)}
 _FAR_NEW: Files = {**_FAR, "app/b.py": b"B = 2\n" * 700, "www/index.html": b"<p>new</p>" * 30}
 _MOVED: Files = {"app/a.py": _BASE["app/a.py"], "deep/er/new.py": b"N = 1\n" * 90, "www/index.html": b"<p>new</p>" * 30}
 _TRASH: Files = {"trash/a.txt": b"1", "trash/b/c.txt": b"2"}
-_TOOL: Files = {**_MOVED, "tool.py": b"T = 1\n", "lib/thing.py": b"B = 1\n"}
-_ASIDE: Files = {"tool/data.bin": b"precious", "tool/deep/er.txt": b"more" * 300, "lib/thing/x": b"y"}
+_TOOL: Files = {**_MOVED, "tool.py": b"T = 1\n", "lib/thing.py": b"B = 1\n", "app/own.txt": b"ours"}
+_ASIDE: Files = {"tool/data.bin": b"precious", "tool/deep/er.txt": b"more" * 300, "lib/thing/x": b"y", "app/own.txt": b"mine"}
 _LEFTOVERS: Files = {".ota/backup/0/3": b"junk", ".ota/stage/7/1": b"junk", ".ota/reserve/a0/x": b""}
 
 SCENARIOS = (

@@ -28,6 +28,18 @@ def following(items, end=None):
     return end
 
 
+def beside_running():
+    """``(n, entry, the entry of the running version's list for that path, or None)``: both lists are sorted. Generator."""
+    from ..release.paths import key  # who only reads a bundle needs no rules for it
+
+    running = entries(RUNNING)
+    _m, old = following(running, (0, None))
+    for n, entry in entries():
+        while old and key(old["path"]) < key(entry["path"]):
+            _m, old = following(running, (0, None))
+        yield n, entry, old if old and old["path"] == entry["path"] else None
+
+
 def read_header(name):
     """The header of the list ``/.ota/<name>``, or None."""
     try:

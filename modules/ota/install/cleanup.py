@@ -21,7 +21,6 @@ from ..errors import OtaError
 from ..release import paths
 from . import files
 
-_COPIES = 9  # of one name in /moved; the last one is replaced
 _DAY = const(86_400)
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 _GOOD_MS = 30_000  # as the runtime's: a boot that has run for so long was a good one
@@ -113,19 +112,26 @@ def _after_confirm(ota):
 
 
 def _move_aside(ota):
-    """What the user had where the new version has a module lies in ``/moved`` from now on. Each is one rename. Generator."""
+    """What the user had where the new version has something lies in ``/moved`` from now on. Each is one rename. Generator."""
     with open(ota_boot.ota("confirmed")) as f:
         for line in f:
-            n, _, rest = line.rstrip("\n").partition(" -1m ")
-            if rest and ota_boot.exists(ota_boot.slot("backup", int(n))):
-                target, tries = "moved/" + rest, 1
-                while ota_boot.exists(ota_boot.live(target)) and tries < _COPIES:
-                    tries += 1
-                    target = "moved/%s.%d" % (rest, tries)
-                ota_boot.make_parents(ota_boot.live(target))
-                os.rename(ota_boot.slot("backup", int(n)), ota_boot.live(target))
-                ota.warn("/%s would be imported in place of a module: it is /%s now" % (rest, target))
+            parts = line.rstrip("\n").split(" ", 2)
+            if parts[1][1:] == "1m" and ota_boot.exists(ota_boot.slot("backup", int(parts[0]))):
+                _move(ota, ota_boot.slot("backup", int(parts[0])), parts[2])
             yield
+
+
+def _move(ota, source, path):
+    for target in files.asides(path):
+        try:
+            if not ota_boot.exists(target):
+                ota_boot.make_parents(target)
+                os.rename(source, target)
+                ota.warn("/%s was in the way of version %s: it is %s now" % (path, ota_boot.header["new"], target))
+                return
+        except OSError as error:
+            if error.errno not in files.NONE:
+                raise
 
 
 def _after_undo(ota):

@@ -13,7 +13,7 @@ from micropython import const
 from ..errors import OtaError
 
 _FOLDER = const(0x4000)
-_NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
+NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _CROWDED = const(1500)  # bytes of names that leave room for some more in the one block that a folder's names may take
 _ENTRY = const(24)  # what littlefs has beside a name
 _INLINE = const(128)  # so small a file lies there as well
@@ -50,7 +50,7 @@ def same(path, size, sha256, view):
     try:
         f = open(path, "rb")
     except OSError as error:
-        if error.errno in _NONE or error.errno == errno.EISDIR:
+        if error.errno in NONE or error.errno == errno.EISDIR:
             return False
         raise
     with f:
@@ -75,7 +75,7 @@ def _status(path):
     try:
         return os.stat(path)
     except OSError as error:
-        if error.errno in _NONE:
+        if error.errno in NONE:
             return None
         raise
 
@@ -87,9 +87,18 @@ def listed(folder):
             return {entry[0]: entry[1] & _FOLDER != 0 for entry in os.ilistdir(folder)}
         return {name: is_folder(folder + "/" + name) for name in os.listdir(folder)}
     except OSError as error:
-        if error.errno in _NONE:
+        if error.errno in NONE:
             return {}
         raise
+
+
+def missing(folder):
+    """How many folders have to be made for `folder` to exist."""
+    count = 0
+    while folder and not ota_boot.exists(ota_boot.live(folder)):
+        folder = folder.rpartition("/")[0]
+        count += 1
+    return count
 
 
 def crowded(folder):
@@ -120,6 +129,12 @@ def exact(path):
     """True when a file has exactly this name: FAT also answers to the same name in another case."""
     folder, _, name = path.rpartition("/")
     return listed(folder or "/").get(name) is False
+
+
+def asides(path):
+    """Where a file of the user's may go, the first choice first: the name may be taken, or a folder of it be a file."""
+    for n in range(1, 100):
+        yield ota_boot.live("moved%s/%s" % (".%d" % n if n > 1 else "", path))
 
 
 def walk(path):

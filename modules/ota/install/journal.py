@@ -10,7 +10,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, entries, following
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, entries, following, read_header
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -49,11 +49,12 @@ def commit_previous(ota):
     journal = Journal(new)
     try:
         for n, put, had, path in ota_boot.entries(kept):
-            if had and not put and ota_boot.exists(ota_boot.live("moved/" + path)):
-                continue  # the user's: it stays where it was moved to
             if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
-                raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
-            journal.entry(n, "+" if had else "-", put, path)
+                if not any(ota_boot.exists(aside) for aside in files.asides(path)):
+                    raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
+                had = False  # the user's: it stays where it was moved to
+            if had or put:
+                journal.entry(n, "+" if had else "-", put, path)
             yield
         journal.end()
     finally:
@@ -62,10 +63,10 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
-    staged = files.filled("stage")
-    for n, entry in entries():
+    staged, known = files.filled("stage"), read_header(RUNNING)
+    for n, entry, old in beside_running():
         if staged(n):
-            yield from journal.put(n, entry["path"], names)
+            yield from journal.put(n, entry["path"], names, known and not old and _ASIDE or "")
         yield
     yield from journal.put(count, ".ota/" + RUNNING, ())
     journal.next = count + 1
@@ -105,14 +106,14 @@ class Journal:
         self._f = open(ota_boot.ota("journal.new"), "w")
         self._line(json.dumps(dict(header, format=ota_boot.FORMAT)))
 
-    def put(self, n, path, excluded):
-        """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted. Generator."""
+    def put(self, n, path, excluded, aside=""):
+        """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted, or goes aside. Generator."""
         there = self._look(path)
         if there:
             yield from self._clear_folder(path, excluded)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
-        self.entry(n, "+", there is False, path)
+        self.entry(n, "+", there is False, path, aside if there is False else "")
 
     def removals(self, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
@@ -233,7 +234,7 @@ def _prepare_folders():
             ota_boot.make_parents(slot)
         parent = path.rpartition("/")[0]
         if parent != before:
-            made += _missing(parent) if put else 0
+            made += files.missing(parent) if put else 0
             gone += not put
             if parent not in seen and files.crowded(ota_boot.live(parent)):
                 seen.add(parent)
@@ -247,15 +248,6 @@ def _prepare_folders():
             if not ota_boot.exists(path):
                 os.mkdir(path)
             yield
-
-
-def _missing(folder):
-    """How many folders have to be made for `folder` to exist."""
-    count = 0
-    while folder and not ota_boot.exists(ota_boot.live(folder)):
-        folder = folder.rpartition("/")[0]
-        count += 1
-    return count
 
 
 def _guard_boot():

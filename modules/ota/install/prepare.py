@@ -13,10 +13,10 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, RUNNING, entries, following, read_header, target
+from ..bundle.lists import LIST, beside_running, entries, read_header, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
-from ..release.paths import excluded, key, skips
+from ..release.paths import excluded, skips
 from . import files
 
 _METADATA = const(8)  # blocks that the journal, the state, the backup and the reserve may take beside the stage
@@ -98,7 +98,7 @@ def plan(ota, header, digest, sig):
     wanted = bytearray(header["files"] // 8 + 1)
     part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
     need, total, folder, tiny = _METADATA, 0, -1, 0
-    for n, entry, runs in _beside_running():
+    for n, entry, runs in beside_running():
         if not skips(entry["path"], ota.excluded):
             if not (yield from _have(ota, n, entry, runs, staged(n) or entry["path"] == "ota_boot.py")):
                 wanted[n // 8] |= 1 << n % 8
@@ -114,16 +114,6 @@ def plan(ota, header, digest, sig):
     yield from files.make_room(ota, (need + tiny // 8) * block, "the update")
     ota.log("staging", total, "bytes")
     return wanted, total
-
-
-def _beside_running():
-    """``(n, entry, the entry of the running version's list for that path, or None)``: both lists are sorted. Generator."""
-    running = entries(RUNNING)
-    _m, old = following(running, (0, None))
-    for n, entry in entries():
-        while old and key(old["path"]) < key(entry["path"]):
-            _m, old = following(running, (0, None))
-        yield n, entry, old if old and old["path"] == entry["path"] else None
 
 
 def _have(ota, n, entry, runs, staged):
