@@ -60,13 +60,19 @@ def test_a_file_of_the_same_name_is_moved_too_and_nothing_stands_in_the_way_of_t
 
 
 def test_a_way_back_brings_a_file_whose_name_was_moved_once(world: World) -> None:
-    """Else it would be neither version."""
+    """Else it would be neither version. What the user has written in its place since then is moved as well."""
     world.ota["keep_previous"] = True
     old, new = world.release("1.0.0", {"other.py": b"A = 1\n"}), world.release("1.1.0")
     world.flash(old, {"moved/other.py": b"of an earlier update"})
     world.offer(new)
     world.board.start()
     world.wait_confirmed(new, 0)
+    world.until(lambda found: ".ota/previous/journal" in found.files)
+    world.stop()
+    world.board.write({"other.py": b"since then"})
+    since = world.now()
+    world.board.start()
+    world.board.expect("wifi: connected", PATIENCE_S, since)
     since = world.type("ota rollback")
     world.wait_confirmed(old, since)
-    assert_tree(world.stop(), old.with_files({"moved/other.py": b"of an earlier update"}))
+    assert_tree(world.stop(), old.with_files({"moved/other.py": b"of an earlier update", "moved.2/other.py": b"since then"}))

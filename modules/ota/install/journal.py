@@ -54,7 +54,8 @@ def commit_previous(ota):
                     raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
                 had = False  # the user's: it stays where it was moved to
             if had or put:
-                journal.entry(n, "+" if had else "-", put, path)
+                there = journal._look(path) is False
+                journal.entry(n, "+" if had else "-", there, path, "" if put else _ASIDE)
             yield
         journal.end()
     finally:
@@ -113,7 +114,7 @@ class Journal:
             yield from self._clear_folder(path, excluded)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
-        self.entry(n, "+", there is False, path, aside if there is False else "")
+        self.entry(n, "+", there is False, path, aside)
 
     def removals(self, excluded):
         """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
@@ -158,7 +159,7 @@ class Journal:
         self._f.close()
 
     def entry(self, n, kind, had, path, aside=""):
-        self._line("%d %s%d%s %s" % (n, kind, had, aside, path))
+        self._line("%d %s%d%s %s" % (n, kind, had, aside if had else "", path))
         self.count += path[:5] != ".ota/"
 
     def delete(self, path, aside=""):
