@@ -140,7 +140,7 @@ def plan(made: bundle.Bundle, given: Profile, staged: list[str], old: list[Old],
         "hold": True,  # not kept as a previous version: the old platform knows no trial, and would fetch this one again
         "made": len(_folders(staged) - _folders(before)) + 1,
         "gone": len(_folders(before) - _folders(staged)) + 1,
-        "entries": len(staged) + len(gone) + _SPARE,
+        "entries": len(staged) + len(gone) + _SPARE + 1,
     }
     rows = [json.dumps(header), *(f"+{path}" for path in staged), *(f"-{path}" for path in gone)]
     return "\n".join([*rows, ""]).encode()

@@ -118,6 +118,22 @@ def test_a_board_that_does_not_reach_the_server_goes_back_and_is_not_moved_again
     board.expect("confirmed: version 9.0.1 stays", PATIENCE_S, since)
 
 
+def test_a_board_that_went_back_without_its_server_has_nothing_of_ours_with_the_next_restart(place: Place) -> None:
+    place.migrate("9.0.0", url="http://127.0.0.1:1", confirm_timeout_s=10)
+    place.board.start()
+    place.board.expect("ota_boot: trial of 9.0.0 boot 1", PATIENCE_S)
+    (place.folder / "site" / origin.NAME / "latest").unlink()
+    place.board.expect("ota_boot: undoing 9.0.0 because of no_network", PATIENCE_S)
+    place.board.expect("origin: running 1.9.0", PATIENCE_S)
+    place.board.power_cycle()
+    place.board.expect("migrate: stays with the old platform: 9.0.0 was here and went back: no_network", PATIENCE_S)
+    place.board.expect("origin: running 9.0.0", PATIENCE_S)
+    place.board.stop()
+    found = place.board.read()
+    assert found.without("prefs.json", "migrate.log").files == {**place.old, **place.mine, "version": b"9.0.0"}
+    assert (json.loads(found.files["prefs.json"]), ".ota" in found.folders) == (origin.PREFS, False)
+
+
 def test_a_board_that_loses_the_network_in_the_middle_of_the_archive_stays_as_it_is(place: Place) -> None:
     place.migrate("9.0.0")
     site = place.folder / "site" / origin.NAME

@@ -317,6 +317,8 @@ def _converge(case: Case, lives: Lives, board: Board, rested: Tree, verdict: str
     if scenario.resumed and not _went_on(rested, boots):
         return Outcome(case, "mixed", detail="what had arrived was fetched again\n" + _story(boots))
     if scenario.action == "migrate" and scenario.bad:  # what lies below .ota goes with the next attempt
+        if tree.files["boot.py"] != _origins()["boot.py"]:
+            return Outcome(case, "mixed", detail="it has our boot.py still\n" + _story(boots))
         return Outcome(case, verdict, _preferences_lost(tree, scenario), _story(boots))
     if left := _left_behind(tree, scenario):
         return Outcome(case, "mixed", detail=f"left behind: {left}\n{_story(boots)}")
@@ -359,8 +361,8 @@ def _verdict(tree: Tree, lives: Lives, *unseen: str) -> str:
 
 
 def _unseen(scenario: Scenario) -> tuple[str, ...]:
-    """A platform that a board went back to keeps our boot.py, which it has no use for."""
-    return ("boot.py",) if scenario.action == "migrate" and scenario.bad else ()
+    """A platform that a board went back to gets its boot.py back with the next restart, and is told that it has this version."""
+    return ("boot.py", "version", "migrate.log") if scenario.action == "migrate" and scenario.bad else ()
 
 
 def _same(found: Tree, wanted: Tree, *unseen: str) -> bool:
