@@ -213,6 +213,8 @@ class Lab:
                 **pinned,
             },
         }
+        if "overwrite" in self.modules:
+            value["watchdog_s"] = 0  # the other platform has none, and at 4 KB/s its download keeps the loop for longer
         value.update(self.sections)
         if self.broker:
             value["mqtt"] = {"host": "127.0.0.1", "port": self.broker.port, **self.sections.get("mqtt", {})}
