@@ -84,7 +84,7 @@ def _way(way: Way) -> Callable[[Plan, Log], Results]:
 
 
 def _gaps(runs: list[Update]) -> Results:
-    gaps = [run.gaps for run in runs if run.gaps]
+    gaps = [run.gaps for run in runs if run.gaps and run.gaps.longest]  # none is none that was seen
     if not gaps:
         return {}
     middle = sorted(gaps, key=lambda gap: gap.longest)[len(gaps) // 2]
