@@ -84,38 +84,6 @@ class Module(Base):
         if len(self._replies) > _MAX_REPLIES:
             self._replies.pop(0)
 
-    def _received(self, topic, data):
-        """A message. What is more than an echo is for code that is loaded for it."""
-        try:
-            path = topic.decode()[len(self.base) + 1 :]
-            if topic.startswith((self.base + _STATUS[:-1]).encode()):
-                self._echo(path[len(_STATUS) - 2 :])
-            else:
-                self._with_messages("received", topic.decode(), data)
-        except ValueError as error:  # what is no text is one in MicroPython
-            self.once("ignored: %s" % (str(error) or "a message that is no text"))
-        except MemoryError:
-            self.once("too little memory to deal with a message")
-            if path.startswith("command/"):
-                self.reply("reply/" + path[8:72], _NO_MEMORY)
-
-    def _with_messages(self, function, *args):
-        messages = __import__("modules.mqtt.messages", None, None, ("x",))
-        try:
-            return getattr(messages, function)(self, *args)
-        finally:
-            messages = None
-            forget("modules.mqtt", _STAYS)
-
-    def _echo(self, key):
-        """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
-        if not self.client.retained:
-            if self._listens:
-                self.client.unsubscribe((self.base + _STATUS).encode())
-            self._listens = False
-        elif key != "online" and self.platform.bus.get(key, self) is self:
-            self._changed.add(key)
-
     # -- lifecycle
 
     def tick(self):
@@ -216,6 +184,43 @@ class Module(Base):
         if self.client:
             self.client.close()
         self.client = self._job = self.announce_at = self._flying = None
+
+    # -- what is heard
+
+    def _received(self, topic, data):
+        """A message. What is more than an echo is for code that is loaded for it."""
+        path = ""
+        try:
+            topic = topic.decode()
+            path = topic[len(self.base) + 1 :]
+            if topic.startswith(self.base + _STATUS[:-1]):
+                self._echo(path[len(_STATUS) - 2 :])
+            else:
+                self._with_messages("received", topic, data)
+        except ValueError as error:  # what is no text is one in MicroPython
+            self.once("ignored: %s" % (str(error) or "a message that is no text"))
+        except MemoryError:
+            self.once("too little memory to deal with a message")
+            if path.startswith("command/"):
+                self.reply("reply/" + path[8:72], _NO_MEMORY)
+
+    def _with_messages(self, function, *args):
+        """What a function of messages.py returns: its code is in memory only meanwhile."""
+        messages = __import__("modules.mqtt.messages", None, None, ("x",))
+        try:
+            return getattr(messages, function)(self, *args)
+        finally:
+            messages = None
+            forget("modules.mqtt", _STAYS)
+
+    def _echo(self, key):
+        """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
+        if not self.client.retained:
+            if self._listens:
+                self.client.unsubscribe((self.base + _STATUS).encode())
+            self._listens = False
+        elif key != "online" and self.platform.bus.get(key, self) is self:
+            self._changed.add(key)
 
     # -- what is said
 
