@@ -64,10 +64,10 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
-    staged, known = files.filled("stage"), read_header(RUNNING)
+    staged, aside = files.filled("stage"), _ASIDE if read_header(RUNNING) else ""
     for n, entry, old in beside_running():
         if staged(n):
-            yield from journal.put(n, entry["path"], names, known and not old and _ASIDE or "")
+            yield from journal.put(n, entry["path"], names, "" if old else aside)
         yield
     yield from journal.put(count, ".ota/" + RUNNING, ())
     journal.next = count + 1
@@ -230,10 +230,10 @@ def _prepare_folders():
     seen = set()
     for n, put, _had, path in ota_boot.entries("journal.new"):
         slot = ota_boot.slot("backup", n)
-        if slot[: slot.rindex("/")] != folder:
-            folder = slot[: slot.rindex("/")]
+        above, parent = slot.rpartition("/")[0], path.rpartition("/")[0]
+        if above != folder:
+            folder = above
             ota_boot.make_parents(slot)
-        parent = path.rpartition("/")[0]
         if parent != before:
             made += files.missing(parent) if put else 0
             gone += not put
