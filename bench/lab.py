@@ -392,9 +392,8 @@ def ballast() -> bytes:
 def usual_archive(files: Files) -> bytes:
     """A tar.gz as the usual tools make it: one gzip stream, folders among the members."""
     out = io.BytesIO()
-    folders = {"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)}
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=9, format=tarfile.USTAR_FORMAT) as archive:
-        for folder in sorted(folders):
+        for folder in sorted(tree.folders(files)):
             member = tarfile.TarInfo(folder)
             member.type = tarfile.DIRTYPE
             archive.addfile(member)

@@ -45,7 +45,7 @@ def _measured(files: Files) -> int:
             assert found
             used.append(int(found[1]))
     started_with = boards.file_blocks(len(files["boot.py"])) + boards.file_blocks(len(files["main.py"]))
-    return used[1] - used[0] + started_with - 2 * len(boards.folders(files))
+    return used[1] - used[0] + started_with - 2 * len(tree.folders(files))
 
 
 def code() -> dict[str, Any]:

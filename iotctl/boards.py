@@ -16,7 +16,6 @@ from modules.ota.release.paths import skips
 from sim.ports import PORTS, Port
 
 BLOCK = 4096
-LIST = ".ota/release"
 _KEPT = (416, 300, 300, 300, 300)  # bytes of what a board has written at that moment: the stage's digest, two slots each of
 # what OTA remembers and of preferences
 HEAP = Path(__file__).with_name("heap.json")  # measured: `python -m bench heap --write`
@@ -25,10 +24,13 @@ _SOCKETS = {"iot_platform.sockets": "socket"}  # what a module needs with it
 _BY_FILE = "ota"  # needs no network as long as it asks no server
 
 
-def problems(profile: Profile, name: str) -> list[Problem]:
-    """Every one, for a good profile. IotctlError when there is no such board."""
+def problems(profile: Profile, name: str, files: tree.Files | None = None) -> list[Problem]:
+    """Every one, for a good profile. IotctlError when there is no such board.
+
+    :param files: what such a board gets, where that is made already.
+    """
     port = find(name)
-    return [*_disk(flashed(profile), port), *_heap(profile, port), *_modules(profile, port)]  # the first of them compiles all
+    return [*_disk(files or flashed(profile), port), *_heap(profile, port), *_modules(profile, port)]
 
 
 def find(name: str) -> Port:
@@ -39,8 +41,7 @@ def find(name: str) -> Port:
 
 def flashed(profile: Profile) -> tree.Files:
     """What a board gets, with the list of its files."""
-    made = bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000))
-    return {**made.files, LIST: made.listing}
+    return bundle.make(profile, tree.collect(profile, "1.0.0"), bundle.Options("1.0.0", 1_000_000)).flashed
 
 
 def _heap(profile: Profile, port: Port) -> list[Problem]:
@@ -107,7 +108,7 @@ class Budget:
 def budget(files: tree.Files, port: Port) -> Budget:
     """See Budget; `files` with `.ota/release`, their list, which an update brings beside the one that is there."""
     inline = min(4 * max(port.readsize, port.progsize), BLOCK // 8)  # littlefs' bound, with the cache that MicroPython gives it
-    own = sum(file_blocks(size, inline) for size in (*_KEPT, len(files[LIST]))) + 2  # and the stage's folder
+    own = sum(file_blocks(size, inline) for size in (*_KEPT, len(files[bundle.LIST]))) + 2  # and the stage's folder
     return Budget(tree_blocks(files, inline), own, update_blocks(files))
 
 
@@ -130,17 +131,12 @@ def heap(profile: Profile) -> Heap:
 
 def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:
     """Blocks of 4 KiB that a tree takes on littlefs: each folder has two, and so has the root."""
-    return sum(file_blocks(len(data), inline) for data in files.values()) + 2 * len(folders(files)) + 2
-
-
-def folders(files: tree.Files) -> set[str]:
-    """All that these files lie in, but for the root."""
-    return {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
+    return sum(file_blocks(len(data), inline) for data in files.values()) + 2 * len(tree.folders(files)) + 2
 
 
 def update_blocks(files: tree.Files) -> int:
     """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
-    staged = [len(data) for path, data in files.items() if path != LIST and not skips(path, ())]
+    staged = [len(data) for path, data in files.items() if path != bundle.LIST and not skips(path, ())]
     tiny = sum(size <= prepare._INLINE for size in staged)
     return sum(map(file_blocks, staged)) + tiny // 8 + 4 * -(-len(staged) // 32) + prepare._METADATA
 

@@ -19,6 +19,7 @@ from modules.ota.errors import OtaError
 from modules.ota.release import fields, manifest, paths, policy, signature
 
 Header = dict[str, Any]
+LIST = ".ota/release"  # where a board has the list of what it runs
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Bundle:
     def header(self) -> Header:
         header: Header = manifest.parse_header(self.listing.split(b"\n", 1)[0])
         return header
+
+    @property
+    def flashed(self) -> Files:
+        """What a new board gets: the files, and the list that OTA knows them by."""
+        return {**self.files, LIST: self.listing}
 
     @property
     def entries(self) -> list[archive.Entry]:

@@ -239,7 +239,7 @@ def tree_command(
     With the arguments of a build, `.ota/release` is that build's list.
     """
     made = _make(profile.read_good(path), version, py, notes, sequence, expires)
-    tree.write(flash_files(made), folder)
+    tree.write(made.flashed, folder)
     terminal.say(f"{folder}: {made.header['files']} files, {made.header['size']} bytes")
 
 
@@ -280,7 +280,7 @@ def flash_command(
     if wifi:
         prefs = {**prefs, "wifi.ssid": wifi, "wifi.password": wifi_password}
     project.check_secrets(prefs, "--wifi" if wifi else project.SECRETS)
-    content = flash_files(_make(given, version, py, notes, sequence, None))
+    content = _make(given, version, py, notes, sequence, None).flashed
     if dry_run:
         done = flash.plan(content, recover)
     else:
@@ -815,11 +815,6 @@ def _ask_boards(address: Address, devices: list[str] | None, path: str, payload:
     raise typer.Exit(0 if all(reply.get("ok") for reply in replies.values()) else errors.REFUSED)
 
 
-def flash_files(made: bundle.Bundle) -> tree.Files:
-    """What is flashed: the bundle's files, and the list that OTA knows them by."""
-    return {**made.files, ".ota/release": made.listing}
-
-
 def _releasable(path: Path, with_secrets: bool) -> profile.Profile:
     """A good profile that may go to everybody who gets the release."""
     given = profile.read_good(path)
@@ -844,13 +839,13 @@ def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
         from iotctl import boards
 
         port = boards.find(given.board)
-        need = boards.budget(flash_files(made), port)
+        need = boards.budget(made.flashed, port)
         worst = f"{need.update} for an update of every file"
         terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
         heap = boards.heap(given)
         beside = f"; beside {', '.join(heap.others)}" if heap.others else ""
         terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{beside}")
-        for problem in boards.problems(given, given.board):
+        for problem in boards.problems(given, given.board, made.flashed):
             terminal.say(f"warning: {problem.key} {problem.problem}; expected {problem.expected}", err=True)
 
 

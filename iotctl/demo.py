@@ -114,7 +114,7 @@ def _play(story: Story, once: bool) -> int:
     story.broker.start()
     story.board.format()
     first = story.made["1.0.0"]
-    story.board.write({**first.files, ".ota/release": first.listing, "prefs.json": json.dumps(AIR).encode()})
+    story.board.write({**first.flashed, "prefs.json": json.dumps(AIR).encode()})
     story.say("2. Power on: the board boots 1.0.0 and asks the server")
     story.board.start()
     story.board.expect("lamp: blinking slowly", _PATIENCE_S)

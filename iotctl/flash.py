@@ -23,7 +23,7 @@ from typing import Any
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
-from iotctl import boards, mpy
+from iotctl import boards, bundle, mpy, tree
 from iotctl.errors import IotctlError
 from iotctl.tree import STARTERS, Files
 
@@ -119,10 +119,10 @@ class Plan:
 
 def plan(files: Files, recover: bool = False) -> Plan:
     """How these files get onto a board: `.ota/release` and what starts the board last, boot.py before main.py."""
-    last = (".ota/release", "ota_boot.py", "boot.py", "main.py")
+    last = (bundle.LIST, "ota_boot.py", "boot.py", "main.py")
     assert set(STARTERS) <= set(last)
     paths = [*sorted(path for path in files if path not in last), *(path for path in last if path in files)]
-    folders = {path[:at] for path in files for at, char in enumerate(path) if char == "/"} | {".ota"}
+    folders = tree.folders(files) | {".ota"}
     return Plan(tuple(paths), tuple(sorted(folders)), recover)
 
 

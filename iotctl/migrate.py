@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iotctl import archive, bundle, files, publish
+from iotctl import archive, bundle, files, publish, tree
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
 
@@ -109,7 +109,7 @@ def members(made: bundle.Bundle, given: Profile, old: list[Old], ask: bool = Tru
     :param ask: the trial asks the server, so a board that has lost its network goes back.
     """
     staged = [(path, data) for path, data in made.files.items() if path not in _LOADER]
-    staged += [(".ota/release", made.listing), ("prefs.json", b"{}")]
+    staged += [(bundle.LIST, made.listing), ("prefs.json", b"{}")]
     stage = [(f".ota/stage/{n // _SLOTS}/{n % _SLOTS}", data) for n, (_path, data) in enumerate(staged)]
     folders = [f".ota/stage/{n}/" for n in range((len(staged) - 1) // _SLOTS + 1)]
     return [
@@ -138,8 +138,8 @@ def plan(made: bundle.Bundle, given: Profile, staged: list[str], old: list[Old],
         "ran": given.modules,
         "checked": ask,
         "hold": True,  # not kept as a previous version: the old platform knows no trial, and would fetch this one again
-        "made": len(_folders(staged) - _folders(before)) + 1,
-        "gone": len(_folders(before) - _folders(staged)) + 1,
+        "made": len(tree.folders(staged) - tree.folders(before)) + 1,
+        "gone": len(tree.folders(before) - tree.folders(staged)) + 1,
         "entries": len(staged) + len(gone) + _SPARE + 1,
     }
     rows = [json.dumps(header), *(f"+{path}" for path in staged), *(f"-{path}" for path in gone)]
@@ -150,7 +150,7 @@ def _removals(made: bundle.Bundle, staged: list[str], old: list[Old]) -> list[st
     """Old files but for /lib, and what would be imported in place of ours: ``m.py`` and a folder ``m/`` beside our ``m.mpy``."""
     new = {path.lower() for path in (*staged, *_LOADER)}
     found = {path for each in old for path in each.files if not path.startswith(("lib/", ".ota/"))}
-    theirs = _folders(found)
+    theirs = tree.folders(found)
     found |= {f"{each.temporary}{end}" for each in old if each.temporary for end in ("", ".1")}
     stems = {path.removesuffix(".mpy") for path in made.files if path.endswith(".mpy")}
     stems = {stem for stem in stems if stem.rpartition("/")[0] in theirs}
@@ -158,10 +158,6 @@ def _removals(made: bundle.Bundle, staged: list[str], old: list[Old]) -> list[st
     inside = {path for path in found if any(path.startswith(folder + "/") for folder in folders)}
     gone = (found - inside) | folders | {f"{stem}.py" for stem in stems} | set(_LEFT)
     return sorted(path for path in gone if path.lower() not in new)
-
-
-def _folders(paths: set[str] | list[str]) -> set[str]:
-    return {path[:at] for path in paths for at, char in enumerate(path) if char == "/"}
 
 
 def pack(made: bundle.Bundle, given: Profile, old: list[Old]) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from iot_platform.module import name_ok
 
-from iotctl import archive, board_code, bundle, files, keys
+from iotctl import archive, board_code, bundle, files, keys, tree
 from iotctl.errors import IotctlError
 from modules.ota.errors import OtaError
 from modules.ota.release import channel as board_channel
@@ -158,8 +158,8 @@ def _legacy(path: Path, made: bundle.Bundle, folder: Path, channel: str) -> list
 
 
 def _legacy_tar(found: Path, names: list[str]) -> Iterator[bytes]:
-    folders = {"/".join(name.split("/")[:n]) + "/" for name in names for n in range(1, name.count("/") + 1)}
-    for name in [*sorted(folders), *sorted(names, key=_late)]:
+    folders = sorted(folder + "/" for folder in tree.folders(names))
+    for name in [*folders, *sorted(names, key=_late)]:
         yield archive.tar_member(name, b"" if name.endswith("/") else (found / name).read_bytes())
     yield archive.END_OF_TAR
 

@@ -76,7 +76,7 @@ def flash(board: Board, given: profiles.Profile, version: str) -> None:
     made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
     board.format()
     prefs = {**project.secrets(given.path.parent), **AIR}
-    board.write({**made.files, ".ota/release": made.listing, "prefs.json": json.dumps(prefs).encode()})
+    board.write({**made.flashed, "prefs.json": json.dumps(prefs).encode()})
 
 
 def forward_console(board: Board) -> None:

@@ -15,7 +15,7 @@ A file with a private key in it is refused: everything here is on every board, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from iotctl import ROOT, authorities, keys, libraries, lint, mpy, project, webfiles
@@ -103,6 +103,11 @@ def left_out(profile: Profile) -> list[Path]:
     modules = [project.module(places, name) for name in profile.modules]
     folders = [folder for folder, _board in project.own(places)] + [folder for folder in modules if folder.parent.parent != ROOT]
     return [path for folder in folders if folder.is_dir() for path in _skipped(folder)]
+
+
+def folders(paths: Iterable[str]) -> set[str]:
+    """All that these paths lie in, but for the root."""
+    return {path[:at] for path in paths for at, char in enumerate(path) if char == "/"}
 
 
 def write(files: Files, folder: Path) -> None:

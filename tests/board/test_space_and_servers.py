@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import pytest
 
-from iotctl import boards
+from iotctl import boards, bundle
 from tests.support.world import PATIENCE_S, Handler, World, assert_tree, changed, tree_of
 
 Trick = Callable[[Handler], bool]
@@ -25,7 +25,7 @@ def test_a_full_disk_is_said_before_the_files_are_downloaded(world: World) -> No
     world.boot()
     world.offer(new)
     needs, free = re.findall(r"needs (\d+) bytes.*, (\d+) are free", world.refused("no_space"))[0]
-    there = boards.budget({**old.files, **ballast, boards.LIST: new.bundle.listing}, world.board.port)
+    there = boards.budget({**old.files, **ballast, bundle.LIST: new.bundle.listing}, world.board.port)
     assert int(needs) == boards.update_blocks(new.files) * boards.BLOCK
     assert int(free) == world.board.port.flash - (there.tree + there.own) * boards.BLOCK
     assert world.downloads("1.1.0.tar.gz") == len(world.requested("1.1.0.tar.gz")) == 2, "the list, and what it says of deletions"

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from iotctl import ROOT, archive, bundle, migrate, mpy, publish, serve
 from iotctl.profile import Profile
+from iotctl.tree import folders
 from modules.ota.release.manifest import PIECE
 from sim import flashlog
 from sim.board import BLOCK, Board, BoardError, Boot, Cut, Tree
@@ -428,8 +429,7 @@ def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
     more = {p: d for p, d in scenario.extra.items() if old or not any(p.startswith(name + "/") for name in scenario.delete)}
     aside = {path if old else f"moved/{path}": data for path, data in scenario.aside.items()}
     merged = {**files, **more, **aside}
-    folders = {path[:at] for path in merged for at, char in enumerate(path) if char == "/"}
-    return Tree(merged, folders).without(*_IGNORED)
+    return Tree(merged, folders(merged)).without(*_IGNORED)
 
 
 def _tree(scenario: Scenario, version: str, url: str) -> Files:

@@ -12,7 +12,7 @@ import tarfile
 from typing import Any
 
 from iotctl import ROOT
-from iotctl.tree import Files
+from iotctl.tree import Files, folders
 
 NAME = "S2mini-Lamp"
 ARCHIVE = "new_firmware.tar.gz"
@@ -294,7 +294,7 @@ def archive(files: Files) -> bytes:
     """Its firmware.tar.gz."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted({path[:at] for path in files for at, char in enumerate(path) if char == "/"}):
+        for name in sorted(folders(files)):
             folder = tarfile.TarInfo(name)
             folder.type = tarfile.DIRTYPE
             tar.addfile(folder)

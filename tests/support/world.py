@@ -100,8 +100,7 @@ def patched(path: str, *changes: tuple[str, str]) -> Changes:
 
 
 def tree_of(files: Mapping[str, bytes]) -> Tree:
-    folders = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
-    return Tree(dict(files), folders)
+    return Tree(dict(files), tree.folders(files))
 
 
 def changed(files: Files, changes: Changes) -> Files:
