@@ -17,7 +17,7 @@ TRIAL = __name__.startswith("loader_")  # this very loader is on trial: see boot
 
 tries = 0  # boots that boot.py gives a new loader; an older one none
 wdt = None  # the watchdog; boot.py starts it for a loader on trial
-ready = False  # True once run() has come to its end: only then may anything below /.ota be cleared up
+ready = False  # True once run() has ended: only then may anything below /.ota be cleared up
 state = ""  # "", "trial", "confirmed" or "undone": what run() left; "journal" once an update is committed
 attempt = 0  # which boot of the trial this is, from 1
 failures = 0  # boots outside a trial that ended badly, one after the other
@@ -63,7 +63,7 @@ def forget():
 
 
 def feed():
-    """Feed the watchdog, unless the trial's time is up: then the board restarts, and that boot is counted."""
+    """Feed the watchdog, unless the trial's time is up: then the board restarts, which is counted."""
     if wdt and (_deadline is None or time.ticks_diff(_deadline, time.ticks_ms()) > 0):
         wdt.feed()
 

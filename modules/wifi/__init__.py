@@ -58,7 +58,7 @@ class Module(Base):
         sockets.name_server = self._name_server
         if self.platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
-        self.platform.bus.publish("wifi/connected", False)
+        self._enter("off")
         if self._ap_password() is None:
             made = "".join([chr(97 + byte % 26) for byte in os.urandom(12)])
             self.platform.prefs.set("wifi.ap_password", made)
@@ -98,12 +98,12 @@ class Module(Base):
                 self._clock = borrow("clock", "set_clock", server, self.platform.board.earliest)
 
     def telemetry(self):
-        """ssid, ip, rssi (dBm), freeram and freedisk (bytes), wifi/state."""
+        """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
         board, now = self.platform.board, time.ticks_ms()
         if time.ticks_diff(now, self._disk_at) >= 0:  # counting reads the whole of littlefs' metadata: not every second
             self._disk_at = time.ticks_add(now, _DISK_MS)
             self._disk = board.disk_free()
-        values = {"ssid": "", "ip": "", "rssi": 0, "freeram": board.mem_free(), "freedisk": self._disk, "wifi/state": self.state}
+        values = {"ssid": "", "ip": "", "rssi": 0, "freeram": board.mem_free(), "freedisk": self._disk}
         if self.state == "connected":
             values["ssid"] = self._known()[0]
             values["ip"] = self._station.ifconfig()[0]
@@ -173,7 +173,7 @@ class Module(Base):
         self._failures = 0
         self._enter("connected")
         self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
-        if self._access_point and self._access_point.active():
+        if self._access_point:
             self._access_point.active(False)
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
@@ -225,8 +225,7 @@ class Module(Base):
         password = self._ap_password()
         ssid = self._host_name()
         try:
-            if ap.active():
-                ap.active(False)
+            ap.active(False)
             if password:
                 if not 8 <= len(password) <= 63:
                     raise ValueError("its password must have 8 to 63 characters")
@@ -240,7 +239,7 @@ class Module(Base):
             self.platform.log("wifi: no access point:", error)
 
     def _show_password(self):
-        print("wifi: the password of this board's access point is", self._ap_password() or "none: it is open to all")
+        print("wifi: the password of this board's access point is", self._ap_password() or "none")
 
     # -- what is configured
 
