@@ -10,8 +10,8 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from modules.ota.release import fields, policy
 class Options:
     """How a bundle is offered. `expires` in seconds since 1970; `force`: also what is older than the channel, or has expired.
 
-    `notes`: others than the bundle's.
+    `notes`: others than the bundle's. `groups`: percentages of those boards' own.
     """
 
     channel: str = "stable"
@@ -37,6 +37,7 @@ class Options:
     legacy: bool = False
     force: bool = False
     notes: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def channel_bytes(
         "expires": options.expires,
         "notes": (header["notes"] if options.notes is None else options.notes)[: board_channel.MAX_NOTES],
         "bundle": file,
-        "rollout": {"percent": options.rollout},
+        "rollout": {"percent": options.rollout, **({"groups": dict(options.groups)} if options.groups else {})},
     }
     line = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
     board_code.finish(board_channel.parse(line, []))

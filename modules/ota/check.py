@@ -38,7 +38,8 @@ def _wanted(ota, value, source):
     version, sequence = value["version"], value["sequence"]
     if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):
         return False
-    if not policy.rollout_allows(value, ota.platform.board.unique_id()):
+    platform = ota.platform
+    if not policy.rollout_allows(value, platform.board.unique_id(), platform.prefs.text("group")):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
     ota.module.found(version, value["notes"])

@@ -57,6 +57,9 @@ def start(platform):
     platform.board.why = _WORDS.get(platform.board.reset_cause(), "unknown")
     platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
+    for key in ("group", "tags"):  # what its owner has sorted it into
+        if platform.prefs.text(key):
+            platform.bus.publish(key, platform.prefs.text(key))
     platform.update_boot = _count_update_boot()
     platform.bus.publish("update_boot", platform.update_boot)
     names = _names(platform)

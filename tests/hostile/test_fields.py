@@ -236,6 +236,9 @@ def channel_fields_that_stand_twice() -> Iterator[Case]:
 def rollouts_that_are_no_percentage() -> Iterator[Case]:
     for percent in (-1, 101, 1e9, "100", None, True, [100], 99.5):
         yield Case(repr(percent), dumped({**CHANNEL, "rollout": {"percent": percent}}), "bad_channel")
+    names: tuple[Any, ...] = ({"../house": 1}, {"": 1}, {"x" * 65: 1})
+    for groups in ([], "house", None, {"a": "1"}, {"a": 101}, {"a": True}, {"a": [1]}, *names):
+        yield Case(repr(groups), dumped({**CHANNEL, "rollout": {"percent": 1, "groups": groups}}), "bad_channel")
 
 
 CHANNELS = {

@@ -57,3 +57,15 @@ def test_newer_is_a_higher_sequence_and_a_higher_version(
     version: str, sequence: int, floor: int, running: str, newer: bool
 ) -> None:
     assert policy.is_newer(version, sequence, floor, running) is newer
+
+
+def test_a_group_that_a_rollout_names_has_a_percentage_of_its_own() -> None:
+    channel = {"sequence": 7, "rollout": {"percent": 30, "groups": {"house": 100, "barn": 0}}}
+    ids = [f"b{n}" for n in range(2000)]
+
+    def reached(group: str | None) -> int:
+        return sum(policy.rollout_allows(channel, each, group) for each in ids)
+
+    assert (reached("house"), reached("barn")) == (len(ids), 0)
+    assert reached(None) == reached("cellar") and 0.25 < reached(None) / len(ids) < 0.35
+    assert all(policy.rollout_allows({"sequence": 7}, each, "house") for each in ids), "no rollout: everybody"

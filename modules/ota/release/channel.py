@@ -84,9 +84,15 @@ def _check_fields(value):
         ("notes", isinstance(get("notes"), str) and len(get("notes")) <= MAX_NOTES),
         ("bundle", isinstance(get("bundle"), dict) and _is_bundle(get("bundle").get)),
         ("rollout", isinstance(rollout, dict) and is_whole(rollout.get("percent"), 100)),
+        ("rollout's groups", isinstance(rollout, dict) and _are_groups(rollout.get("groups", {}))),
     ):
         if not good:
             raise OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)
+
+
+def _are_groups(groups):
+    """``{"house": 50}``: percentages of those boards' own."""
+    return isinstance(groups, dict) and all(name_ok(name) and is_whole(groups[name], 100) for name in groups)
 
 
 def _is_bundle(get):

@@ -70,7 +70,12 @@ def _check_firmware(header):
         raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
-def rollout_allows(channel, device_id):
-    """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know."""
+def rollout_allows(channel, device_id, group=None):
+    """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know.
+
+    :param group: the board's, or None. A group that the rollout names has a percentage of its own.
+    """
+    rollout = channel.get("rollout", {})
+    percent = rollout.get("groups", {}).get(group, rollout.get("percent", 100))
     digest = hashlib.sha256(("%d%s" % (channel["sequence"], device_id)).encode()).digest()
-    return int.from_bytes(digest, "big") % 100 < channel.get("rollout", {}).get("percent", 100)
+    return int.from_bytes(digest, "big") % 100 < percent
