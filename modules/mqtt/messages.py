@@ -10,12 +10,17 @@ import json
 import random
 import time
 
-from iot_platform.module import printable
+from iot_platform.log import SerialLog
+from iot_platform.module import name_ok, printable
 from micropython import const
 
 _FILE = const("/modules/mqtt/discovery.txt")  # what all messages have in common, then a line for each: its place, its own keys
 _MAX = const(256)  # bytes
 _BIRTH_MS = const(5_000)
+_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log"))
+_SLOT_MS = const(200)  # of the log a line is told, not more often
+_SLOTS = const(1_500)  # five minutes, for who has asked
+_LEAST = const(8_000)  # bytes that must be free then: this file stays in memory
 
 
 # -- to Home Assistant
@@ -72,13 +77,18 @@ def _command(mqtt, path, text):
     mqtt.log("command", path)
     platform = mqtt.platform
     name = path.split("/")[-1]
-    if path in ("ota/rollback", "ota/confirm", "ota/channel", "restart") and name not in mqtt.cfg["commands"]:
+    if path in _GUARDED and name not in mqtt.cfg["commands"]:
         answer = encode(False, "not_allowed", "the profile's mqtt.commands does not name " + name)
-    elif path.startswith("ota/"):
+    elif path.startswith("ota/") or path in ("group", "tags"):
         try:
-            answer = _ota(mqtt, platform.module("ota"), path, text)
+            answer = _sort(platform, path, text) if path == name else _ota(mqtt, platform.module("ota"), path, text)
         except Exception as error:  # an OtaError, whose class this module does not know
             answer = encode(False, getattr(error, "reason", "internal"), str(error))
+    elif path == "log":
+        if platform.board.mem_free() < _LEAST:
+            raise MemoryError
+        mqtt.console = _lines(mqtt, int(text) if text.isdigit() else 0)
+        answer = encode(True, state="started")
     elif path == "restart":
         answer = encode(True, state="restarting")
         platform.request_reset("asked for over MQTT")
@@ -115,6 +125,31 @@ def _ota(mqtt, ota, path, text):
     mqtt.platform.prefs.set("mqtt.pending", path)
     mqtt.platform.prefs.save()  # whatever becomes of it is told, also after a loss of power
     return encode(True, state="started")
+
+
+def _sort(platform, key, text):
+    """Put the board into a group, or give it tags; no text takes it out."""
+    if not printable(text, 32) or (key == "group" and text and not name_ok(text)):
+        return encode(False, "bad_value", "a group is a name, tags are words")
+    platform.prefs.set(key, text or None)
+    platform.prefs.save()
+    platform.bus.publish(key, text)
+    return encode(True, state="saved")
+
+
+def _lines(mqtt, n):
+    """Tell the log's lines from number n on, for a while: one a slot. Generator of what a round did: True, something was sent."""
+    for _ in range(_SLOTS):
+        began = time.ticks_ms()
+        while time.ticks_diff(time.ticks_ms(), began) < _SLOT_MS:
+            yield False
+        lines, count = SerialLog.history(), SerialLog.count
+        if not count - len(lines) <= n <= count:  # they have gone; or it is a number from before a restart
+            n = count - len(lines)
+        if n < count:
+            mqtt.client.publish((mqtt.base + "/log").encode(), ("%d %s" % (n, lines[n - count])).encode())
+            n += 1
+            yield True
 
 
 def _failed(ota):

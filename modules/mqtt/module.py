@@ -48,6 +48,7 @@ class Module(Base):
         self._noisy = set()
         self._listens = False  # True until what the broker has kept of our own has come
         self._entity = False  # True when the update entity's state has to be told
+        self.console = ()  # the log's lines, told while somebody wants them: a generator
         self._replies = []
         self._flying = None  # the reply that the broker has not acknowledged yet
         self._job = None  # logging in, or announcing to Home Assistant: a generator
@@ -237,6 +238,12 @@ class Module(Base):
             self.once("the broker does not let this board subscribe to " + client.refused.pop().decode())
         if not client.idle():
             return
+        for said in self.console:
+            if said:
+                return
+            break
+        else:
+            self.console = ()
         if time.ticks_diff(now, self._noisy_at) >= 0:
             self._noisy_at = time.ticks_add(now, self.cfg["noisy_s"] * 1000)
             self._changed.update(self._noisy)

@@ -79,7 +79,7 @@ def test_what_the_profile_does_not_allow_is_not_done(tmp_path: Path) -> None:
         world.board.start()
         with Observer(broker) as seen:
             seen.wait(f"{BASE}/status/online", "true")
-            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart"):
+            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log"):
                 since = seen.publish(f"{BASE}/command/{path}", "canary")
                 answer = parsed(seen.wait(f"{BASE}/reply/{path}", "", since))
                 assert answer["error"] == "not_allowed" and "mqtt.commands" in answer["message"], path
@@ -157,3 +157,47 @@ def test_a_board_that_was_away_tells_the_final_state(world: World, seen: Observe
     seen.wait(f"{BASE}/reply/lamp/colour", "", since)
     refused = [line for line in world.board.lines[mark:] if "no connection" in line]
     assert len(refused) <= 3, "one line for each kind of failure, not for each attempt"
+
+
+def test_a_rollout_reaches_the_group_that_it_names_and_a_board_stays_in_its_group(world: World, seen: Observer) -> None:
+    start(world, seen)
+    for path, text, error in (
+        ("group", "../house", "bad_value"),
+        ("tags", "a\nb", "bad_value"),
+        ("group", "house", None),
+        ("tags", "outside, dry", None),
+    ):
+        since = seen.publish(f"{BASE}/command/{path}", text)
+        assert parsed(seen.wait(f"{BASE}/reply/{path}", "", since)).get("error") == error, text
+    seen.wait(f"{BASE}/status/group", "house")
+    new = world.release("1.1.0", LAMP_FILES)
+    world.offer(new, rollout=0, groups={"cellar": 100})
+    mark = world.type("ota check")
+    world.board.expect("ota: up to date", PATIENCE_S, mark)
+    assert "this board is not in the rollout yet" in world.lines_since(mark)
+    world.offer(new, rollout=0, groups={"cellar": 0, "house": 100})
+    since = seen.now()
+    world.update_to(new)
+    for key, text in (("version", "1.1.0"), ("group", "house"), ("tags", "outside, dry")):
+        seen.wait_for(lambda m, key=key, text=text: (m.topic, m.text, m.retained) == (f"{BASE}/status/{key}", text, False), since)  # type: ignore[misc]
+    since = seen.publish(f"{BASE}/command/group")
+    seen.wait_for(lambda m: m.topic == f"{BASE}/status/group" and not m.text, since)
+
+
+def test_the_logs_lines_are_told_to_who_asks_and_go_on_where_they_were(world: World, seen: Observer) -> None:
+    start(world, seen)
+    assert not seen.of(f"{BASE}/log")
+    since = seen.publish(f"{BASE}/command/log")
+    world.type("say something")
+    seen.wait(f"{BASE}/log", "lamp: say something", since)
+    told = [message.text.partition(" ") for message in seen.of(f"{BASE}/log")]
+    numbers = [int(number) for number, _space, _line in told]
+    assert numbers == list(range(numbers[0], numbers[0] + len(told))) and len(told) > 5
+    assert all(line in world.board.lines for _number, _space, line in told)
+    since = seen.publish(f"{BASE}/command/log", str(numbers[-1]))
+    again = seen.wait(f"{BASE}/log", "", since).text.partition(" ")
+    assert again == told[-1], "it goes on from there"
+    since = seen.publish(f"{BASE}/command/log", "100000")
+    assert int(seen.wait(f"{BASE}/log", "", since).text.split(" ")[0]) <= numbers[0] + 5, (
+        "a number of before a restart: from the first one"
+    )
