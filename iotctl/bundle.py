@@ -103,7 +103,7 @@ def make(profile: Profile, files: Files, options: Options) -> Bundle:
         "name": profile.name,
         "version": options.version,
         "sequence": options.sequence,
-        "micropython": mpy.MICROPYTHON,
+        "micropython": mpy.MICROPYTHON_NATIVE if mpy.chips(files) else mpy.MICROPYTHON,
         "mpy": 0 if options.py else mpy.VERSION,
         "created": options.created,
         "expires": options.expires,

@@ -47,6 +47,7 @@ print("PROBE", json.dumps({{
     "platform": sys.platform,
     "micropython": list(sys.implementation.version[:3]),
     "mpy": getattr(sys.implementation, "_mpy", 0) & 255,
+    "chip": getattr(sys.implementation, "_mpy", 0) >> 10 & 15,
     "heap": gc.mem_free() + gc.mem_alloc(),
     "disk": disk[1] * disk[2],
     "missing": missing,
@@ -137,6 +138,7 @@ class Connected:
     disk: int
     missing: tuple[str, ...] = ()
     platform: str = ""
+    chip: int = 0  # whose native code it runs: see mpy.chips
 
     def __str__(self) -> str:
         version = ".".join(map(str, self.micropython))
@@ -177,9 +179,12 @@ def check_fits(board: Connected, files: Files, kind: str | None = None) -> None:
     """IotctlError for a board that could not run this tree, or is none of the `kind` that it is for."""
     if kind and boards.find(kind).platform != board.platform:
         raise IotctlError(f"this board has {board}: the profile is for {kind}")
-    oldest = tuple(map(int, mpy.MICROPYTHON.split(".")))
-    if board.micropython < oldest:
-        raise IotctlError(f"this board has {board}: MicroPython {mpy.MICROPYTHON} or newer is needed")
+    chips = mpy.chips(files)
+    needed = mpy.MICROPYTHON_NATIVE if chips else mpy.MICROPYTHON
+    if board.micropython < tuple(map(int, needed.split("."))):
+        raise IotctlError(f"this board has {board}: MicroPython {needed} or newer is needed")
+    if not chips <= {board.chip}:
+        raise IotctlError(f"this board has {board}: another chip than native code was made for; change board in the profile")
     if board.missing:
         raise IotctlError(f"this board has {board}, without {', '.join(board.missing)}: put a full build of MicroPython on it")
     if board.mpy != mpy.VERSION and any(path.endswith(".mpy") for path in files):

@@ -13,6 +13,7 @@ from iotctl import ROOT, files, lint, project
 from iotctl.errors import IotctlError
 from iotctl.keys import Jwk
 from modules.ota.release import fields, signature
+from sim.ports import PORTS
 
 ROLES = ("release", "channel")
 
@@ -51,6 +52,11 @@ class Profile:
     def board(self) -> str | None:
         """The kind of board that it is for, if it says so."""
         return self.value.get("board")
+
+    @property
+    def chip(self) -> str:
+        """What mpy-cross calls the native code of that board; "" where it is not known."""
+        return PORTS[self.board].chip if self.board else ""
 
     @property
     def secrets(self) -> list[str]:

@@ -73,7 +73,7 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
 
 def flash(board: Board, given: profiles.Profile, version: str) -> None:
     """An empty file system with the tree of a profile on it, as `iotctl tree` makes it, and its project's secrets."""
-    made = bundle.make(given, tree.collect(given, version), bundle.Options(version, bundle.default_sequence(version)))
+    made = bundle.make(given, tree.collect(given, version, chip=""), bundle.Options(version, bundle.default_sequence(version)))
     board.format()
     prefs = {**project.secrets(given.path.parent), **AIR}
     board.write({**made.flashed, "prefs.json": json.dumps(prefs).encode()})

@@ -2,7 +2,7 @@
 
     boot.py ota_boot.py main.py     sources: what starts and recovers must not depend on a .mpy version
     iot_platform/ modules/ lib/     compiled, active modules only; a module's assets as they are
-    ....py                          sources with native code, which only the board's own compiler can make for its chip
+    ....py                          sources with native code where the profile names no board: the board compiles it for its chip
     modules/<name>.mpy              a module that is a single file; a folder would take two more blocks of flash
     modules/<name>/index.html.gz    what browsers get, from the module's folder www: gzipped, referred to by digest (see webfiles)
     profile.json version            the profile as it is given; the version and a line feed
@@ -31,14 +31,23 @@ _OURS = ("iot_platform/", *(f"modules/{name}/" for name in ("serial_log", "wifi"
 _SKIPPED = ("__pycache__", "tests")
 
 
-def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[[str], None] | None = None) -> Files:
+def collect(
+    profile: Profile,
+    version: str,
+    *,
+    py: bool = False,
+    chip: str | None = None,
+    seen: Callable[[str], None] | None = None,
+) -> Files:
     """All files of a release, ``.ota/release`` not among them. IotctlError for a private key among them.
 
     :param py: sources instead of .mpy.
+    :param chip: for which native code is, as mpy-cross calls it; "" leaves its files sources. Without it: of the profile's board.
     :param seen: called with each path, for a progress bar.
     """
     if not is_version(version):
         raise IotctlError(f"{version} is no version: expected one like 1.4.0 or 1.4.0-rc1")
+    chip = profile.chip if chip is None else chip
     files: Files = {}
     code: dict[str, bytes] = {}
     ours = project.platform(profile.places).parent
@@ -49,7 +58,7 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
             lint.source(found, data)
         if _is_web(path):
             files[_served(path)] = webfiles.packed(found)
-        elif path.endswith(".py") and not py and path not in STARTERS and not mpy.is_native(data):
+        elif path.endswith(".py") and not py and path not in STARTERS and (chip or not mpy.is_native(data)):
             code[path] = data
             if found.is_relative_to(ours) and path.replace(".py", "/").startswith(_OURS):
                 without_lines.add(path)
@@ -58,7 +67,7 @@ def collect(profile: Profile, version: str, *, py: bool = False, seen: Callable[
         if seen and path not in code:
             seen(path)
     _no_twins(files, code)
-    for path, compiled in mpy.compile_all(code, seen, without_lines).items():
+    for path, compiled in mpy.compile_all(code, seen, without_lines, chip).items():
         files[path.removesuffix(".py") + ".mpy"] = compiled
     servers = authorities.needed(profile.value)
     if servers:

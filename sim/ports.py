@@ -24,6 +24,7 @@ class Port:
     name: str
     board: str  # in sys.implementation
     platform: str = "linux"  # sys.platform
+    chip: str = ""  # what mpy-cross calls its native code; the simulated board runs on another one
     flash: int = 2 * 1024 * 1024  # the file system's bytes, without the firmware
     heap: str = "128k"
     readsize: int = 32  # littlefs, as the port's own _boot.py or inisetup.py mounts it
@@ -78,6 +79,7 @@ _PICO = Port(
     "pico",
     "Raspberry Pi Pico with RP2040",
     platform="rp2",
+    chip="armv6m",
     flash=1408 * 1024,
     heap="228k",
     progsize=256,
@@ -109,6 +111,7 @@ _ESP32 = Port(
     "esp32",
     "Generic ESP32 module with ESP32",
     platform="esp32",
+    chip="xtensawin",
     heap="144k",
     ap_security=(0, 1, 2, 3, 4, 5, 6, 7, 8),
     erase_us=45_000,

@@ -36,39 +36,38 @@ _LATE_MS = const(200)  # after which a request that is not there counts for its 
 _LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
-_DOMAINS = const(" .local .lan .home .fritz.box .home.arpa .internal .localdomain ")  # nobody can register them
 _NOTES = const(10)  # lines in the log about refused requests
-_CALLS = {  # by the path below /api/: with one word, or more
+_CALLS = {  # by the path below /api/
     "GET": {
-        ("session",): sessions.status,
-        ("status",): events.status,
-        ("panels",): api.panels,
-        ("values",): events.values,
-        ("log",): events.log,
-        ("events",): events.events,
-        ("wifi",): api.wifi,
-        ("mqtt",): api.mqtt,
+        "session": sessions.status,
+        "status": events.status,
+        "panels": api.panels,
+        "values": events.values,
+        "log": events.log,
+        "events": events.events,
+        "wifi": api.wifi,
+        "mqtt": api.mqtt,
     },
     "POST": {
-        ("login",): sessions.login,
-        ("logout",): sessions.logout,
-        ("password",): sessions.password,
-        ("log", "level"): events.level,
-        ("log", "purge"): events.purge,
-        ("action",): api.action,
-        ("restart",): api.restart,
-        ("ota", "check"): api.ota,
-        ("ota", "update"): api.ota,
-        ("ota", "install"): api.ota,
-        ("ota", "rollback"): api.ota,
-        ("ota", "confirm"): api.ota,
-        ("ota", "cancel"): api.ota,
-        ("ota", "channel"): api.ota,
-        ("ota", "upload"): api.upload,
-        ("wifi", "scan"): api.wifi,
-        ("wifi", "join"): api.wifi,
-        ("wifi", "forget"): api.wifi,
-        ("mqtt",): api.settings,
+        "login": sessions.login,
+        "logout": sessions.logout,
+        "password": sessions.password,
+        "log/level": events.level,
+        "log/purge": events.purge,
+        "action": api.action,
+        "restart": api.restart,
+        "ota/check": api.ota,
+        "ota/update": api.ota,
+        "ota/install": api.ota,
+        "ota/rollback": api.ota,
+        "ota/confirm": api.ota,
+        "ota/cancel": api.ota,
+        "ota/channel": api.ota,
+        "ota/upload": api.upload,
+        "wifi/scan": api.wifi,
+        "wifi/join": api.wifi,
+        "wifi/forget": api.wifi,
+        "mqtt": api.settings,
     },
 }
 
@@ -226,19 +225,17 @@ class Server:
                 raise  # the connection has failed
             SerialLog.exception(error, "web: a request failed:")
             refused = (500, "internal", "see the log")
-        status, reason = refused[:2]
-        message = reason.replace("_", " ")
-        if refused[2:] and refused[2]:
-            message += ": " + refused[2]
+        status, reason, why, wait = (refused + ("", 0))[:4]
+        message = reason.replace("_", " ") + (": " + why if why else "")
         self._note(request, status, reason, message)
         if not request.started:
-            wait = "Retry-After: %d\r\n" % refused[3] if refused[3:] else ""
-            await request.answer({"error": reason, "message": message}, status, wait)
+            fields = "Retry-After: %d\r\n" % wait if wait else ""
+            await request.answer({"error": reason, "message": message}, status, fields)
 
     def _guard(self, request):
         fields, path, post = request.fields, request.path, request.method == "POST"
         host = fields.get("host", "")
-        if not self._is_host(host.lower()):
+        if not sessions.is_own(self.web, host.lower()):
             raise Refused(403, "bad_host", "see web.hosts")
         if not post and request.method not in ("GET", "HEAD"):
             raise Refused(405, "bad_method")
@@ -265,23 +262,11 @@ class Server:
             if not upload:
                 request.json()
 
-    def _is_host(self, host):
-        """True when a Host header names this board."""
-        name, colon, port = host.rpartition(":")
-        if not colon or not port.isdigit():
-            name = host
-        if name in ("localhost", "127.0.0.1") or name in self.web.cfg.get("hosts", ()):
-            return True
-        wifi = self.web.platform.module("wifi")
-        own = wifi.addresses() if wifi else ()
-        domain = name[len(own[0]) :] if own and name.startswith(own[0]) else ""
-        return name in own or (domain[:1] == "." and " %s " % domain in _DOMAINS)
-
     def _find(self, request):
         """Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever."""
         path, own = request.path, self.web.handlers
         method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
-        key = path[:5] == "/api/" and tuple(path[5:].split("/"))
+        key = path[:5] == "/api/" and path[5:]
         found = own.get((method, path)) or _CALLS[method].get(key)
         if found:
             return found

@@ -35,6 +35,7 @@ _IDLE = const(3_600)
 _LONGEST = const(43_200)
 _PASSWORD = const("web.password")
 _COOKIE = const("Set-Cookie: sid=%s; Path=/; HttpOnly; SameSite=Strict%s\r\n")
+_DOMAINS = const(" .local .lan .home .fritz.box .home.arpa .internal .localdomain ")  # nobody can register them
 
 _FREE = const(3)  # wrong passwords
 _FREE_FOR_ALL = const(20)
@@ -129,6 +130,19 @@ def sid(request):
         if name == "sid":
             return value
     return ""
+
+
+def is_own(web, host):
+    """True when a Host header, in lower case, names this board."""
+    name, colon, port = host.rpartition(":")
+    if not colon or not port.isdigit():
+        name = host
+    if name in ("localhost", "127.0.0.1") or name in web.cfg.get("hosts", ()):
+        return True
+    wifi = web.platform.module("wifi")
+    own = wifi.addresses() if wifi else ()
+    domain = name[len(own[0]) :] if own and name.startswith(own[0]) else ""
+    return name in own or (domain[:1] == "." and " %s " % domain in _DOMAINS)
 
 
 def _find(web, cookie):

@@ -493,9 +493,15 @@ def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Pl
     assert left == ["modules/door/.htaccess", "modules/door/tests"]
 
 
-def test_native_code_stays_a_source(place: Place) -> None:
+@pytest.mark.parametrize(("board", "chip"), [(None, 0), ("pico-w", 4), ("pico", 4), ("esp32", 10), ("unix", 0)])
+def test_native_code_is_made_for_the_profiles_board_or_by_it(place: Place, board: str | None, chip: int) -> None:
+    """A .mpy's third byte names the chip (MicroPython's py/persistentcode.h: 4 is ARMv6-M, 10 is Xtensa with windows)."""
     native = b"import micropython\n\n\n@micropython.native\ndef swing(n):\n    return n + 1\n"
     (place.source / "modules" / "door" / "swing.py").write_bytes(native)
     (place.source / "modules" / "door" / "words.py").write_bytes(b"# not @micropython.native\nX = '@micropython.viper'\n")
-    files = bundle.read(place.built()).files
-    assert files["modules/door/swing.py"] == native and "modules/door/words.mpy" in files
+    place.change(**({"board": board} if board else {}))
+    found = bundle.read(place.built())
+    chips = {path: data[2] >> 2 & 15 for path, data in found.files.items() if path.endswith(".mpy") and data}
+    assert chips.pop("modules/door/swing.mpy", 0) == chip and set(chips.values()) == {0}
+    assert "modules/door/words.mpy" in chips and found.header["micropython"] == ("1.23" if chip else "1.22")
+    assert found.files.get("modules/door/swing.py") == (None if chip else native)

@@ -18,7 +18,7 @@ FILES = {
     "main.py": b"print('main')\n",
     "boot.py": b"",
     "ota_boot.py": b"state = ''\n",
-    "modules/door/__init__.mpy": b"M\x06new",
+    "modules/door/__init__.mpy": b"M\x06\x00new",
     "lib/squeak.mpy": b"M\x06",
     "profile.json": b"{}",
     ".ota/release": b"{}\n",
@@ -70,6 +70,17 @@ def test_a_board_that_could_not_run_the_tree_is_refused(change: dict[str, Any], 
     flash.check_fits(good, FILES, "esp32")
     with pytest.raises(IotctlError, match=words):
         flash.check_fits(dataclasses.replace(good, **change), FILES, "esp32")
+
+
+def test_native_code_of_another_chip_is_refused() -> None:
+    """An ESP32-C3 calls itself esp32, and cannot run what was made for Xtensa."""
+    board = flash.Connected("ESP32 module", (1, 25, 0), 6, 160_000, 2 << 20, platform="esp32", chip=10)
+    native = {**FILES, "lib/fast.mpy": b"M\x06\x2b\x1f"}
+    flash.check_fits(board, native, "esp32")
+    for other, words in (({"chip": 11}, "another chip"), ({"micropython": (1, 22, 2)}, "1.23 or newer")):
+        with pytest.raises(IotctlError, match=words):
+            flash.check_fits(dataclasses.replace(board, **other), native, "esp32")
+        flash.check_fits(dataclasses.replace(board, **other), FILES, "esp32")
 
 
 def test_ports_are_listed_when_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
