@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from iot_platform.module import name_ok
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer.core import TyperGroup
@@ -42,6 +43,8 @@ class _Commands(TyperGroup):
             terminal.say(line, err=True)
             raise typer.Exit(code) from None
 
+
+_SOON_S = 30  # a board answers at once
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 out = Console(soft_wrap=True, highlight=False)
@@ -75,6 +78,8 @@ FleetOption = Annotated[
     Path | None, typer.Option("--fleet", metavar="FILE", help="The boards that there should be: fleet.toml.", exists=True)
 ]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Such as door/24a1, or the id alone.")]
+GroupOption = Annotated[str | None, typer.Option("--group", metavar="NAME", help="The group that it is in.")]
+TagsOption = Annotated[str | None, typer.Option("--tags", metavar="WORDS", help='Such as "outside dry".')]
 TimeoutOption = Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the result.")]
 
 
@@ -255,6 +260,8 @@ def flash_command(
     wifi_password: Annotated[
         str | None, typer.Option("--wifi-password", envvar="IOTCTL_WIFI_PASSWORD", help="Asked for.", show_envvar=True)
     ] = None,
+    group: GroupOption = None,
+    tags: TagsOption = None,
     recover: Annotated[bool, typer.Option("--recover", help="Also remove what an unfinished update has left.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, in which order.")] = False,
     py: PyOption = False,
@@ -280,6 +287,9 @@ def flash_command(
     if wifi:
         prefs = {**prefs, "wifi.ssid": wifi, "wifi.password": wifi_password}
     project.check_secrets(prefs, "--wifi" if wifi else project.SECRETS)
+    if group and not name_ok(group):
+        raise IotctlError(f"--group {group}: expected letters, digits, _ . or -", 2)
+    prefs = {**prefs, **{key: text for key, text in (("group", group), ("tags", tags)) if text is not None}}
     content = _make(given, version, py, notes, sequence, None).flashed
     if dry_run:
         done = flash.plan(content, recover)
@@ -376,6 +386,9 @@ def publish_command(
     key: KeyOption = None,
     passphrase: PassphraseOption = None,
     rollout: Annotated[int, typer.Option("--rollout", min=0, max=100, help="Percent of the boards.")] = 100,
+    groups: Annotated[
+        list[str] | None, typer.Option("--group", metavar="NAME=PERCENT", help="Of a group, instead: house=50. May come again.")
+    ] = None,
     expires: ExpiresOption = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="Also for devices of public-micropython-iot-platform.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is older than the channel, or has expired.")] = False,
@@ -386,7 +399,8 @@ def publish_command(
     Example: iotctl publish dist/1.4.0.tar.gz site --key key.pem --rollout 10
     """
     private = _private(key, passphrase)
-    options = publish.Options(channel, rollout, _expiry(expires, int(time.time())), legacy, force)
+    expiry = _expiry(expires, int(time.time()))
+    options = publish.Options(channel, rollout, expiry, legacy, force, groups=_percentages(groups or []))
     done = publish.publish(path, directory, options, private)
     if as_json:
         terminal.say_json({**dataclasses.asdict(done), "files": [str(file) for file in done.files]})
@@ -554,7 +568,9 @@ def forget(
 def update(
     devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every board that is online.")] = False,
-    group: Annotated[str | None, typer.Option("--group", metavar="NAME", help="Every board of a group of --fleet.")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="NAME", help="Every board of a group: as --fleet says, or they themselves.")
+    ] = None,
     fleet: FleetOption = None,
     broker: BrokerOption = "127.0.0.1",
     user: UserOption = None,
@@ -571,12 +587,49 @@ def update(
 
     Exit code 0 when all run the current version afterwards, 1 when one does not.
     """
-    if [bool(devices), everyone, group is not None].count(True) != 1 or (group is not None and fleet is None):
-        raise IotctlError("name the boards, or say --all, or --group with --fleet", 2)
-    if group is not None:
+    if [bool(devices), everyone, group is not None].count(True) != 1:
+        raise IotctlError("name the boards, or say --all, or --group", 2)
+    if group is not None and fleet:
         devices = registers.group(_register(fleet), group)
     address = _address(broker, user, password, tls, ca)
-    _ask_boards(address, devices, "ota/update", "force" if force else "", timeout, as_json)
+    _ask_boards(address, devices or None, "ota/update", "force" if force else "", timeout, as_json, group or "")
+
+
+@app.command()
+def assign(
+    devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
+    group: GroupOption = None,
+    tags: TagsOption = None,
+    fleet: FleetOption = None,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+) -> None:
+    """Put boards into a group and give them tags, or with --fleet all boards as the register says; "" takes them out.
+
+    Example: iotctl assign door/24a1 gate/7f02 --group house --tags "outside dry" --broker homeassistant.local
+
+    Boards keep it, and tell it. Their profile's mqtt.commands must name group and tags.
+    """
+    given = [(path, text) for path, text in (("group", group), ("tags", tags)) if text is not None]
+    if bool(devices and given) == bool(fleet) or (fleet and (devices or given)):
+        raise IotctlError("name the boards, and --group or --tags; or give --fleet alone", 2)
+    wanted = [(name, path, text) for name in devices or () for path, text in given]
+    for entry in _register(fleet).values():
+        wanted += [(entry.id, path, text) for path, text in (("group", entry.group), ("tags", " ".join(entry.tags))) if text]
+    bad = 0
+    with _fleet(_address(broker, user, password, tls, ca)) as heard:
+        for device, path, text in wanted:
+            board = heard.get(device) if fleet else heard.find(device)
+            if fleet and (board is None or board.values.get(path, "") == text):
+                continue
+            ((name, reply),) = heard.ask([device], path, text, _SOON_S).items()
+            bad += not reply.get("ok")
+            why = f"{path} {text or 'none'}" if reply.get("ok") else f"{reply.get('error')}: {reply.get('message', 'no reason')}"
+            terminal.say(f"{name}: {why}", err=not reply.get("ok"))
+    raise typer.Exit(errors.REFUSED if bad else 0)
 
 
 @app.command()
@@ -648,6 +701,7 @@ def rollout_start(
     steps: Annotated[str, typer.Option("--steps", help="Percents of the boards.")] = "1,10,50,100",
     soak: Annotated[str, typer.Option("--soak", help="How long each step is watched at least: 90s, 30m, 2h.")] = "30m",
     max_failures: Annotated[float, typer.Option("--max-failures", min=0, max=100, help="Percent of a step's boards.")] = 2.0,
+    group: Annotated[str, typer.Option("--group", metavar="NAME", help="The boards of a group, no others.")] = "",
     once: OnceOption = False,
 ) -> None:
     """Begin a rollout and watch it: it goes on when a step has soaked and its boards have confirmed, and halts itself.
@@ -655,13 +709,13 @@ def rollout_start(
     Example: iotctl rollout start dist/1.4.0.tar.gz --site site --key channel.pem --broker broker.local
 
     --key signs the channel file; it need not be the one that signed the bundle. Exit code 0 when all boards are reached, or with
-    --once; 1 when it has halted.
+    --once; 1 when it has halted. With --group only that group's; then the same release can go to another one, or to all.
     """
     from iotctl import rollout
 
-    wanted, seconds = rollout.parse_steps(steps), rollout.parse_time(soak)
+    course = rollout.Course(channel, rollout.parse_steps(steps), rollout.parse_time(soak), max_failures, group)
     with _runner(site, key, passphrase).locked() as runner, _fleet(_address(broker, user, password, tls, ca)) as fleet:
-        runner.start(path, fleet.boards(), channel, wanted, seconds, max_failures)
+        runner.start(path, fleet.boards(), course)
         _roll(runner, fleet, once)
 
 
@@ -736,7 +790,7 @@ def rollout_revert(
     runner = _runner(site, channel_key or key, passphrase)
     private = _private(key, passphrase)
     with runner.locked():
-        terminal.say(runner.revert(runner.load(), version, private, to))
+        terminal.say(runner.revert(version, private, to))
 
 
 @app.command()
@@ -772,9 +826,11 @@ def _fleet(address: Address) -> Iterator[Fleet]:
 
 def _roll(runner: Runner, fleet: Fleet, once: bool) -> None:
     """Take turns until it is over; each change is told."""
-    last = ""
+    from iotctl.rollout import Watch
+
+    last, watch = "", Watch()
     while True:
-        stands = runner.turn(fleet.boards(), time.time())
+        stands = runner.turn(fleet.boards(), watch.now(fleet.connected))
         if _line(stands) != last:
             last = _line(stands)
             terminal.say(last)
@@ -785,9 +841,9 @@ def _roll(runner: Runner, fleet: Fleet, once: bool) -> None:
 
 def _line(stands: Rollout) -> str:
     counts = ", ".join(f"{n} {word}" for word in ("confirmed", "working", "failed", "vanished") if (n := stands.count(word)))
-    return (
-        f"{stands.version} on {stands.channel}: {stands.state}, {stands.percent}%: {counts or 'nothing yet'} {stands.why}".strip()
-    )
+    of = f" of {stands.group}" if stands.group else ""
+    where = f"{stands.version} on {stands.channel}: {stands.state}, {stands.percent}%{of}"
+    return f"{where}: {counts or 'nothing yet'} {stands.why}".strip()
 
 
 def _address(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Address:
@@ -799,10 +855,15 @@ def _address(broker: str, user: str | None, password: str | None, tls: bool, ca:
     return Address(host, int(port or 0), user, password, tls, ca)
 
 
-def _ask_boards(address: Address, devices: list[str] | None, path: str, payload: str, timeout: int, as_json: bool) -> None:
-    """Send boards (None: all that are online) a command, tell what happens, and end with the results as exit code."""
+def _ask_boards(
+    address: Address, devices: list[str] | None, path: str, payload: str, timeout: int, as_json: bool, group: str = ""
+) -> None:
+    """Send boards (None: the group's that are online) a command, tell what happens, and end with the results as exit code."""
     with _fleet(address) as fleet:
-        asked = [board.name for board in fleet.boards() if board.online] if devices is None else devices
+        there = [board.name for board in fleet.boards() if board.online and group in ("", board.group)]
+        if group and devices is None and not there:
+            raise IotctlError(f"no board that is online says that it is in the group {group}")
+        asked = there if devices is None else devices
         replies = fleet.ask(asked, path, payload, timeout, lambda line: terminal.say(line, err=True))
     if as_json:
         found = [{"device": name, **reply} for name, reply in sorted(replies.items())]
@@ -869,6 +930,14 @@ def _ask_passphrase(key: Path, given: str | None) -> str | None:
     if given is None and b"ENCRYPTED" in key.read_bytes() and err.is_terminal:
         return str(typer.prompt(f"passphrase of {key}", hide_input=True, err=True))
     return given
+
+
+def _percentages(given: list[str]) -> dict[str, int]:
+    found = [each.partition("=") for each in given]
+    for name, _equals, percent in found:
+        if not name_ok(name) or not percent.isdigit() or int(percent) > 100:
+            raise IotctlError(f"--group {name}={percent}: expected a group's name and a percentage, such as house=50", 2)
+    return {name: int(percent) for name, _equals, percent in found}
 
 
 def _expiry(text: str | None, now: int) -> int | None:

@@ -62,6 +62,14 @@ class Board:
     def online(self) -> bool:
         return self.values.get("online") == "true"
 
+    @property
+    def group(self) -> str:
+        return self.values.get("group", "")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(self.values.get("tags", "").replace(",", " ").split())
+
     def summary(self) -> dict[str, Any]:
         """What the table shows."""
         number = self.values.get

@@ -55,9 +55,7 @@ def publish(path: Path, directory: Path, options: Options, key: keys.PrivateKey 
 
     It is what boards with the bundle's own profile would take, by the keys that are pinned there.
     """
-    made = bundle.read(path, ("profile.json",))
-    _check(made, options, key)
-    bundle.verify(path, pinned=made.pinned("release"), expired=options.force)
+    made = check(path, options, key)
     data = path.read_bytes()
     folder = directory / made.header["name"].lower()
     target = folder / f"{made.header['version']}.tar.gz"
@@ -125,7 +123,9 @@ def next_counter(channel_file: Path, sequence: int, options: Options) -> int:
     return max(now, int(before["published"]) + 1)
 
 
-def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -> None:
+def check(path: Path, options: Options, key: keys.PrivateKey | None) -> bundle.Bundle:
+    """The bundle at `path`, which boards with its own profile would take, so offered; IotctlError or OtaError for any other."""
+    made = bundle.read(path, ("profile.json",))
     if not name_ok(options.channel):
         raise IotctlError("a channel's name has letters, digits, _ . or -, such as stable")
     if made.signature is not None and key is None:
@@ -134,6 +134,8 @@ def _check(made: bundle.Bundle, options: Options, key: keys.PrivateKey | None) -
         raise IotctlError("the bundle is not signed, so boards with a key would refuse it: iotctl sign it first")
     if key:
         keys.check_pinned(key, made.pinned("channel"), "channel")
+    bundle.verify(path, pinned=made.pinned("release"), expired=options.force)
+    return made
 
 
 def latest(header: bundle.Header, file: str, data: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""fleet.toml: the boards that there should be, their names, groups and tags. It is the owner's; boards know nothing of it.
+"""fleet.toml: the boards that there should be, their names, groups and tags. It is the owner's; boards know of it what
+`iotctl assign` tells them.
 
 [[board]]
 id = "door/24a1"        # shortName/id, as `iotctl watch` shows it

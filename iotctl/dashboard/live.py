@@ -65,7 +65,7 @@ class Live:
         self._site = Site(site)
         self.fleet = Fleet(address, self._heard)
         self.index = view.Index()
-        self.driver = Driver(site, key, self.fleet.boards)
+        self.driver = Driver(site, key, self.fleet.boards, lambda: self.fleet.connected)
         self._orders: dict[str, Order] = {}
         self._history: dict[str, deque[tuple[float, str, str]]] = {}
         self._again: set[str] = set(register)  # boards whose rows change with time alone; and who has said nothing yet

@@ -19,7 +19,7 @@ from iotctl import bundle, errors, files, publish
 from iotctl.errors import IotctlError
 from iotctl.fleet import Board
 from iotctl.keys import PrivateKey
-from iotctl.rollout import Rollout, Runner, parse_steps, parse_time
+from iotctl.rollout import Course, Rollout, Runner, Watch, parse_steps, parse_time
 
 _TURN_S = 1.0
 _NAMED = 20  # boards that did not take the release and are shown
@@ -34,15 +34,20 @@ class Plan:
     steps: str
     soak: str
     max_failures: float
+    group: str = ""
 
 
 class Driver:
     """The site's rollout. Only what was begun or resumed here is driven here; another's is shown."""
 
-    def __init__(self, site: Path, key: PrivateKey | None, boards: Callable[[], list[Board]]) -> None:
-        self._site, self._key, self._boards = site, key, boards
+    def __init__(
+        self, site: Path, key: PrivateKey | None, boards: Callable[[], list[Board]], connected: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._site, self._key, self._boards, self._connected = site, key, boards, connected
+        self._watch = Watch()
         self._runner = Runner(site, key)
         self._hold = contextlib.ExitStack()  # the lock, while it is driven here
+        self._dropped = site.with_name(site.name + ".dropped")
         self.changes = 0  # of what is shown
         self._driving = False
         self._one = threading.Lock()  # a turn, or what changes the rollout: never both
@@ -71,8 +76,9 @@ class Driver:
 
     def _turn(self) -> None:
         with self._one:
+            now = self._watch.now(self._connected())
             try:
-                stands = self._runner.turn(self._boards(), time.time()) if self._driving else None
+                stands = self._runner.turn(self._boards(), now) if self._driving else None
             except Exception as error:  # whatever it is: it is shown, and not lost with the loop's task
                 self._release(errors.report(error).line)
             else:
@@ -90,13 +96,17 @@ class Driver:
         self._hold.close()
         self._driving, self._problem = False, problem
 
-    def change(self, what: str) -> None:
-        """Pause, resume or abort it."""
+    def change(self, what: str, version: str = "") -> None:
+        """Pause, resume or abort it; or revert it: the tree of before, as a newer version."""
         with self._one:
-            self._change(what)
+            self._change(what, version)
 
-    def _change(self, what: str) -> None:
-        if what == "resume":
+    def _change(self, what: str, version: str) -> None:
+        if what == "revert":
+            self._dropped.mkdir(exist_ok=True)
+            with self._runner.locked():
+                self._runner.revert(version, self._key, self._dropped)
+        elif what == "resume":
             self._runner.change("running")
             with contextlib.suppress(IotctlError):  # another process drives it
                 self._drive()
@@ -105,7 +115,7 @@ class Driver:
         elif what == "abort":
             self._runner.change("aborted", "by hand")
         else:
-            raise IotctlError("a rollout knows pause, resume and abort")
+            raise IotctlError("a rollout knows pause, resume, abort and revert")
 
     def _now(self) -> object:
         """Something that changes when there is something else to show."""
@@ -133,9 +143,8 @@ class Driver:
     def keep(self, data: bytes) -> dict[str, Any]:
         """Take in a bundle that was dropped, and say what it is. IotctlError or OtaError for one that no board would take."""
         name = hashlib.sha256(data).hexdigest()
-        folder = self._site.with_name(self._site.name + ".dropped")
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{name}.tar.gz"
+        self._dropped.mkdir(exist_ok=True)
+        path = self._dropped / f"{name}.tar.gz"
         files.replace(path, data)
         try:
             made = bundle.read(path, ("profile.json",))
@@ -159,7 +168,7 @@ class Driver:
 
     def publish(self, name: str, plan: Plan) -> None:
         """Offer a kept bundle to all boards of its kind, or begin a rollout with it."""
-        path = self._site.with_name(self._site.name + ".dropped") / f"{name}.tar.gz"
+        path = self._dropped / f"{name}.tar.gz"
         if len(name) != 64 or not name.isalnum() or not path.is_file():
             raise IotctlError("the bundle is not here any more: drop it again")
         with self._one:
@@ -171,10 +180,10 @@ class Driver:
             path.unlink()
 
     def _begin(self, path: Path, plan: Plan) -> None:
-        steps, soak_s = parse_steps(plan.steps), parse_time(plan.soak)
+        course = Course(plan.channel, parse_steps(plan.steps), parse_time(plan.soak), plan.max_failures, plan.group)
         self._drive()
         try:
-            self._runner.start(path, self._boards(), plan.channel, steps, soak_s, plan.max_failures)
+            self._runner.start(path, self._boards(), course)
         except errors.REPORTED:
             self._release("")
             raise
@@ -188,12 +197,13 @@ class Driver:
 
 
 def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
-    reached = {name for name in stands.boards if stands.reaches(name)}
+    reached = stands.reached()
     bad = [(name, each) for name, each in sorted(stands.boards.items()) if each.result in ("failed", "vanished")]
     results = ("confirmed", "working", "failed", "vanished")
     return {
         "version": stands.version,
         "name": stands.name,
+        "group": stands.group,
         "channel": stands.channel,
         "state": stands.state,
         "why": stands.why,
@@ -209,4 +219,12 @@ def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
         "driven": driving,
         "problem": problem,
         "over": stands.over,
+        "revertible": stands.over and stands.state != "reverted" and bool(stands.previous),
+        "next": _after(stands.version),
     }
+
+
+def _after(version: str) -> str:
+    """The version that a revert of this one may have: the next one."""
+    head, dot, last = version.rpartition(".")
+    return f"{head}{dot}{int(last) + 1}" if last.isdigit() else ""

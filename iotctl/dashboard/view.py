@@ -23,6 +23,7 @@ PAGE = 50
 AWAY_S = 300  # a board that restarts for an update is away for less
 _MOST_TEXT = 200
 _GROUPS = 200
+_TAGS = 20
 _VERSIONS = 7  # in the bar; the others are one more
 _UPDATING = ("downloading", "installing", "rebooting", "trial")
 _RANK = {"trouble": 0, "updating": 1, "waiting": 2, "behind": 3, "missing": 4, "offline": 5, "ok": 6}
@@ -104,10 +105,10 @@ def make_row(
         "seen": round(seen),
         "advice": wrong[0].advice if wrong else "",
         "order": order,
-        **_place(entry),
+        **place(entry, board),
     }
-    text = f"{board.name} {version} {status} {state} {note} {entry.text if entry else ''}".lower()
-    return Row(board.name, state, board.online, version, behind, entry.group if entry else "", note, text, seen, value)
+    text = " ".join((board.name, version, status, state, note, value["label"], value["group"], *value["tags"])).lower()
+    return Row(board.name, state, board.online, version, behind, value["group"], note, text, seen, value)
 
 
 def missing(entry: Entry) -> Row:
@@ -115,13 +116,17 @@ def missing(entry: Entry) -> Row:
     empty = dict.fromkeys(("progress", "signal", "freeram", "freedisk", "order"))
     note = "never heard at this broker"
     texts = {"name": entry.id, "state": "missing", "note": note, "version": "", "next": "", "advice": ""}
-    value = {**texts, **empty, "online": False, "seen": 0, **_place(entry)}
+    value = {**texts, **empty, "online": False, "seen": 0, **place(entry, None)}
     text = f"{entry.id} missing {entry.text}".lower()
     return Row(entry.id, "missing", False, "", "", entry.group, note, text, 0.0, value)
 
 
-def _place(entry: Entry | None) -> dict[str, Any]:
-    return {"label": entry.name, "group": entry.group, "tags": entry.tags} if entry else {"label": "", "group": "", "tags": ()}
+def place(entry: Entry | None, board: Board | None) -> dict[str, Any]:
+    """How a board is called and sorted: by the register, and where that says nothing by the board itself."""
+    group, tags = (board.group[:_MOST_TEXT], board.tags[:_TAGS]) if board else ("", ())
+    if entry is None:
+        return {"label": "", "group": group, "tags": tags}
+    return {"label": entry.name, "group": entry.group or group, "tags": entry.tags or tags}
 
 
 def _how_far(version: str, behind: str, offer: Offer | None) -> str:
@@ -139,7 +144,7 @@ def _between(version: str, newest: str, releases: tuple[str, ...]) -> int:
 
 def _behind(board: Board, version: str, offer: Offer | None) -> str:
     """The version that the channel has for this board, if it is newer than what it runs."""
-    if not offer or not policy.rollout_allows(offer, board.name.partition("/")[2]):
+    if not offer or not policy.rollout_allows(offer, board.name.partition("/")[2], board.group):
         return ""
     wanted = str(offer["version"])
     return wanted if not fields.is_version(version) or fields.compare_versions(wanted, version) > 0 else ""

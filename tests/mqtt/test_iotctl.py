@@ -34,9 +34,24 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
     text = iotctl("watch", "--once", port=broker.port).stdout
     assert BASE in text and "up_to_date" in text and "gadget" not in text
 
+    sorted_in = iotctl("assign", "sim-0001", "--group", "house", "--tags", "dry", port=broker.port)
+    assert sorted_in.stdout == f"{BASE}: group house\n{BASE}: tags dry\n", sorted_in.stderr
+    (world.folder / "fleet.toml").write_text(
+        f'[[board]]\nid = "{BASE}"\ngroup = "house"\ntags = ["dry", "high"]\n[[board]]\nid = "a/b"'
+    )
+    told = iotctl("assign", "--fleet", str(world.folder / "fleet.toml"), port=broker.port).stdout
+    assert told == f"{BASE}: tags dry high\n", "what is so already is not said again"
+    assert (
+        iotctl("assign", BASE, "--group", "../x", port=broker.port).stderr
+        == f"{BASE}: bad_value: a group is a name, tags are words\n"
+    )
+    found = json.loads(iotctl("watch", "--json", port=broker.port).stdout)
+    assert (found[0]["group"], found[0]["tags"]) == ("house", ["dry", "high"])
+
     new = world.release("1.1.0", LAMP_FILES)
     world.offer(new)
-    done = iotctl("update", "sim-0001", port=broker.port)
+    assert "in the group cellar" in iotctl("update", "--group", "cellar", port=broker.port).stderr
+    done = iotctl("update", "--group", "house", port=broker.port)
     assert (done.returncode, done.stdout) == (0, f"{BASE}: confirmed, running 1.1.0\n"), done.stderr
     assert "trial" in done.stderr or "rebooting" in done.stderr or "not online" in done.stderr
     again = iotctl("update", BASE, "--json", port=broker.port)

@@ -123,6 +123,12 @@ def test_who_is_in_the_register_has_its_name_and_is_missing_until_it_speaks() ->
     page = index.page(view.Query(group="house"))
     assert page["groups"] == ["house"] and page["counts"]["all"] == 1 and page["counts"]["missing"] == 0
     assert page["rows"][0]["label"] == "Front door"
+    index.put(view.make_row(board("door/2", group="barn", tags="wet,  high"), OFFER, None, NOW))
+    index.put(view.make_row(board("door/1", group="barn", tags="high"), OFFER, None, NOW, Entry("door/1", "Front door")))
+    assert [row.name for row in index.find(view.Query(group="barn", text="high"))] == ["door/1", "door/2"], (
+        "what boards say of themselves"
+    )
+    assert index.rows["door/2"].value["tags"] == ("wet", "high")
 
 
 @cache

@@ -161,6 +161,7 @@ def test_a_port_that_is_not_there_is_one_line(place: Place) -> None:
 def test_the_network_of_one_board_is_checked_before_it_is_off_it(place: Place, name: str, password: str, says: str) -> None:
     result = run("flash", "--profile", place.profile, "--wifi", name, "--wifi-password", password, "--dry-run")
     assert (says in result.stderr and result.exit_code == 1) if says else result.exit_code == 0, result.output
+    assert run("flash", "--profile", place.profile, "--group", "../x", "--dry-run").exit_code == 2
 
 
 def test_secrets_that_no_board_could_use_are_refused(place: Place) -> None:

@@ -34,8 +34,10 @@ def unsigned(place: Place) -> Path:
 
 def test_the_board_takes_the_channel_file(place: Place) -> None:
     path, site = place.built(), place.root / "site"
-    result = run("publish", path, site, "--key", place.key, "--rollout", 10, "--expires", "2030-01-31")
+    result = run("publish", path, site, "--key", place.key, "--rollout", 10, "--group", "house=50", "--expires", "2030-01-31")
     assert result.exit_code == 0, result.output
+    for wrong in ("house", "house=101", "=5", "../x=5"):
+        assert run("publish", path, site, "--key", place.key, "--group", wrong).exit_code == 2
     assert result.stdout.split() == [str(site / "door-1" / "1.4.0.tar.gz"), str(site / "door-1" / "stable.json")]
     value = finish(board_channel.parse((site / "door-1" / "stable.json").read_bytes(), [keys.jwk(key(0))]))
     board_channel.check(value, "Door-1", "stable", 0, 1_800_000_000)
@@ -45,7 +47,7 @@ def test_the_board_takes_the_channel_file(place: Place) -> None:
     assert value["bundle"]["size"] == len(data) and value["bundle"]["sha256"] == listed
     assert data[value["bundle"]["head"] :] == bundle.read(path).packed
     assert (value["version"], value["sequence"], value["expires"]) == ("1.4.0", 1004000, 1896048000)
-    assert value["rollout"] == {"percent": 10} and value["notes"] == ""
+    assert value["rollout"] == {"percent": 10, "groups": {"house": 50}} and value["notes"] == ""
 
 
 def test_the_channel_file_has_the_notes_or_their_beginning(place: Place, unsigned: Path) -> None:

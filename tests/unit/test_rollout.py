@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 from iotctl import bundle, publish, rollout
 from iotctl.errors import IotctlError
 from iotctl.fleet import Board
-from iotctl.rollout import Outcome, Rollout, Runner
+from iotctl.rollout import Course, Outcome, Rollout, Runner, Watch
 from modules.ota.errors import OtaError
 from modules.ota.release import policy
 from tests.unit.iotctl_fixture import Place, key, make_place, run
@@ -51,10 +52,9 @@ class Site:
         if self.fuse == 0:
             raise Killed
 
-    def start(self, max_failures: float = 2.0) -> None:
-        self.runner().start(
-            self.place.root / "dist" / "1.5.0.tar.gz", list(self.boards.values()), "stable", STEPS, 60, max_failures
-        )
+    def start(self, max_failures: float = 2.0, group: str = "", file: str = "dist/1.5.0.tar.gz") -> None:
+        course = Course("stable", STEPS, 60, max_failures, group)
+        self.runner().start(self.place.root / file, list(self.boards.values()), course)
 
     def pass_time(self) -> None:
         """A minute in which every board that the channel leads to the release takes it, or does not."""
@@ -64,7 +64,7 @@ class Site:
             identity = board.name.partition("/")[2]
             if (
                 offer["version"] == "1.4.0"
-                or not policy.rollout_allows(offer, identity)
+                or not policy.rollout_allows(offer, identity, board.group)
                 or board.values["version"] == offer["version"]
             ):
                 continue
@@ -128,18 +128,22 @@ def test_a_bad_release_halts_in_its_first_step_and_leads_nobody_further(site: Si
     assert site.channel()["rollout"] == {"percent": 0} and str(site.channel()["notes"]).startswith("Halted: ")
     told = run("rollout", "status", "--site", site.folder).stdout
     assert "halted, 0%" in told and told.count("failed module_failed") == stands.count("failed")
-    assert stands.count("failed") == sum(stands.reaches(name) for name in site.boards)
+    assert stands.count("failed") == len(stands.reached())
 
 
 def test_a_revert_is_the_tree_before_under_a_higher_version(site: Site) -> None:
     site.bad = lambda name: name.endswith("3")
     site.start(max_failures=20)
     site.run(lambda r: r.step == 2)
-    with pytest.raises(IotctlError, match="not newer"):
-        site.runner().revert(site.runner().load(), "1.4.9", key(0), site.place.root)
     runner = site.runner()
+    with pytest.raises(IotctlError, match="abort it first"):
+        runner.revert("1.5.1", key(0), site.place.root)
     runner.change("aborted", "by hand")
-    made = bundle.read(runner.revert(runner.load(), "1.5.1", key(0), site.place.root))
+    for version in ("1.4.9", "1.5.0"):
+        with pytest.raises(IotctlError, match="not newer"):
+            runner.revert(version, key(0), site.place.root)
+    made = bundle.read(runner.revert("1.5.1", key(0), site.place.root))
+    assert runner.load().state == "reverted"
     before = bundle.read(site.place.root / "dist" / "1.4.0.tar.gz")
     assert {**made.files, "version": b"1.4.0\n"} == before.files and made.signature
     site.pass_time()
@@ -189,19 +193,38 @@ def test_killed_at_any_write_and_resumed_it_ends_the_same(site: Site, bad: bool)
 
 
 def test_what_no_board_could_take_is_refused_before_the_first_step(site: Site) -> None:
-    boards, root = list(site.boards.values()), site.place.root
+    dist, boards, course = site.place.root / "dist", list(site.boards.values()), Course("stable", STEPS, 60)
+    older, good, bad = dist / "1.3.0.tar.gz", dist / "1.5.0.tar.gz", dist / "bad.tar.gz"
+    site.place.built("1.3.0")
+    bad.write_bytes(good.read_bytes()[:-2000] + b"\0" * 2000)
+    site.place.build("--unsigned", version="1.5.0", out="unsigned")
+    site.place.build("--key", site.place.key, "--notes", "another one", version="1.4.0", out="other")
+    newer = [Board(board.name, {**board.values, "version": "1.5.0"}) for board in boards]
     before = site.channel()
-    for path, given, said in (
-        (root / "dist" / "1.4.0.tar.gz", boards, "not older than"),
-        (root / "dist" / "1.5.0.tar.gz", [Board("Gate-1/b1", dict(boards[0].values))], "no board of Door-1"),
+    for path, given, signer, error, said in (
+        (dist / "1.4.0.tar.gz", boards, 0, IotctlError, "all 40 boards run 1.4.0 or newer"),
+        (older, [one("up_to_date", version="1.2.0")], 0, OtaError, "has sequence 1004000, this is 1003000"),
+        (
+            site.place.root / "other" / "1.4.0.tar.gz",
+            [one("up_to_date", version="1.2.0")],
+            0,
+            IotctlError,
+            "another bundle of 1.4.0",
+        ),
+        (dist / "1.4.0.tar.gz", [one("up_to_date", version="1.2.0")], 0, IotctlError, "leads everybody to 1.4.0 already"),
+        (good, newer, 0, IotctlError, "all 40 boards run 1.5.0 or newer"),
+        (good, [Board("Gate-1/b1", dict(boards[0].values))], 0, IotctlError, "no board of Door-1"),
+        (good, [], 0, IotctlError, "does it keep retained messages"),
+        (good, boards, None, IotctlError, "give --key"),
+        (good, boards, 1, IotctlError, "channel"),
+        (bad, boards, 0, OtaError, "."),
+        (site.place.root / "unsigned" / "1.5.0.tar.gz", boards, 0, IotctlError, "not signed"),
     ):
-        with pytest.raises(IotctlError, match=said):
-            site.runner().start(path, given, "stable", STEPS, 60, 2)
-    damaged = (root / "dist" / "1.5.0.tar.gz").read_bytes()
-    (root / "bad.tar.gz").write_bytes(damaged[:-2000] + b"\0" * 2000)
-    with pytest.raises(OtaError):
-        site.runner().start(root / "bad.tar.gz", boards, "stable", STEPS, 60, 2)
-    assert site.channel() == before and not (root / "site.rollout.json").exists()
+        with pytest.raises(error, match=said):
+            Runner(site.folder, None if signer is None else key(signer)).start(path, given, course)
+    with pytest.raises(IotctlError, match="in the group cellar; there are: none"):
+        site.start(group="cellar")
+    assert site.channel() == before and not (site.place.root / "site.rollout.json").exists()
     for text in ("", "0,100", "10,5,100", "10,50"):
         with pytest.raises(IotctlError):
             rollout.parse_steps(text)
@@ -248,16 +271,26 @@ def one(status: str, error: str = "", version: str = "1.4.0", online: str = "tru
     ("working", one("rolled_back", "watchdog"), "failed"),
     ("", one("failed", "no_space"), "failed"),
     ("working", one("failed", "connection_lost"), "working"),  # the network's fault: it is tried again
-    ("working", one("rebooting", online="false"), "vanished"),
+    ("working", one("rebooting", online="false"), "working"),  # it has been there until now
+    ("away", one("rebooting", online="false"), "vanished"),
+    ("away", one("trial", version="1.5.0"), "working"),
+    ("vanished", one("confirmed", version="1.5.0"), "confirmed"),  # late is better than never
+    ("failed", one("downloading"), "working"),
+    ("failed", one("confirmed", version="1.5.0"), "confirmed"),
+    ("confirmed", one("confirmed", version="1.5.0"), "confirmed"),  # told twice
+    ("confirmed", one("rolled_back", "by_hand"), "failed"),
+    ("", one("confirmed", version="9.9.9"), ""),
+    ("", one("[" * 4096, "\0", version="\0"), ""),
     ("", one("up_to_date", online="false"), ""),
     ("confirmed", one("up_to_date", version="1.5.0", online="false"), "confirmed"),
 ])  # fmt: skip
 def test_what_a_board_says_means(known: str, board: Board, wanted: str) -> None:
     stands = Rollout("b", "Door-1", "stable", "1.5.0", 1_005_000, [100], 60, 2)
     stands.before = {board.name: ["rolled_back", "watchdog"]}
-    stands.boards = {board.name: Outcome(known, "", 0.0)}
-    rollout.observe(stands, [board], rollout.GONE_S + 1)
+    stands.boards = {board.name: Outcome("working", "", "", 1.0) if known == "away" else Outcome(known)}
+    rollout.observe(stands, [board], rollout.GONE_S + 2)
     assert stands.boards[board.name].result == wanted
+    assert not rollout.observe(stands, [board], rollout.GONE_S + 2), "what is told again is no news"
 
 
 def test_boards_of_another_kind_or_channel_do_not_count() -> None:
@@ -265,3 +298,96 @@ def test_boards_of_another_kind_or_channel_do_not_count() -> None:
     other = Board("Gate/b1", {"online": "true", "version": "1.5.0"})
     rollout.observe(stands, [other, one("failed", "no_space", **{"ota/channel": "canary"})], 0.0)
     assert stands.boards == {}
+
+
+def test_a_group_first_and_then_everybody(site: Site) -> None:
+    house = {name for n, (name, board) in enumerate(site.boards.items()) if n % 4 == 0 and not board.values.update(group="house")}
+    site.start(group="house")
+    stands = site.run()
+    assert stands.state == "done" and stands.reached() == house
+    assert {name for name, board in site.boards.items() if board.values["version"] == "1.5.0"} == house
+    assert site.channel()["rollout"] == {"percent": 0, "groups": {"house": 100}}
+    site.start()
+    assert site.run(lambda r: r.began is not None).percent == 5
+    assert site.channel()["rollout"] == {"percent": 5, "groups": {"house": 100}}, "whom it leads already, it leads on"
+    assert site.run().count("confirmed") == COUNT and site.channel()["rollout"] == {"percent": 100}
+    site.runner().revert("1.5.1", key(0), site.place.root)
+    site.pass_time()
+    assert {board.values["version"] for board in site.boards.values()} == {"1.5.1"}
+    made = bundle.read(site.place.root / "1.5.1.tar.gz")
+    assert made.files["version"] == b"1.5.1\n" and made.header["notes"] == "The files of 1.4.0 again."
+
+
+def test_a_board_that_takes_its_time_and_then_restarts_has_not_vanished(site: Site) -> None:
+    """A slow download, and a look at it while it is away for ten seconds."""
+    site.start()
+    stands = site.run(lambda r: r.began is not None)
+    slow = next(board for name, board in site.boards.items() if name in stands.reached())
+    slow.values.update({"ota/status": "downloading", "ota/available": "1.5.0"})
+    boards = list(site.boards.values())
+    site.runner().turn(boards, site.now)
+    slow.values.update({"ota/status": "rebooting", "online": "false"})
+    assert site.runner().turn(boards, site.now + 3000).boards[slow.name].result == "working"
+    assert site.runner().turn(boards, site.now + 10).boards[slow.name].result == "working", "a clock that goes back"
+    assert site.runner().turn(boards, site.now + 10 + rollout.GONE_S).state == "running"
+    assert site.runner().turn(boards, site.now + 11 + rollout.GONE_S).state == "halted"
+
+
+def test_a_clock_that_jumps_neither_hurries_a_step_nor_holds_it_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, clock = Watch(), {"time": rollout.time.time(), "monotonic": rollout.time.monotonic()}
+    for name in clock:
+        monkeypatch.setattr(rollout.time, name, lambda name=name: clock[name])
+    began = watch.now(True)
+    clock["time"] += 1e9
+    clock["monotonic"] += 5
+    assert watch.now(True) - began == pytest.approx(5), "the computer's clock was set"
+    clock["monotonic"] += 3600
+    assert watch.now(False) - began == pytest.approx(5), "the broker was away"
+    site.start()
+    site.run(lambda r: r.began is not None)
+    site.pass_time()
+    boards = list(site.boards.values())
+    assert site.runner().turn(boards, 10.0).step == 0, "years back, between two runs"
+    assert site.runner().turn(boards, 69.0).step == 0
+    assert site.runner().turn(boards, 70.0).step == 1, "the step is watched once more, not until the old time comes"
+
+
+def test_boards_that_lie_or_flap_hold_nothing_up_and_halt_nothing(site: Site) -> None:
+    """Four of forty: a rollout goes on without one board in ten."""
+    names = list(site.boards)[:4]
+    lies: list[dict[str, str]] = [
+        {"version": "9.9.9"},
+        {"version": "", "ota/status": "\0" * 4096, "ota/error": "bad_digest", "group": "x" * 4096},
+        {"online": "maybe", "ota/status": "[]"},
+        {},
+    ]
+    site.start(max_failures=3)
+    for minute in range(30):
+        for name, lie in zip(names, lies, strict=True):
+            site.boards[name].values.update(lie)
+        site.boards[names[3]].values.update(online="false" if minute % 2 else "true", version="1.5.0" if minute % 3 else "1.4.0")
+        stands = site.runner().turn(list(site.boards.values()), site.now)
+        if stands.over:
+            break
+        site.pass_time()
+    assert stands.state == "done" and stands.count("confirmed") >= COUNT - 3, stands
+    assert stands.count("failed") == stands.count("vanished") == 0
+
+
+def test_a_revert_that_is_killed_at_any_write_ends_the_same(site: Site) -> None:
+    site.bad = lambda name: True
+    site.start()
+    site.run()
+    folders = [site.folder, site.place.root]
+    image = {path: path.read_bytes() for folder in folders for path in [*folder.rglob("*.json"), *folder.glob("*.tar.gz")]}
+    for at in range(1, 6):
+        for path, data in image.items():
+            path.write_bytes(data)
+        site.fuse = at
+        with contextlib.suppress(Killed):
+            site.runner().revert("1.5.1", key(0), site.place.root)
+        killed, site.fuse = site.fuse == 0, 0
+        site.runner().revert("1.5.1", key(0), site.place.root)
+        assert (site.channel()["version"], site.channel()["rollout"]) == ("1.5.1", {"percent": 100}), at
+        assert site.runner().load().state == "reverted"
+        assert killed == (at < 5), "a write more, or less, than this test knows"
