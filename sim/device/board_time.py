@@ -1,7 +1,8 @@
 """How long all this would take the board: `time` in its place goes as fast as the board's own, and nobody sleeps for it.
 
 What this process computes takes the board longer by its port's slowness, and its flash takes what it takes; what is waited
-for takes the time that it takes. The processor's time is counted, without what the simulated chip's driver and this clock use.
+for takes the time that it takes. The processor's time is counted, without what the simulated chip's driver and this clock use,
+nor, through machine.until_there(), what looking again and again for the network's answer does.
 How slow the port is beside this computer is measured anew in each life, by what both take for the same thing: a power of 3072
 bits. With SIMULATOR_BOARD_TIME=1.
 """
@@ -16,6 +17,7 @@ from flash import Flash
 
 _clock = ffi.open(None).func("i", "clock", "")  # microseconds of this process's CPU
 _WRAP = (1 << 30) - 1  # as the port's ticks
+_PATIENCE_MS = 2000
 
 
 def _number(name):
@@ -83,6 +85,18 @@ def attach(machine, chip):
     def ticks_ms():  # never behind the host's: asyncio's queue is C and asks that one
         return _host.ticks_ms() + (work() - (_clock() - start)) // 1000 & _WRAP
 
+    def until_there(call, *arguments):
+        """What `call` returns once that is not None: nothing of the wait counts, so not how busy this computer is either."""
+        nonlocal start
+        found, began = call(*arguments), _clock()
+        for _ in range(_PATIENCE_MS):
+            if found is not None:
+                break
+            _host.sleep_ms(1)
+            found = call(*arguments)
+        start += _clock() - began
+        return found
+
     nothing = _least(_often, min, 0, 0)
     looking = _least(_often, ticks_ms) - nothing
     page = bytearray(256)
@@ -93,4 +107,5 @@ def attach(machine, chip):
     start = _clock()
 
     machine.work_us = lambda: work() & _WRAP
+    machine.until_there = until_there
     gc.collect()
