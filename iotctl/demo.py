@@ -34,7 +34,7 @@ class Module(Base):
     name = "lamp"
     panels = {{
         "title": "Lamp",
-        "values": (("lamp/on", "Light", ""), ("lamp/style", "Style", "")),
+        "values": (("lamp/on", "Light", "", "switch"), ("lamp/style", "Style", "")),
         "actions": (("toggle", "Switch it"),),
     }}
     on = False
@@ -46,8 +46,8 @@ class Module(Base):
         return {{"lamp/on": self.on, "lamp/style": "{words}"}}
 
     def on_command(self, command):
-        if command.path == "lamp/toggle":
-            self.on = not self.on
+        if command.path in ("lamp/toggle", "lamp/on"):
+            self.on = command.payload if command.path == "lamp/on" else not self.on
             self.platform.log("lamp:", "on" if self.on else "off")
 '''
 _WORDS = {"1.0.0": "blinking slowly", "1.1.0": "glowing in all colours"}

@@ -55,9 +55,9 @@ from iot_platform.module import Module as Base
 
 class Module(Base):
     name = "{name}"
-    panels = {{  # what the web page shows of it: (key on the bus, label, unit), (action, label)
+    panels = {{  # for the page and Home Assistant: (key on the bus, label, unit, kind, range ...), (action, label)
         "title": "{title}",
-        "values": (("{name}/minutes", "Minutes", "min"),),
+        "values": (("{name}/minutes", "Minutes", "min"), ("{name}/runs", "Counts", "", "switch")),
         "actions": (("reset", "Start again"),),
     }}
 
@@ -65,18 +65,21 @@ class Module(Base):
         settings = self.platform.profile.get("{name}") or {{}}
         self.step_s = settings.get("step_s", 60)  # profile.json: "{name}": {{"step_s": 10}}
         self.minutes = 0
+        self.runs = True
         self.last = time.ticks_ms()
 
     def tick(self):
         if time.ticks_diff(time.ticks_ms(), self.last) >= 1000 * self.step_s:
             self.last = time.ticks_ms()
-            self.minutes += 1
+            self.minutes += self.runs
 
     def telemetry(self):
-        return {{"{name}/minutes": self.minutes}}
+        return {{"{name}/minutes": self.minutes, "{name}/runs": self.runs}}
 
     def on_command(self, command):  # from the page, MQTT and the console alike
-        if command.path == "{name}/reset":
+        if command.path == "{name}/runs":
+            self.runs = command.payload
+        elif command.path == "{name}/reset":
             self.minutes = 0
             self.platform.log("{name}: starts again")
 '''

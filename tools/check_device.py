@@ -35,6 +35,7 @@ MODULES = {  # what 1.22 has of each, as far as it is used here
     "network": "WLAN hostname",
     "os": "ilistdir listdir mkdir remove rename rmdir stat statvfs urandom",
     "random": "getrandbits",
+    "re": "match",
     "requests": "get",
     "select": "POLLERR POLLHUP POLLIN POLLOUT poll",
     "socket": "SOCK_DGRAM SOCK_STREAM SOL_SOCKET SO_REUSEADDR getaddrinfo socket",

@@ -75,8 +75,17 @@ class Module(Base):
         elif words[0] == "values":
             for key, value in sorted(platform.bus.items()):
                 SerialLog.log(key, "=", value)
-        elif words[0] == "help" or not platform.bus.command(words[0], " ".join(words[1:]), "console"):
+        elif words[0] == "help":
             SerialLog.log(_HELP)
+        else:
+            self._command(words[0], " ".join(words[1:]))
+
+    def _command(self, path, text):
+        try:
+            if not self.platform.order(path, text, "console"):
+                SerialLog.warning("too many commands at once")
+        except ValueError as error:
+            SerialLog.warning(error)
 
 
 def _ota(ota, verb, words):

@@ -54,8 +54,6 @@ class Module(Base):
         self.poll = select.poll()
         self.waiting = []  # who is sent away: (socket, ticks_ms of its coming)
         self.look_at = 0  # seconds(): what failed for want of a port or of memory is tried again then
-        self._ms = 0  # since the start
-        self._clock = time.ticks_ms()
 
     def route(self, path, handler, method="GET"):
         """For other modules, in their routes(web): answer `path` with ``handler(web, request)``, see http.Request.
@@ -102,10 +100,7 @@ class Module(Base):
             self._open()
 
     def telemetry(self):
-        now = time.ticks_ms()
-        self._ms += time.ticks_diff(now, self._clock)
-        self._clock = now
-        if self.server and not self.server.check(now, self.seconds()):
+        if self.server and not self.server.check(time.ticks_ms(), self.seconds()):
             self.server = None
             self.forget()
 
@@ -151,7 +146,7 @@ class Module(Base):
 
     def seconds(self):
         """A clock that never goes back: seconds since the start."""
-        return self._ms // 1000
+        return self.platform.uptime
 
     def asked(self):
         """True when somebody waits at the door."""

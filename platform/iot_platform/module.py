@@ -13,6 +13,8 @@ import sys
 
 from micropython import const
 
+from .log import SerialLog
+
 _MAX_COMMANDS = const(16)
 _LETTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
@@ -89,15 +91,22 @@ class Bus:
         self._changes = {}
         self._commands = []
 
-    def publish(self, key, value):
-        """Set a value. Only a changed one is passed on."""
+    def publish(self, key, value, who=""):
+        """Set a value. Only a changed one is passed on.
+
+        :param who: the module that says it.
+        """
+        if isinstance(value, float) and value - value != 0:  # NaN or infinite: JSON has no word for it
+            if self._values.get(key, self) is not None:
+                SerialLog.warning(who, key, "is no number:", value)
+            value = None
         if key not in self._values or self._values[key] != value or type(self._values[key]) is not type(value):
             self._values[key] = value
             self._changes[key] = value
 
-    def publish_all(self, values):
+    def publish_all(self, values, who=""):
         for key in values:
-            self.publish(key, values[key])
+            self.publish(key, values[key], who)
 
     def get(self, key, default=None):
         return self._values.get(key, default)

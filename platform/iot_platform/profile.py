@@ -1,4 +1,5 @@
-"""profile.json: what the owner configures at build time. Host and board check it with the same code.
+"""What is declared, and checked: profile.json, by the owner at build time (host and board check it with the same code), and the
+panels of modules, by their authors.
 
 Each module checks its own section; this file checks what the platform itself needs.
 
@@ -8,8 +9,9 @@ Each module checks its own section; this file checks what the platform itself ne
 
 import json
 import os
+import re
 
-from .module import name_ok
+from .module import name_ok, plain, printable
 
 MAX_BYTES = 16 * 1024
 NOT_VERIFIED = "not verified"  # in place of a `ca`: whoever answers is taken for the server
@@ -97,3 +99,102 @@ def _is_server(value):
         return True
     host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
     return name_ok(host, 100) and (not colon or (port.isdigit() and 0 < int(port) < 65536))
+
+
+# -- panels: what is said of them is in docs/first-module.md. A value or a setting is ``(key, label, unit, kind, *range)``
+
+
+def panels(modules):
+    """Bring what modules declare into one form: `panels` is a tuple of dicts with `id` and `title`, and holds what is good.
+
+    Returns what was wrong, and is left out: ``(module, key, problem)``.
+    """
+    wrong, seen = [], set()
+    for name in modules:
+        given = getattr(modules[name], "panels", ())
+        given = (given,) if isinstance(given, dict) else given
+        good = [panel for panel in given if isinstance(panel, dict)] if isinstance(given, (tuple, list)) else []
+        if not good and given:
+            wrong.append((name, "panels", "must be a dict, or a tuple of them"))
+        for panel in good:
+            panel["id"] = panel.get("id", name)
+            panel["title"] = panel.get("title", name)
+            for part in ("values", "actions", "settings"):
+                kept = []
+                for item in panel.get(part, ()):
+                    problem = _problem(panel, part, item, seen)
+                    if problem:
+                        wrong.append((name, item[0] if isinstance(item, tuple) and item else item, problem))
+                    else:
+                        kept.append(item)
+                if len(kept) != len(panel.get(part, ())):
+                    panel[part] = kept
+        if given:
+            modules[name].panels = good
+    return wrong
+
+
+def unique(panel, key):
+    """What a panel's value or action is called elsewhere, such as ``lamp_on``."""
+    begin = panel["id"] + "/"
+    return (key if key.startswith(begin) else begin + key).replace("/", "_").replace(".", "_")
+
+
+def kind_of(item):
+    """sensor, binary_sensor, switch, number, select or text."""
+    return item[3] if len(item) > 3 else "sensor"
+
+
+def _problem(panel, part, item, seen):
+    """What is wrong with a line of a panel, or None."""
+    if not isinstance(item, tuple) or len(item) < (2 if part == "actions" else 3):
+        return "must be (key, label, ...)"
+    if not isinstance(item[0], str) or not 0 < len(item[0]) <= 64 or not plain(item[0], b"_.-/"):
+        return "is no key: letters, digits, _ . - and /"
+    name = unique(panel, item[0])
+    if name in seen:
+        return "occurs twice"
+    seen.add(name)
+    if not isinstance(item[1], str) or not item[1]:
+        return "has no label"
+    if part == "actions":
+        return None
+    if not isinstance(item[2], str) or len(item[2]) > 12:
+        return "has a unit that is none: %s" % (item[2],)
+    kind, given = kind_of(item), item[4:]
+    if kind == "number":
+        good = len(given) > 1 and all(isinstance(n, (int, float)) for n in given) and -1e9 < given[0] < given[1] < 1e9
+    elif kind == "select":
+        good = given and all(isinstance(option, str) and option for option in given)
+    else:
+        good = kind in ("sensor", "binary_sensor", "switch", "text")
+    return None if good else "has a kind or range that is none: %s" % (item[3:],)
+
+
+def fit(modules, path, value):
+    """What the command `path` carries: `value`, as its kind has it where a panel declares it. ValueError where it cannot be."""
+    for name in modules:
+        for panel in getattr(modules[name], "panels", ()):
+            for item in panel.get("values", ()):
+                if item[0] == path:
+                    return become(item, value)
+    return value
+
+
+def become(item, value):
+    """`value`, which may be text, as the kind of `item` has it: True or False, a number in its range, an option, a text."""
+    kind, given, good = kind_of(item), item[4:], True
+    if kind == "switch":
+        value = value == "true" if value in ("true", "false") else value
+        good = isinstance(value, bool)
+    elif kind == "number":
+        value = float(str(value))
+        good = given[0] <= value <= given[1]
+        value = int(value) if good and value == int(value) else value
+    elif kind == "select":
+        good = value in given
+    elif kind == "text":
+        good = isinstance(value, str) and len(value) <= 64 and printable(value, 32) and (not given or re.match(given[0], value))
+    if not good:
+        raise ValueError("%s cannot be %s" % (item[0], value))
+    return value

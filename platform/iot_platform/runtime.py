@@ -18,11 +18,10 @@ from .module import Bus, forget
 from .slots import Slots
 
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
-UPDATE_BOOT_MS = 3_600_000  # an update boot lasts no longer, whatever OTA does in it
+UPDATE_BOOT_S = 3_600  # an update boot lasts no longer, whatever OTA does in it
 _LOOP_MS = const(10)
 _HURRY_MS = const(1)  # of sleep between two rounds
-_TELEMETRY_MS = const(1_000)
-_HEALTHY_MS = const(30_000)  # a boot that has run for so long was a good one
+_HEALTHY_S = const(30)  # a boot that has run for so long was a good one
 _MAX_FAILURES = const(10)
 _SAFE_AFTER = const(3)  # bad boots, one after the other
 
@@ -45,6 +44,7 @@ class Platform:
         self.modules = {}
         self.failed = {}
         self.max_gap_ms = 0
+        self.uptime = 0  # seconds since the start: a clock that never goes back
         self.in_a_hurry = False  # set by a tick that has more to do, or waits for the network
         self._failures = {}
         self._restart = None
@@ -67,14 +67,26 @@ class Platform:
         return self._free
 
     def settings(self, name):
-        """A module's settings as its ``config.settings(platform)`` finds them. The rules are in memory only meanwhile."""
+        """A module's settings as its ``config.settings(platform)`` finds them."""
+        return self.once("modules.%s.config" % name, "settings", self)
+
+    def order(self, path, payload, source):
+        """A command for the modules. What sets a value of a panel is as its kind has it: ValueError where it cannot be."""
+        if self.bus.get(path, self) is not self:
+            payload = self.once("iot_platform.profile", "fit", self.modules, path, payload)
+        return self.bus.command(path, payload, source)
+
+    def once(self, path, function, *args):
+        """Call a function of the file `path`: that, and what it imports, is in memory only meanwhile."""
         loaded = list(sys.modules)
-        config = __import__("modules.%s.config" % name, None, None, ("settings",))
-        found = config.settings(self)
-        del config
-        for package in ("iot_platform", "modules"):
-            forget(package, [path[len(package) + 1 :] for path in loaded])
-        return found
+        part = None
+        try:
+            part = __import__(path, None, None, ("x",))
+            return getattr(part, function)(*args)
+        finally:
+            part = None
+            for package in ("iot_platform", "modules"):
+                forget(package, [path[len(package) + 1 :] for path in loaded])
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""
@@ -97,24 +109,30 @@ class Platform:
         await asyncio.sleep_ms(0)  # nothing of the start is on the stack now, where the collector would find and keep it
         gc.collect()
         self._free += gc.mem_free()
-        began = last = seconds = time.ticks_ms()
+        last = second = time.ticks_ms()
         while True:
             now = time.ticks_ms()
             self.max_gap_ms = max(self.max_gap_ms, time.ticks_diff(now, last))
             last = now
-            second = time.ticks_diff(now, seconds) >= _TELEMETRY_MS
-            if second:
-                seconds = now
-                for name in list(self.modules):
-                    self.bus.publish_all(self._call(name, "telemetry") or {})
-                self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
-                if ota_boot.failures and time.ticks_diff(now, began) > _HEALTHY_MS:
-                    ota_boot.note_success()
-                if self.update_boot and (not self.module("ota") or time.ticks_diff(now, began) > UPDATE_BOOT_MS):
-                    self.request_reset("the update boot has come to no end")
+            passed = time.ticks_diff(now, second) // 1000
+            if passed:
+                second = time.ticks_add(second, passed * 1000)
+                self.uptime += passed
+                self._tell()
             self.in_a_hurry = False
             self._loop()
             await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)
+
+    def _tell(self):
+        """Once a second: what modules and the board itself have to say."""
+        for name in list(self.modules):
+            self.bus.publish_all(self._call(name, "telemetry") or {}, name)
+        self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
+        self.bus.publish("uptime", self.uptime)
+        if ota_boot.failures and self.uptime > _HEALTHY_S:
+            ota_boot.note_success()
+        if self.update_boot and (not self.module("ota") or self.uptime > UPDATE_BOOT_S):
+            self.request_reset("the update boot has come to no end")
 
     def _start(self):
         """The start's own code goes with it: the one part of the runtime that is imported late."""

@@ -15,7 +15,7 @@ import ota_boot
 from micropython import const
 
 from .log import SerialLog
-from .profile import read
+from .profile import panels, read
 
 _SAFE = const(("serial_log", "wifi", "ota", "web"))
 _UPDATE = const(("serial_log", "wifi", "ota", "mqtt"))
@@ -55,6 +55,7 @@ def start(platform):
         SerialLog.warning(platform.prefs.warning)
     _show_crash(platform.board)
     platform.board.why = _WORDS.get(platform.board.reset_cause(), "unknown")
+    platform.bus.publish("restart/reason", platform.board.why)
     platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
     for key in ("group", "tags"):  # what its owner has sorted it into
@@ -68,9 +69,21 @@ def start(platform):
         others += _measured(platform, name, "import")
     for name in sorted(platform.modules, key=names.index):
         others += _measured(platform, name, "start")
+    _declared(platform)
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 4))  # a board with memory need not collect often: it takes time
     return others
+
+
+def _declared(platform):
+    """What modules declare: each value is on the bus from now on, and what is wrong is left out."""
+    for wrong in panels(platform.modules):
+        SerialLog.warning("module %s: in its panel %s %s; it is left out" % wrong)
+    bus = platform.bus
+    for name in platform.modules:
+        for panel in getattr(platform.modules[name], "panels", ()):
+            for item in panel.get("values", ()):
+                bus.publish(item[0], bus.get(item[0], ""))
 
 
 def _show_crash(board):

@@ -18,7 +18,7 @@ from tools import check_device
         ("def get(requests):\n    before = requests.socket", "requests.socket: not in 1.23"),
         ("import tls", "tls: since 1.23"),
         ("from vfs import VfsLfs2", "vfs: since 1.23"),
-        ("import re", "re: in no table"),
+        ("import uctypes", "uctypes: in no table"),
         ("from time import monotonic", "time.monotonic: in no table"),
         ("import os as files\nfiles.walk('/')", "os.walk: in no table"),
         ("'a'.removeprefix('b')", "the method removeprefix(): in no table"),

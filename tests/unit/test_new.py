@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from iot_platform import profile
 
 from iotctl import bundle, keys, new, project
 from tests.unit.iotctl_fixture import key, run
@@ -68,9 +69,12 @@ def test_a_new_module_counts_tells_and_obeys(house: Path, monkeypatch: pytest.Mo
     mill.start()
     for clock.now in (4_999, 5_000, 9_999, 10_000):
         mill.tick()
-    assert mill.telemetry() == {mill.panels["values"][0][0]: 2}
-    mill.on_command(SimpleNamespace(path=f"mill/{mill.panels['actions'][0][0]}"))
-    assert mill.telemetry() == {"mill/minutes": 0} and said == ["mill: starts again"]
+    keys = [value[0] for value in mill.panels["values"]]
+    assert mill.telemetry() == dict(zip(keys, (2, True), strict=True)) and profile.panels({"mill": mill}) == []
+    (panel,) = mill.panels
+    mill.on_command(SimpleNamespace(path=f"mill/{panel['actions'][0][0]}"))
+    mill.on_command(SimpleNamespace(path="mill/runs", payload=False))
+    assert mill.telemetry() == {"mill/minutes": 0, "mill/runs": False} and said == ["mill: starts again"]
     assert "mill" in json.loads(Path("profile.json").read_text())["activeModules"]
 
 
