@@ -1,10 +1,4 @@
-"""What is said and heard now and then, in memory only meanwhile: Home Assistant is told of the board (discovery: one device, an
-update entity, diagnostic sensors, buttons); and what a message to this board means, and is answered.
-
-Home Assistant drops a whole message that has a key it does not know, or a value of the wrong kind: what is in here is checked
-against its schema by tests/mqtt/test_discovery.py. Discovery's messages are text, read from a file line by line: as tables in the
-code they would stay in memory for good.
-"""
+"""What a message to this board means, and is answered. In memory only meanwhile."""
 
 import json
 import random
@@ -14,41 +8,12 @@ from iot_platform.log import SerialLog
 from iot_platform.module import name_ok, printable
 from micropython import const
 
-_FILE = const("/modules/mqtt/discovery.txt")  # what all messages have in common, then a line for each: its place, its own keys
 _MAX = const(256)  # bytes
 _BIRTH_MS = const(5_000)
-_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log"))
+_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "ota/auto_install", "restart", "group", "tags", "log"))
 _SLOT_MS = const(200)  # of the log a line is told, not more often
 _SLOTS = const(1_500)  # five minutes, for who has asked
 _LEAST = const(8_000)  # bytes that must be free then: this file stays in memory
-
-
-# -- to Home Assistant
-
-
-def discovery(mqtt):
-    """Every discovery message: (topic, JSON), as bytes. Generator."""
-    platform, ip = mqtt.platform, mqtt.platform.bus.get("ip")
-    values = {
-        "base": mqtt.base,
-        "id": mqtt.base.replace("/", "-"),
-        "name": platform.profile["shortName"],
-        "board": platform.board.unique_id(),
-        "version": json.dumps(platform.bus.get("version") or "unknown!"),
-        "link": ', "configuration_url": "http://%s/"' % ip if ip and platform.module("web") else "",
-    }
-    with open(_FILE) as f:
-        common = f.readline().strip()[1:] % values
-        for line in f:
-            place, _, own = (line.strip() % values).partition(" ")
-            if platform.module("ota") or place != "update/firmware":
-                component, _, name = place.partition("/")
-                topic = "%s/%s/%s/%s/config" % (mqtt.cfg["discovery"], component, values["id"], name)
-                allowed = place != "button/restart" or "restart" in mqtt.cfg["commands"]
-                yield topic.encode(), ("%s, %s" % (own[:-1], common)).encode() if allowed else b""  # which takes it away
-
-
-# -- to this board
 
 
 def received(mqtt, topic, data):
@@ -92,10 +57,12 @@ def _command(mqtt, path, text):
     elif path == "restart":
         answer = encode(True, state="restarting")
         platform.request_reset("asked for over MQTT")
-    elif platform.bus.command(path, text, "mqtt"):
-        answer = encode(True, state="passed_on")
     else:
-        answer = encode(False, "busy", "too many commands at once")
+        try:
+            taken = platform.order(path, text, "mqtt")
+            answer = encode(True, state="passed_on") if taken else encode(False, "busy", "too many commands at once")
+        except ValueError as error:  # it is no value for that
+            answer = encode(False, "bad_value", str(error))
     mqtt.reply("reply/" + path, answer)
 
 
@@ -107,6 +74,14 @@ def _ota(mqtt, ota, path, text):
     if verb == "channel":
         ota.set_channel(text)
         return encode(True, channel=ota.channel)
+    if verb == "auto_install":
+        if text not in ("true", "false"):
+            return encode(False, "bad_value", "true or false")
+        on = text == "true"
+        mqtt.platform.prefs.set("ota.auto_install", on)
+        mqtt.platform.prefs.save()
+        mqtt.platform.bus.command("ota.auto_install", on, "mqtt")
+        return encode(True)
     if verb == "check":
         started = ota.job != "start" and ota.request_check()
     elif verb == "update":
@@ -118,7 +93,7 @@ def _ota(mqtt, ota, path, text):
         if not started:
             return encode(False, "not_allowed", "no version is on trial")
     else:
-        return encode(False, "not_allowed", "ota knows check, update, rollback, confirm and channel")
+        return encode(False, "not_allowed", "ota knows check, update, rollback, confirm, channel and auto_install")
     if not started:
         return encode(False, "busy", "another job runs: %s" % (ota.job or ota.state))
     mqtt.pending, mqtt.restarted = path, False

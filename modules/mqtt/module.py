@@ -14,7 +14,6 @@ import time
 import ota_boot
 from iot_platform import sockets
 from iot_platform.module import Module as Base
-from iot_platform.module import forget
 from micropython import const
 
 from .client import MqttError, login
@@ -23,7 +22,7 @@ _STATUS = const("/status/#")  # heard until all that the broker has kept of it h
 _MAX_REPLIES = const(4)
 _MAX_VALUE = const(512)
 _MAX_SUMMARY = const(255)  # Home Assistant takes no more
-_STAYS = const(("module", "client"))
+_MESSAGES = const("modules.mqtt.messages")
 _NO_MEMORY = const('{"ok": false, "error": "no_memory", "message": "there is too little memory for it at the moment"}')
 _MAX_TOLD = const(8)
 _ENTITY_MS = const(2_000)
@@ -197,22 +196,13 @@ class Module(Base):
             if topic.startswith(self.base + _STATUS[:-1]):
                 self._echo(path[len(_STATUS) - 2 :])
             else:
-                self._with_messages("received", topic, data)
+                self.platform.once(_MESSAGES, "received", self, topic, data)
         except ValueError as error:  # what is no text is one in MicroPython
             self.once("ignored: %s" % (str(error) or "a message that is no text"))
         except MemoryError:
             self.once("too little memory to deal with a message")
             if path.startswith("command/"):
                 self.reply("reply/" + path[8:72], _NO_MEMORY)
-
-    def _with_messages(self, function, *args):
-        """What a function of messages.py returns: its code is in memory only meanwhile."""
-        messages = __import__("modules.mqtt.messages", None, None, ("x",))
-        try:
-            return getattr(messages, function)(self, *args)
-        finally:
-            messages = None
-            forget("modules.mqtt", _STAYS)
 
     def _echo(self, key):
         """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
@@ -256,7 +246,7 @@ class Module(Base):
             client.publish(("%s/%s" % (self.base, topic)).encode(), text.encode(), qos=1)
         elif self.announce_at is not None and time.ticks_diff(now, self.announce_at) >= 0:
             if not self._job:
-                self._job = self._with_messages("discovery")
+                self._job = self.platform.once("modules.mqtt.discovery", "discovery", self)
             for topic, data in self._job:  # made one by one
                 client.publish(topic, data, True)
                 return
@@ -289,7 +279,7 @@ class Module(Base):
             if self.platform.update_boot:
                 going_on.append("idle")  # there it has yet to begin
             if not (ota and (ota.job or ota.ordered or ota.state in going_on)):
-                self._with_messages("settle", ota)
+                self.platform.once(_MESSAGES, "settle", self, ota)
 
 
 def update_state(mqtt):

@@ -257,7 +257,7 @@ class Module(Base):
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
         phases.call("state", "mend", self)
         self.platform.board.earliest = self.store.get("since", _DAY) - _DAY
-        self.platform.bus.publish("ota/channel", self.channel)
+        phases.call("schedule", "chosen", self)
         phases.call("state", "recall", self)
         self._request("start")
 
@@ -276,6 +276,11 @@ class Module(Base):
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
+
+    def on_command(self, command):
+        """A setting of ours was changed in the preferences."""
+        if command.path in ("ota.auto_install", "ota.window"):
+            phases.call("schedule", "chosen", self)
 
     def stop(self):
         self._stop_job()

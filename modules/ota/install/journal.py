@@ -51,7 +51,7 @@ def commit_previous(ota):
         for n, put, had, path in ota_boot.entries(kept):
             if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
                 if not any(ota_boot.exists(aside) for aside in files.asides(path)):
-                    raise OtaError("no_update", "the kept version is not complete: %s is missing" % path)
+                    raise OtaError("no_update", "of the kept version %s is missing" % path)
                 had = False  # the user's: it stays where it was moved to
             if had or put:
                 there = journal._look(path) is False
