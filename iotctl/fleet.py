@@ -95,7 +95,7 @@ Heard = Callable[[str, str, str, str], None]
 class Fleet:
     """A connection to the broker that keeps what the boards say.
 
-    :param heard: called with board, "status" or "reply", key and text of what is news, on the connection's own thread.
+    :param heard: called with board, "status", "reply" or "log", key and text of what is news, on the connection's own thread.
     """
 
     def __init__(self, address: Address, heard: Heard = lambda *_news: None) -> None:
@@ -239,7 +239,7 @@ class Fleet:
             self._refused = str(reason)
             self._connected.set()
             return
-        client.subscribe([("+/+/status/#", 1), ("+/+/reply/#", 1)])
+        client.subscribe([("+/+/status/#", 1), ("+/+/reply/#", 1), ("+/+/log", 0)])
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         name, kind, key = _split(message.topic)

@@ -154,9 +154,14 @@ def judge(rollout: Rollout, now: float) -> str:
         return "halt"
     confirmed = sum(outcome.result == "confirmed" for outcome in reached)
     soaked = rollout.began is not None and now - rollout.began >= rollout.soak_s
-    if not soaked or confirmed < math.ceil(ENOUGH * (len(reached) - bad)):
+    if not soaked or confirmed < enough(len(reached) - bad):
         return "wait"
     return "finish" if rollout.step == len(rollout.steps) - 1 else "advance"
+
+
+def enough(boards: int) -> int:
+    """How many of the boards that a step reaches, but for the bad ones, must have confirmed."""
+    return math.ceil(ENOUGH * boards)
 
 
 def reason(rollout: Rollout) -> str:

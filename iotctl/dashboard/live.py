@@ -10,7 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,20 @@ COMMANDS = {  # what can be asked of a board: the command's path, and its payloa
     "force": ("ota/update", "force"),
     "check": ("ota/check", ""),
     "rollback": ("ota/rollback", ""),
+    "group": ("group", ""),  # whose name is the payload
 }
 _ANSWER_S = 30  # an order that no board has begun by then is not heard
 _RESULT_S = 900
 _HISTORY = 30  # lines for each board
+_MOST_LINE = 400
 _RECENT_S = 600
 _SHOWN_S = 600  # how long an order's result is shown
 _TOLD = ("online", "version", "ota/status", "ota/error", "ota/channel", "restart/waiting_for", "safe_mode")
 _AT_ONCE = 50  # boards that are asked in a second
 _LOOK_S = 1.0  # how often the site is looked at
+_LOG_S = 300  # for which a board tells its log; see docs/mqtt.md
+_LINES = 200  # of a board's log that are kept
+_LOGS = 50  # boards that are listened to at once
 
 
 @dataclass
@@ -57,6 +62,26 @@ class Order:
         return {"what": self.what, "state": self.state, "text": self.text}
 
 
+@dataclass
+class Log:
+    """What a board's log says, while it is asked for: `next` is the number of the line after the last one."""
+
+    asked: float = 0.0
+    next: int = 0
+    problem: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
+
+    def take(self, text: str) -> None:
+        number, _space, line = text.partition(" ")
+        if not number.isdigit() or len(number) > 9:
+            return
+        missed = int(number) - self.next
+        if missed > 0 and self.next:
+            self.lines.append(f"({missed} lines are missing)")
+        self.next = int(number) + 1
+        self.lines.append(line[:_MOST_LINE])
+
+
 class Live:
     """The fleet, the site and the rollout, as one. `register`: the boards that there should be."""
 
@@ -68,6 +93,8 @@ class Live:
         self.driver = Driver(site, key, self.fleet.boards, lambda: self.fleet.connected)
         self._orders: dict[str, Order] = {}
         self._history: dict[str, deque[tuple[float, str, str]]] = {}
+        self._logs: dict[str, Log] = {}
+        self._lines = 0  # of all logs, so far
         self._again: set[str] = set(register)  # boards whose rows change with time alone; and who has said nothing yet
         self._looked = 0.0
         self._sending: set[asyncio.Task[None]] = set()
@@ -85,7 +112,7 @@ class Live:
         for name in names:
             self._put(name, now)
         self.driver.shown()
-        return self.index.changes, self.driver.changes, self.fleet.connected
+        return self.index.changes, self.driver.changes, self.fleet.connected, self._lines
 
     def page(self, query: view.Query) -> dict[str, Any]:
         found = {"broker": str(self.fleet.address), "connected": self.fleet.connected, "rollout": self.driver.shown()}
@@ -97,11 +124,13 @@ class Live:
         if row is None:
             raise IotctlError(f"there is no board {name}")
         values = dict(board.values) if board else {}
+        log = self._logs.get(name)
         return {
             **row.value,
             "values": dict(sorted(values.items())),
             "troubles": [trouble.as_json() for trouble in advice.troubles(values, self._gone(name, time.time()))],
             "history": list(self._history.get(name, ())),
+            "log": {"lines": list(log.lines), "problem": log.problem} if log else None,
             "allowed": self._site.commands(name.partition("/")[0], row.version),
         }
 
@@ -129,8 +158,11 @@ class Live:
 
     # -- what boards are asked for
 
-    def ask(self, names: Sequence[str], what: str) -> int:
-        """Ask boards for one of COMMANDS; returns how many are asked. What becomes of it is in their rows."""
+    def ask(self, names: Sequence[str], what: str, text: str = "") -> int:
+        """Ask boards for one of COMMANDS; returns how many are asked. What becomes of it is in their rows.
+
+        :param text: the name of the group that they are put into; "" for none.
+        """
         now, asked = time.time(), []
         for name in names:
             board = self.fleet.get(name)
@@ -143,20 +175,52 @@ class Live:
                 asked.append(name)
             else:
                 order.state, order.text = "failed", "it is not online"
-        task = asyncio.create_task(self._send(asked, what))
+        task = asyncio.create_task(self._send(asked, what, text))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         return len(asked)
 
-    async def _send(self, names: list[str], what: str) -> None:
+    async def _send(self, names: list[str], what: str, text: str) -> None:
+        path, payload = COMMANDS[what]
         for n, name in enumerate(names):
             if n and n % _AT_ONCE == 0:
                 await asyncio.sleep(1)
             self._orders[name] = Order(what, time.time(), "asked")
-            self.fleet.send(name, *COMMANDS[what])
+            self.fleet.send(name, path, text or payload)
+
+    def listen(self, name: str) -> None:
+        """Have a board tell its log for some minutes, from where it was. What is told is in board()."""
+        if self.fleet.get(name) is None:
+            raise IotctlError(f"there is no board {name}")
+        log = self._logs.pop(name, None) or Log()
+        self._logs[name] = log
+        for oldest in list(self._logs)[:-_LOGS]:
+            del self._logs[oldest]
+        log.asked, log.problem = time.monotonic(), ""
+        self._ask_log(name, log)
+
+    def _ask_log(self, name: str, log: Log) -> None:
+        self.fleet.send(name, "log", str(log.next))
+
+    def _heard_log(self, name: str, log: Log, kind: str, key: str, text: str) -> None:
+        """A line; why there is none; or the board has restarted, and counts from 0."""
+        if kind == "log":
+            log.take(text)
+        elif (kind, key) == ("reply", "log"):
+            order = Order("log", 0.0)
+            take(order, text)
+            log.problem = order.text if order.state == "failed" else ""
+        elif (kind, key) == ("status", "online"):
+            log.next = 0
+            if text == "true" and time.monotonic() - log.asked < _LOG_S:
+                self._ask_log(name, log)
+        self._lines += 1
 
     def _heard(self, name: str, kind: str, key: str, text: str) -> None:
         """On the broker's thread."""
+        log = self._logs.get(name)
+        if log:
+            self._heard_log(name, log, kind, key, text)
         if kind == "status" and (key in _TOLD or key.startswith("module/")):
             self._note(name, key, text)
         elif kind == "reply":

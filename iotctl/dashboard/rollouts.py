@@ -19,9 +19,10 @@ from iotctl import bundle, errors, files, publish
 from iotctl.errors import IotctlError
 from iotctl.fleet import Board
 from iotctl.keys import PrivateKey
-from iotctl.rollout import Course, Rollout, Runner, Watch, parse_steps, parse_time
+from iotctl.rollout import Course, Rollout, Runner, Watch, enough, parse_steps, parse_time
 
 _TURN_S = 1.0
+_RESULTS = ("confirmed", "working", "failed", "vanished")
 _NAMED = 20  # boards that did not take the release and are shown
 
 
@@ -199,7 +200,7 @@ class Driver:
 def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
     reached = stands.reached()
     bad = [(name, each) for name, each in sorted(stands.boards.items()) if each.result in ("failed", "vanished")]
-    results = ("confirmed", "working", "failed", "vanished")
+    counts = {result: sum(stands.boards[name].result == result for name in reached) for result in _RESULTS}
     return {
         "version": stands.version,
         "name": stands.name,
@@ -214,7 +215,8 @@ def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
         "soak": stands.soak_s,
         "boards": len(stands.boards),
         "reached": len(reached),
-        "counts": {result: stands.count(result) for result in results},
+        "counts": counts,
+        "wanted": enough(len(reached) - counts["failed"] - counts["vanished"]),
         "bad": [[name, each.result, each.why] for name, each in bad[:_NAMED]],
         "driven": driving,
         "problem": problem,

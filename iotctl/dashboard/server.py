@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from iot_platform.module import name_ok
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -175,6 +176,7 @@ class _Pages:
             "bundle": self.bundle,
             "publish": self.publish,
             "rollout": self.rollout,
+            "log": self.log,
         }
         return [
             *(Route(f"/api/{name}", call, methods=["POST"]) for name, call in posts.items()),
@@ -240,18 +242,24 @@ class _Pages:
     # -- what is asked for
 
     async def order(self, request: Request) -> Response:
-        """``{"what", "names"}``, or ``{"what", "query"}`` for all that it finds."""
+        """``{"what", "names"}``, or ``{"what", "query"}`` for all that it finds; ``text`` is the group that they are put into."""
         given = await _json(request)
-        what, names = str(given.get("what")), given.get("names")
+        what, names, text = str(given.get("what")), given.get("names"), str(given.get("text", ""))
         if what not in COMMANDS:
             raise IotctlError("there is no such command")
+        if text and (what != "group" or not name_ok(text)):
+            raise IotctlError("a group's name has letters, digits, _ . or -")
         self.live.refresh()
         if names is None:
             query = given.get("query")
             names = [row.name for row in self.live.index.find(Query.of(query if isinstance(query, dict) else {})) if row.online]
         elif not isinstance(names, list) or len(names) > _MOST_NAMES or not all(isinstance(name, str) for name in names):
             raise IotctlError(f"name at most {_MOST_NAMES} boards")
-        return JSONResponse({"asked": self.live.ask(names, what)})
+        return JSONResponse({"asked": self.live.ask(names, what, text)})
+
+    async def log(self, request: Request) -> Response:
+        self.live.listen(str((await _json(request)).get("name")))
+        return JSONResponse({})
 
     async def bundle(self, request: Request) -> Response:
         data = await request.body()
@@ -259,17 +267,17 @@ class _Pages:
 
     async def publish(self, request: Request) -> Response:
         given = await _json(request)
-        words = {key: str(given.get(key, "")) for key in ("id", "how", "channel", "steps", "soak")}
+        words = {key: str(given.get(key, "")) for key in ("id", "how", "channel", "steps", "soak", "group")}
         failures = given.get("max_failures", 2.0)
         if not isinstance(failures, (int, float)) or not 0 <= failures <= 100 or words["how"] not in ("all", "rollout"):
             raise IotctlError("for all boards, or as a rollout that takes 0 to 100 % of failures")
-        plan = Plan(words["how"], words["channel"] or "stable", words["steps"], words["soak"], float(failures))
+        plan = Plan(words["how"], words["channel"] or "stable", words["steps"], words["soak"], float(failures), words["group"])
         await asyncio.to_thread(self.live.driver.publish, words["id"], plan)
         return JSONResponse({})
 
     async def rollout(self, request: Request) -> Response:
-        what = str((await _json(request)).get("what"))
-        await asyncio.to_thread(self.live.driver.change, what)
+        given = await _json(request)
+        await asyncio.to_thread(self.live.driver.change, str(given.get("what")), str(given.get("version", "")))
         return JSONResponse({})
 
 

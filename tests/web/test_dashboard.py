@@ -125,6 +125,17 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         visitor = enter(browser, dashboard)
         page, board = visitor.page, row(visitor, BASE)
         expect(board).to_contain_text("Fine")
+        board.get_by_role("checkbox").check()
+        page.locator("#selected").get_by_role("button", name="Group").click()
+        page.locator("#ask-value").fill("house")
+        page.keyboard.press("Enter")
+        expect(board).to_contain_text("house")
+        board.get_by_role("link").click()
+        page.get_by_role("button", name="Listen").click()
+        visitor.see("#log", "mqtt: command group")
+        world.type("say cheese")
+        visitor.see("#log", "say cheese")
+        page.get_by_role("link", name="All boards").click()
 
         visitor.allowed = {(409, "/api/bundle")}
         page.evaluate(DROP, base64.b64encode(b"no bundle").decode())
@@ -133,10 +144,11 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         page.evaluate(DROP, base64.b64encode(new.archive).decode())
         visitor.see("#bundle", "sim-board 1.1.0")
         visitor.see("#bundle", "1 board of that kind; 1 do not run it.")
+        page.locator("#plan-group").select_option("house")
         page.get_by_label("Steps, percent").fill("100")
         page.get_by_label("Watch each for").fill("1s")
         page.locator("#publish-yes").click()
-        visitor.see("#rollout-h", "Rollout of sim-board 1.1.0, stable")
+        visitor.see("#rollout-h", "Rollout of sim-board 1.1.0, stable, group house")
         expect(board).to_contain_text("→ 1.1.0")
 
         board.get_by_role("checkbox").check()
@@ -157,6 +169,13 @@ def test_a_dropped_release_is_rolled_out_and_rolled_back(browser: Browsers, dash
         expect(page.locator("#board-version")).to_have_text("1.0.0")
         visitor.see("#board-order", "Rollback: confirmed")
         visitor.see("#values", "freeram")
+        page.get_by_role("link", name="All boards").click()
+        page.get_by_role("button", name="Revert").click()
+        visitor.see("#ask", "as a newer version, for all boards?")
+        page.locator("#ask-yes").click()
+        expect(page.locator("#rollout-state")).to_have_text("Reverted")
+        expect(board).to_contain_text("→ 1.1.1")
+        board.get_by_role("link").click()
         world.board.stop()
         expect(page.locator("#board-state")).to_have_text("Offline")
         expect(page.locator("#board").get_by_role("button", name="Update")).to_be_disabled()
@@ -259,6 +278,10 @@ def test_a_port_that_is_taken_is_one_line(dashboard: Dashboard, tmp_path: Path) 
         ("order", {"what": "check", "query": {"page": "-1"}}),
         ("order", []),
         ("rollout", {"what": "explode"}),
+        ("rollout", {"what": "revert", "version": "../../x"}),
+        ("log", {"name": "gate/none"}),
+        ("order", {"what": "group", "names": ["gate/1"], "text": "../x"}),
+        ("order", {"what": "check", "names": ["gate/1"], "text": "force"}),
         ("publish", {"id": "../../owner", "how": "all"}),
         ("publish", {"id": "0" * 64, "how": "all"}),
         ("publish", {"id": "0" * 64, "how": "all", "max_failures": 1e9}),

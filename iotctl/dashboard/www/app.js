@@ -11,13 +11,15 @@ const STATES = { // a board's: its chip's colour and word
   ok: ["good", "Fine"],
 };
 const TILES = { all: "Boards", online: "Online", updating: "Updating", waiting: "Waiting", trouble: "Trouble", behind: "Behind", offline: "Offline", missing: "Missing" };
-const ORDERS = { update: "Update", force: "Update by force", rollback: "Rollback", check: "Check" };
+const ORDERS = { update: "Update", force: "Update by force", rollback: "Rollback", check: "Check", group: "Group" };
+const LOG_MS = 240000; // a board tells its log for five minutes
 const PHASES = { queued: "will be asked", asked: "asked", started: "runs", done: "done", failed: "failed" };
-const ROLLOUTS = { running: ["info", "Running"], paused: ["warn", "Paused"], halted: ["bad", "Halted"], aborted: ["bad", "Aborted"], done: ["good", "Done"] };
+const ROLLOUTS = { running: ["info", "Running"], paused: ["warn", "Paused"], halted: ["bad", "Halted"], aborted: ["bad", "Aborted"], reverted: ["warn", "Reverted"], done: ["good", "Done"] };
 const ASK = { // what is asked before it is done
   update: (many) => `Update ${many} now?`,
   force: (many) => `Update ${many} by force, also to what failed or was left there before?`,
   rollback: (many) => `Have ${many} go back to the version kept there? ${many.startsWith("1 ") ? "It restarts" : "They restart"}.`,
+  group: (many) => `Put ${many} into a group, which a rollout can be for. Nothing takes ${many.startsWith("1 ") ? "it" : "them"} out of one.`,
 };
 const TYPING_MS = 250;
 const AGAIN_MS = 2000;
@@ -69,15 +71,26 @@ function toast(text) {
   toastTimer = setTimeout(() => ($("toast").textContent = ""), 5000);
 }
 
-/** Ask before something that others will feel; resolves to true or false. */
-function ask(text, yes) {
+/** Ask before something that others will feel; resolves to true or false. Where `label` names a value, to that, or to null. */
+function ask(text, yes, label = "", value = "") {
   const dialog = $("ask");
   $("ask-text").textContent = text;
   $("ask-yes").textContent = yes;
+  $("ask-label").hidden = !label;
+  $("ask-label").firstChild.textContent = label;
+  $("ask-value").value = value;
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((done) => (dialog.onclose = () => done(dialog.returnValue === "yes")));
+  return new Promise((done) => (dialog.onclose = () => {
+    const agreed = dialog.returnValue === "yes";
+    done(label ? (agreed ? $("ask-value").value.trim() : null) : agreed);
+  }));
 }
+$("ask-value").onkeydown = (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault(); // else it presses the button that has the focus then
+  $("ask").close("yes");
+};
 $("ask-yes").onclick = () => $("ask").close("yes");
 $("ask-no").onclick = () => $("ask").close("");
 
@@ -176,6 +189,9 @@ function follow(path, take) {
 function route() {
   const [, kind, name] = location.hash.split("/");
   if (!csrf) return;
+  clearInterval(listening);
+  listening = 0;
+  $("log").dataset.of = "";
   if (kind === "board" && name) {
     follow(new URLSearchParams({ board: decodeURIComponent(name) }), showBoard);
   } else {
@@ -227,6 +243,9 @@ function showGroups() {
   $("group").hidden = !fleet.groups.length;
   keep($("group"), ["", ...fleet.groups].map((name) => h("option", { value: name }, name || "All groups")));
   $("group").value = query.group;
+  keep($("plan-group"), ["", ...fleet.groups].map((name) => h("option", { value: name }, name || "All boards")));
+  $("of").hidden = !fleet.groups.length;
+  keep($("groups"), fleet.groups.map((name) => h("option", { value: name })));
 }
 
 /** Put nodes where others were, unless they look the same: who clicks or reads is not disturbed. */
@@ -338,10 +357,12 @@ $("unselect").onclick = () => {
   showRows();
 };
 
-async function order(button, what, many, body) {
-  if (what in ASK && !(await ask(ASK[what](many), ORDERS[what]))) return;
+async function order(button, what, many, body, group = "") {
+  const grouped = what === "group";
+  const answer = what in ASK ? await ask(ASK[what](many), grouped ? "Save" : ORDERS[what], grouped ? "Group" : "", group) : true;
+  if (answer === false || answer === null) return;
   await working(button, async () => {
-    const { asked } = await api("order", { what, ...body });
+    const { asked } = await api("order", { what, ...body, text: grouped ? answer : "" });
     toast(asked ? `${ORDERS[what]}: ${count(asked)} asked.` : "None of them is online.");
     selected.clear();
     showSelected();
@@ -357,7 +378,7 @@ $("ask-all").onclick = () => order($("ask-all"), "update", `${count(fleet.found)
 function showRollout(rollout) {
   $("rollout").hidden = !rollout;
   if (!rollout) return;
-  setText($("rollout-h"), rollout.version ? `Rollout of ${rollout.name} ${rollout.version}, ${rollout.channel}` : "Rollout");
+  setText($("rollout-h"), rollout.version ? `Rollout of ${rollout.name} ${rollout.version}, ${rollout.channel}${rollout.group ? `, group ${rollout.group}` : ""}` : "Rollout");
   chip($("rollout-state"), ROLLOUTS[rollout.state] || ["bad", "Damaged"]);
   setText($("rollout-why"), rollout.problem || rollout.why || "");
   $("rollout-why").className = rollout.problem || rollout.state === "halted" ? "error" : "soft";
@@ -365,6 +386,8 @@ function showRollout(rollout) {
   $("pause").hidden = !(open && rollout.state === "running" && rollout.driven);
   $("resume").hidden = !(open && !(rollout.state === "running" && rollout.driven));
   $("abort").hidden = !(open || (rollout.over && rollout.began === null));
+  $("revert").hidden = !rollout.revertible;
+  $("revert").dataset.version = rollout.next || "";
   if (!rollout.steps) return;
   keep($("stages"), rollout.steps.map((percent, index) => {
     const at = rollout.state === "done" || index < rollout.step ? "done" : index === rollout.step ? "now" : "";
@@ -382,6 +405,7 @@ function rolloutText(rollout) {
   const words = [`${rollout.counts.confirmed} of ${count(rollout.reached)} confirmed`];
   for (const word of ["working", "failed", "vanished"]) if (rollout.counts[word]) words.push(`${rollout.counts[word]} ${word}`);
   const until = rollout.began && new Date((rollout.began + rollout.soak) * 1000);
+  if (rollout.state === "running" && until && until <= Date.now() && rollout.wanted > rollout.counts.confirmed) words.push(`waits for ${rollout.wanted - rollout.counts.confirmed} more to confirm`);
   if (rollout.state === "running" && until > Date.now()) words.push(`watched until ${until.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`);
   if (rollout.state === "running" && !rollout.driven && !rollout.problem) words.push("not driven from here: Go on takes it up, if no other terminal has it");
   return words.join(" · ");
@@ -395,9 +419,16 @@ $("abort").onclick = async () => {
   if (await ask(text, "Abort")) await working($("abort"), () => api("rollout", { what: "abort" }));
 };
 
+$("revert").onclick = async () => {
+  const text = "Publish the files that the channel led to before, as a newer version, for all boards?";
+  const version = await ask(text, "Revert", "Version", $("revert").dataset.version);
+  if (version) await working($("revert"), () => api("rollout", { what: "revert", version }));
+};
+
 // -- one board
 
 let shown = "";
+let listening; // asks again before the board stops
 
 function showBoard(value) {
   if (value.gone) {
@@ -420,16 +451,38 @@ function showBoard(value) {
   $("board-meter").firstChild.style.width = `${value.progress || 0}%`;
   setText($("board-order"), value.order ? orderText(value.order) : "");
   $("board-order").className = value.order?.state === "failed" ? "error" : "soft";
-  const mayNot = value.allowed && !value.allowed.includes("rollback");
+  const mayNot = (what) => value.allowed && ["rollback", "group", "log"].includes(what) && !value.allowed.includes(what);
+  const why = (what) => (mayNot(what) ? `mqtt.commands of this board's profile does not name ${what}` : "");
   for (const button of $("board").querySelectorAll("[data-what]")) {
     const { what } = button.dataset;
-    button.disabled = !value.online || value.state === "updating" || (what === "rollback" && mayNot);
-    button.title = what === "rollback" && mayNot ? "mqtt.commands of this board's profile does not name rollback" : "";
-    button.onclick = () => order(button, what, "1 board", { names: [value.name] });
+    button.disabled = !value.online || (value.state === "updating" && what !== "group") || mayNot(what);
+    button.title = why(what);
+    button.onclick = () => order(button, what, "1 board", { names: [value.name] }, value.group);
   }
+  $("listen").disabled = !value.online || mayNot("log");
+  showLog(value, why("log"));
   keep($("board-troubles"), value.troubles.map((trouble) => h("div", { className: "notice bad" }, h("strong", {}, trouble.reason), ` ${trouble.text}`, trouble.advice ? h("p", {}, trouble.advice) : "")));
   keep($("values"), Object.entries(value.values).map(([key, text]) => h("div", {}, h("dt", {}, key), h("dd", {}, text))));
   keep($("history"), [...value.history].reverse().map(([at, key, text]) => h("li", {}, h("time", {}, new Date(at * 1000).toLocaleTimeString()), h("b", {}, key), h("span", {}, text || "–"))));
+}
+
+function showLog({ name, log, online }, why) {
+  const fresh = listening || $("log").dataset.of !== name; // what is not listened to any more stands still
+  const lines = fresh ? (log?.lines || []).join("\n") : $("log").textContent;
+  $("log").dataset.of = name;
+  const end = $("log").scrollTop + $("log").clientHeight > $("log").scrollHeight - 30;
+  $("log").hidden = !lines;
+  setText($("log"), lines);
+  if (end) $("log").scrollTop = $("log").scrollHeight;
+  setText($("listen"), listening ? "Stop" : "Listen");
+  setText($("log-note"), log?.problem || why || (lines || !online ? "" : listening ? "Asking the board" : "The board tells its log while somebody listens."));
+  $("log-note").className = log?.problem ? "error" : "soft";
+  $("listen").onclick = () => {
+    clearInterval(listening);
+    listening = listening ? 0 : setInterval(() => api("log", { name }).catch(() => {}), LOG_MS);
+    setText($("listen"), listening ? "Stop" : "Listen");
+    if (listening) working($("listen"), () => api("log", { name }));
+  };
 }
 
 // -- publishing
@@ -477,7 +530,7 @@ $("publish-form").onsubmit = (event) => {
   event.preventDefault();
   publishError("");
   const how = new FormData($("publish-form")).get("how");
-  const plan = { how, channel: $("channel").value.trim(), steps: $("plan-steps").value, soak: $("soak").value.trim(), max_failures: Number($("failures").value) };
+  const plan = { how, channel: $("channel").value.trim(), steps: $("plan-steps").value, soak: $("soak").value.trim(), max_failures: Number($("failures").value), group: $("plan-group").value };
   working($("publish-yes"), async () => {
     await api("publish", { id: bundle.id, ...plan });
     $("publish").close();
