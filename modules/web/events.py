@@ -17,7 +17,7 @@ from .http import Refused
 
 _JSON = const("application/json; charset=UTF-8")
 _STREAMS = const(4)  # at once, unless the profile says otherwise
-_LEAST = const(8_000)  # bytes of free heap, so that there is still some for requests
+_LEAST = const(6_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 

@@ -75,10 +75,14 @@ class Module(Base):
                 SerialLog.warning("web: profile.json: %s %s; expected: %s; the section is not used" % errors[0])
             else:
                 self.cfg = section
-        if prefs.get("web.sessions") or not (self.cfg.get("password") or prefs.get("web.password")):
-            from .lifecycle import start
+        if prefs.get("web.sessions"):
+            from .sessions import take_over
 
-            start(self)
+            take_over(self)
+        if not (self.cfg.get("password") or prefs.get("web.password")):
+            from .passwords import renew
+
+            renew(self)
         for name, module in self.platform.modules.items():
             try:
                 module.routes(self)
@@ -111,9 +115,9 @@ class Module(Base):
     def on_command(self, command):
         """``web password`` at the serial console makes a new password, for an owner who has forgotten theirs."""
         if command.path == "web" and command.source == "console" and command.payload == "password":
-            from .lifecycle import password
+            from .passwords import renew
 
-            password(self)
+            renew(self)
 
     def stop(self):
         """Before a restart."""
@@ -134,9 +138,9 @@ class Module(Base):
         gc.collect()
         try:
             if any(self.sessions) and not self.handed_over:
-                from .lifecycle import stop
+                from .sessions import hand_over
 
-                stop(self)
+                hand_over(self)
                 self.handed_over = True
         finally:
             if self.server:

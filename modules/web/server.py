@@ -4,14 +4,6 @@ At most so many at once, the rest waits in the backlog. When all are taken, or m
 board waiting for the longest time: for its request, or for taking what it asked for. Who is logged in is not touched by that. And
 only so many of an address may be without their request. An event stream is a connection that stays; it counts for itself. If only
 event streams could give some memory back, the youngest ends: its page polls.
-
-A request passes the guard before any handler sees it. It must
-
-1. name this board in its Host header: a page elsewhere that has its own name resolved to this board cannot (DNS rebinding),
-2. be a GET, HEAD or POST; a GET changes nothing,
-3. not come from another site's page (Origin, Sec-Fetch-Site),
-4. belong to a session, but for the page itself, ``/api/session`` and ``/api/login``,
-5. for a POST carry the session's CSRF token (but for the login), the right Content-Type, and, but for an upload, a JSON object.
 """
 
 import asyncio
@@ -28,8 +20,8 @@ import modules.web.sessions as sessions
 from .http import Refused, Request
 
 _MOST = const(8)
-_LEAST = const(4_000)  # bytes of free heap for one more request
-_EACH = const(3_000)  # and for each that is being served
+_LEAST = const(5_000)  # bytes of free heap for one more request
+_EACH = const(4_000)  # and for each that is being served
 _ACCEPTS = const(3)  # a tick
 _SHED_MS = const(1_000)  # that a connection may keep the board waiting while others wait
 _LATE_MS = const(200)  # after which a request that is not there counts for its address,
@@ -37,7 +29,7 @@ _LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
 _NOTES = const(10)  # lines in the log about refused requests
-_CALLS = {  # by the path below /api/
+_CALLS = {  # by the path below /api/; what is text is a function of passwords, which is imported when somebody needs it
     "GET": {
         "session": sessions.status,
         "status": events.status,
@@ -49,9 +41,9 @@ _CALLS = {  # by the path below /api/
         "mqtt": api.mqtt,
     },
     "POST": {
-        "login": sessions.login,
+        "login": "login",
         "logout": sessions.logout,
-        "password": sessions.password,
+        "password": "change",
         "log/level": events.level,
         "log/purge": events.purge,
         "action": api.action,
@@ -204,7 +196,7 @@ class Server:
         """Whatever happens, as long as nothing has been sent: every error is JSON, and a line in the log."""
         try:
             await request.read()
-            self._guard(request)
+            sessions.guard(self.web, request)
             found = self._find(request)(self.web, request)
             if hasattr(found, "send"):  # of an async handler
                 found = await found
@@ -232,42 +224,16 @@ class Server:
             fields = "Retry-After: %d\r\n" % wait if wait else ""
             await request.answer({"error": reason, "message": message}, status, fields)
 
-    def _guard(self, request):
-        fields, path, post = request.fields, request.path, request.method == "POST"
-        host = fields.get("host", "")
-        if not sessions.is_own(self.web, host.lower()):
-            raise Refused(403, "bad_host", "see web.hosts")
-        if not post and request.method not in ("GET", "HEAD"):
-            raise Refused(405, "bad_method")
-        if not post and path[:5] != "/api/":
-            return
-        origin = fields.get("origin")
-        if fields.get("sec-fetch-site", "none") not in ("same-origin", "none") or (
-            post and origin is not None and origin.partition("://")[2] != host
-        ):
-            raise Refused(403, "cross_origin")
-        if post and "content-length" not in fields:
-            raise Refused(411, "length_required")
-        request.csrf = sessions.session(self.web, sessions.sid(request))
-        if path not in ("/api/session", "/api/login"):
-            if not request.csrf:
-                raise Refused(401, "login_required")
-            if post and fields.get("x-csrf") != request.csrf:
-                raise Refused(403, "csrf")
-        if post:
-            upload = path == "/api/ota/upload"
-            wanted = "application/octet-stream" if upload else "application/json"
-            if fields.get("content-type", "").partition(";")[0].strip() != wanted:
-                raise Refused(415, "bad_type", wanted)
-            if not upload:
-                request.json()
-
     def _find(self, request):
         """Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever."""
         path, own = request.path, self.web.handlers
         method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
         key = path[:5] == "/api/" and path[5:]
         found = own.get((method, path)) or _CALLS[method].get(key)
+        if isinstance(found, str):
+            import modules.web.passwords as passwords
+
+            return getattr(passwords, found)
         if found:
             return found
         if not key and method == "GET":

@@ -1,59 +1,86 @@
-"""Who may do what: sessions, login and logout, and the password. What is done with them at the start is in lifecycle.
+"""Who may do what: the guard, and who is logged in.
+
+A request passes the guard before any handler sees it. It must
+
+1. name this board in its Host header: a page elsewhere that has its own name resolved to this board cannot (DNS rebinding),
+2. be a GET, HEAD or POST; a GET changes nothing,
+3. not come from another site's page (Origin, Sec-Fetch-Site),
+4. belong to a session, but for the page itself, ``/api/session`` and ``/api/login``,
+5. for a POST carry the session's CSRF token (but for the login), the right Content-Type, and, but for an upload, a JSON object.
 
 A session is known by the digest of its cookie, so neither a copy of the memory nor prefs.json gives one away. Its CSRF token is
 another digest of the cookie. There are at most a few, each until it was idle for too long, or for half a day in any case: rows of
 one table, ``web.sessions``, made at the start (as objects of their own they lay all over the heap).
 
-A wrong password counts for its address and for all together. After the third one the address is refused: for 5 s, then
-twice as long each time, up to 15 minutes. After the twentieth of all, strangers are heard one after the other, some seconds
-apart: they wait for their turn, nobody is refused for what others did. An address that has logged in before (``web.known``,
-eight of them) is no stranger: it only waits, 5 s at most, for wrong passwords of its own. A quarter of an hour without
-another one, and all is forgotten. Who is logged in is not touched by that. An address tries one password at a time, and few
-wait at once: each holds a connection.
-
-The password is salted and stretched (PBKDF2-HMAC-SHA256) to about half a second on this board, a few milliseconds at a time. In
-prefs.json ``web.password`` is ``[rounds, salt, hash]``. Without it the profile's counts, or the one that was made at the start.
+A restart that the board asked for itself hands over the sessions, and which addresses have logged in before: an update does
+not log anybody out.
 """
 
-import asyncio
 import binascii
 import hashlib
 import os
 import struct
-import time
 
-from iot_platform.log import SerialLog
 from micropython import const
 
 from .http import Refused
-from .module import password_ok
 
 _SIZE = const(24)  # bytes of a row: 16 of the digest, and when it ends, idle or in any case, in seconds of the module's clock
 _ROW = const("<16sII")
 _PLACES = range(0, 576, _SIZE)  # where they begin: 24 of them
 _IDLE = const(3_600)
 _LONGEST = const(43_200)
-_PASSWORD = const("web.password")
-_COOKIE = const("Set-Cookie: sid=%s; Path=/; HttpOnly; SameSite=Strict%s\r\n")
+_SESSIONS = const("web.sessions")
+COOKIE = const("Set-Cookie: sid=%s; Path=/; HttpOnly; SameSite=Strict%s\r\n")
 _DOMAINS = const(" .local .lan .home .fritz.box .home.arpa .internal .localdomain ")  # nobody can register them
 
-_FREE = const(3)  # wrong passwords
-_FREE_FOR_ALL = const(20)
-_ALL = const("all")
-_ADDRESSES = const(12)  # that are remembered
-_SLOWEST_S = const(5)  # from one stranger's wrong password to the next, and for a known address
-_WAIT_MS = const(6_000)  # for its turn: less than the 8 s after which a silent connection ends
-_LINE = const(4)  # logins that wait at once
-_KNOWN = const(4)  # bytes of an address in web.known
-_LOCKED_S = const(900)
-_FORGIVE_S = const(900)  # after the end of the last wait
 
-_TARGET_MS = const(500)
-_FEWEST = const(1000)  # rounds
-_MOST_ROUNDS = const(100_000)
-_PROBE = const(64)
-_SLICE_MS = const(8)
-_BLOCK = const(64)  # bytes of SHA-256's
+# -- the guard
+
+
+def guard(web, request):
+    """Refused unless the request keeps the rules above. A session that it belongs to is used by it."""
+    fields, path, post = request.fields, request.path, request.method == "POST"
+    host = fields.get("host", "")
+    if not _is_own(web, host.lower()):
+        raise Refused(403, "bad_host", "see web.hosts")
+    if not post and request.method not in ("GET", "HEAD"):
+        raise Refused(405, "bad_method")
+    if not post and path[:5] != "/api/":
+        return
+    origin = fields.get("origin")
+    if fields.get("sec-fetch-site", "none") not in ("same-origin", "none") or (
+        post and origin is not None and origin.partition("://")[2] != host
+    ):
+        raise Refused(403, "cross_origin")
+    if post and "content-length" not in fields:
+        raise Refused(411, "length_required")
+    request.csrf = session(web, _sid(request))
+    if path not in ("/api/session", "/api/login"):
+        if not request.csrf:
+            raise Refused(401, "login_required")
+        if post and fields.get("x-csrf") != request.csrf:
+            raise Refused(403, "csrf")
+    if post:
+        upload = path == "/api/ota/upload"
+        wanted = "application/octet-stream" if upload else "application/json"
+        if fields.get("content-type", "").partition(";")[0].strip() != wanted:
+            raise Refused(415, "bad_type", wanted)
+        if not upload:
+            request.json()
+
+
+def _is_own(web, host):
+    """True when a Host header, in lower case, names this board."""
+    name, colon, port = host.rpartition(":")
+    if not colon or not port.isdigit():
+        name = host
+    if name in ("localhost", "127.0.0.1") or name in web.cfg.get("hosts", ()):
+        return True
+    wifi = web.platform.module("wifi")
+    own = wifi.addresses() if wifi else ()
+    domain = name[len(own[0]) :] if own and name.startswith(own[0]) else ""
+    return name in own or (domain[:1] == "." and " %s " % domain in _DOMAINS)
 
 
 # -- requests
@@ -70,37 +97,11 @@ def status(web, request):
     }
 
 
-async def login(web, request):
-    if not await _verify(web, request, request.json().get("password")):
-        count(web, _ALL)
-        raise Refused(401, "bad_password")
-    SerialLog.log("web: login from", request.address)
-    if not _is_known(web, request.address):
-        web.known[_KNOWN:] = web.known[:-_KNOWN]
-        web.known[:_KNOWN] = _digest("from", request.address)[:_KNOWN]
-    return _answer(web)
-
-
 def logout(web, request):
-    at = _find(web, sid(request))
+    at = _find(web, _sid(request))
     if at is not None:
         web.sessions[at : at + _SIZE] = bytes(_SIZE)
-    return None, 204, _COOKIE % ("", "; Max-Age=0")
-
-
-async def password(web, request):
-    value = request.json()
-    if not password_ok(value.get("new")):
-        raise Refused(400, "bad_value", "8 characters to 64 bytes")
-    if not await _verify(web, request, value.get("old"), value["new"]):
-        raise Refused(403, "bad_password")
-    SerialLog.log("web: password changed from", request.address)
-    return _answer(web)
-
-
-def _answer(web):
-    cookie = new(web)
-    return {"csrf": session(web, cookie)}, 200, _COOKIE % (cookie, "")
+    return None, 204, COOKIE % ("", "; Max-Age=0")
 
 
 # -- sessions
@@ -110,7 +111,7 @@ def new(web):
     """A new cookie. When there are too many sessions, the one that was not used for the longest time ends."""
     cookie, now = binascii.hexlify(os.urandom(16)).decode(), web.seconds()
     oldest = min(_PLACES, key=lambda at: until(web, at))
-    struct.pack_into(_ROW, web.sessions, oldest, _digest("sid", cookie), now + idle(web), now + _LONGEST)
+    struct.pack_into(_ROW, web.sessions, oldest, digest("sid", cookie), now + idle(web), now + _LONGEST)
     return cookie
 
 
@@ -120,10 +121,10 @@ def session(web, cookie):
     if at is None or until(web, at) <= now:
         return None
     struct.pack_into("<I", web.sessions, at + 16, now + idle(web))
-    return binascii.hexlify(_digest("csrf", cookie)).decode()
+    return binascii.hexlify(digest("csrf", cookie)).decode()
 
 
-def sid(request):
+def _sid(request):
     """The cookie; "" for none."""
     for part in request.fields.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")
@@ -132,24 +133,11 @@ def sid(request):
     return ""
 
 
-def is_own(web, host):
-    """True when a Host header, in lower case, names this board."""
-    name, colon, port = host.rpartition(":")
-    if not colon or not port.isdigit():
-        name = host
-    if name in ("localhost", "127.0.0.1") or name in web.cfg.get("hosts", ()):
-        return True
-    wifi = web.platform.module("wifi")
-    own = wifi.addresses() if wifi else ()
-    domain = name[len(own[0]) :] if own and name.startswith(own[0]) else ""
-    return name in own or (domain[:1] == "." and " %s " % domain in _DOMAINS)
-
-
 def _find(web, cookie):
     """Where the row of a cookie begins, or None."""
-    digest = _digest("sid", cookie)
+    found = digest("sid", cookie)
     for at in _PLACES:
-        if web.sessions[at : at + 16] == digest:
+        if web.sessions[at : at + 16] == found:
             return at
     return None
 
@@ -163,121 +151,40 @@ def idle(web):
     return web.cfg.get("session_s", _IDLE)
 
 
-def _digest(what, cookie):
+def digest(what, cookie):
     return hashlib.sha256((what + cookie).encode()).digest()[:16]
 
 
-# -- wrong passwords
+# -- over a restart
 
 
-async def _verify(web, request, given, new=None):
-    """True when it is the password; then `new` becomes it. Refused when nothing may be tried now.
-
-    One at a time: stretching takes all the time that the board has to spare.
-    """
-    if not isinstance(given, str):
-        raise Refused(400, "bad_value", "password")
-    known = _is_known(web, request.address)
-    left = _left(web, request.address)
-    if left > 0 and not known:
-        raise Refused(429, "locked", "try again in %d s" % left, left)
-    line = [other.address for other in web.server.requests if other.path == request.path and not other.started]
-    if line.count(request.address) > 1 or len(line) > _LINE and not known:
-        raise Refused(503, "busy", "another login", 5)
-    request.timeout = None  # from here on it is the board that takes its time
-    began = time.ticks_ms()  # by the clock: a pause is longer than it says while others stretch
-    while web.stretching or _left(web, request.address if known else _ALL) > 0:
-        if time.ticks_diff(time.ticks_ms(), began) > _WAIT_MS:
-            raise Refused(503, "busy", "another login", 5)
-        await asyncio.sleep_ms(50)
-    web.stretching = True
-    try:
-        good = await _good(web, given.encode())
-        if good and new:
-            await store(web, new)
-    finally:
-        web.stretching = False
-    request.progress()
-    if good:
-        web.failures.pop(request.address, None)
-    else:
-        count(web, request.address)
-    return good
-
-
-def count(web, address):
-    """Note a wrong password."""
-    failures, now = web.failures, web.seconds()
-    if address not in failures and len(failures) >= _ADDRESSES:
-        del failures[min([known for known in failures if known != _ALL], key=lambda known: failures[known][1])]
-    number, end = failures.get(address, (0, 0))
-    number = number + 1 if end + _FORGIVE_S > now else 1
-    over = number - (_FREE_FOR_ALL if address == _ALL else _FREE)
-    most = _SLOWEST_S if address == _ALL or _is_known(web, address) else _LOCKED_S
-    wait = min(5 << min(over, 10), most) if over >= 0 else 0
-    failures[address] = (number, now + wait)
-
-
-def _left(web, address):
-    """Seconds that it must wait for what it, or _ALL together, did before."""
-    return web.failures.get(address, (0, 0))[1] - web.seconds()
-
-
-def _is_known(web, address):
-    row = _digest("from", address)[:_KNOWN]
-    return any(web.known[at : at + _KNOWN] == row for at in range(0, len(web.known), _KNOWN))
-
-
-# -- the password
-
-
-async def _good(web, given):
-    known = web.platform.prefs.get(_PASSWORD)
-    if known:
-        found = await _stretch(given, binascii.unhexlify(known[1]), known[0])
-        wanted = binascii.unhexlify(known[2])
-    else:
-        found = hashlib.sha256(given).digest()
-        wanted = hashlib.sha256(web.cfg["password"].encode()).digest() if "password" in web.cfg else b""
-    different = len(found) ^ len(wanted)
-    for x, y in zip(found, wanted):  # in a time that does not tell where they differ
-        different |= x ^ y
-    return different == 0
-
-
-async def store(web, password):
-    """Make it the password: all sessions end. First is measured how many rounds take about half a second here."""
-    began = time.ticks_us()
-    await _stretch(b"password", b"salt", _PROBE)
-    took = max(time.ticks_diff(time.ticks_us(), began), 1)
-    rounds = max(_FEWEST, min(_MOST_ROUNDS, _PROBE * _TARGET_MS * 1000 // took))
-    salt = os.urandom(16)
-    found = await _stretch(password.encode(), salt, rounds)
+def take_over(web):
+    """At the start: the sessions of before the restart."""
     prefs = web.platform.prefs
-    prefs.set(_PASSWORD, [rounds, binascii.hexlify(salt).decode(), binascii.hexlify(found).decode()])
+    text = prefs.get(_SESSIONS)
+    prefs.set(_SESSIONS, None)  # what was handed over counts once
     prefs.save()
-    web.sessions[:] = bytes(len(web.sessions))
+    try:
+        rows = binascii.a2b_base64(text)[: len(web.sessions) + len(web.known)]
+    except (TypeError, ValueError):  # edited by hand
+        return
+    at = len(rows) - len(web.known)
+    if at >= 0 and at % _SIZE == 0:  # an older version hands over sessions only
+        web.known[:] = rows[at:]
+        rows = rows[:at]
+    for at in range(0, len(rows) // _SIZE * _SIZE, _SIZE):
+        row, unused, last = struct.unpack_from(_ROW, rows, at)
+        struct.pack_into(_ROW, web.sessions, at, row, min(unused, idle(web)), min(last, _LONGEST))
 
 
-async def _stretch(password, salt, rounds):
-    """PBKDF2-HMAC-SHA256, 32 bytes. Other tasks run between slices of a few milliseconds."""
-    sha256 = hashlib.sha256
-    if len(password) > _BLOCK:
-        password = sha256(password).digest()
-    password += bytes(_BLOCK - len(password))
-    inner, outer = bytes(byte ^ 0x36 for byte in password), bytes(byte ^ 0x5C for byte in password)
-    block = sha256(outer + sha256(inner + salt + b"\0\0\0\1").digest()).digest()
-    total = int.from_bytes(block, "big")
-    began = time.ticks_ms()
-    for _ in range(rounds - 1):
-        h = sha256(inner)
-        h.update(block)
-        block = h.digest()
-        h = sha256(outer)
-        h.update(block)
-        block = h.digest()
-        total ^= int.from_bytes(block, "big")
-        if time.ticks_diff(time.ticks_ms(), began) >= _SLICE_MS:
-            await asyncio.sleep_ms(0)
-            began = time.ticks_ms()
-    return total.to_bytes(32, "big")
+def hand_over(web):
+    """Before a restart: keep the sessions for the next boot, with the seconds that each has left."""
+    now, prefs = web.seconds(), web.platform.prefs
+    rows = b""
+    for at in range(0, len(web.sessions), _SIZE):
+        if until(web, at) > now:
+            row, unused, last = struct.unpack_from(_ROW, web.sessions, at)
+            rows += struct.pack(_ROW, row, unused - now, last - now)
+    if rows:
+        prefs.set(_SESSIONS, binascii.b2a_base64(rows + web.known).decode().strip())
+        prefs.save()

@@ -248,7 +248,7 @@ def routes() -> list[tuple[str, str]]:
     """Every method and path of the API, as the server's own table has them."""
     source = (ROOT / "modules" / "web" / "server.py").read_text()
     found, method = [], ""
-    for word, path in re.findall(r'^(?:    "(GET|POST)": \{|        "([\w/]+)": \w+\.\w+,)$', source, re.M):
+    for word, path in re.findall(r'^(?:    "(GET|POST)": \{|        "([\w/]+)": [\w."]+,)$', source, re.M):
         method = word or method
         if path:
             found.append((method, "/api/" + path))

@@ -113,6 +113,7 @@ def test_wrong_passwords_lock_the_address_out_and_who_is_logged_in_works_on(web_
 
 _RULES = """
 import json, sys
+import modules.web.passwords as passwords
 import modules.web.sessions as sessions
 class Web:
     cfg = {"session_s": 100}
@@ -140,15 +141,15 @@ found["longest"] = web.now - start
 web.now = 0
 waits = []
 for _ in range(14):
-    sessions.count(web, "a")
+    passwords.count(web, "a")
     waits.append(web.failures["a"][1] - web.now)
 found["waits"] = waits
-for n in range(40): sessions.count(web, "b%d" % n)
+for n in range(40): passwords.count(web, "b%d" % n)
 found["addresses"] = len(web.failures)
-for _ in range(25): sessions.count(web, "all")
+for _ in range(25): passwords.count(web, "all")
 found["all"] = web.failures["all"][1]
 web.now = 5000
-sessions.count(web, "a")
+passwords.count(web, "a")
 found["forgiven"] = web.failures["a"][0]
 print("FOUND", json.dumps(found))
 """
