@@ -31,7 +31,7 @@ def main() -> int:
         print(outcome.verdict, "preferences lost" if outcome.lost else "", outcome.detail, sep="\n")
         return 0 if outcome.good else 1
     rows, lost = [], 0
-    chosen = [replace(s, like=options.like) for s in SCENARIOS if not options.scenario or s.name in options.scenario]
+    chosen = [replace(s, like=options.like or s.like) for s in SCENARIOS if not options.scenario or s.name in options.scenario]
     with _bar(options.json) as bar:
         task = bar.add_task("", total=len(options.fs) * len(chosen))
         for fs in options.fs:
@@ -77,9 +77,9 @@ def _show(row: dict[str, Any], outcomes: list[runner.Outcome], options: argparse
         print(f"again: {again}  ({outcome.verdict})", file=sys.stderr, flush=True)
 
 
-def replay_command(case: runner.Case, broken: bool = False, like: str = "unix") -> str:
+def replay_command(case: runner.Case, broken: bool = False, like: str | None = None) -> str:
     """The one command that does a case again."""
-    inner = f"--replay {shlex.quote(case.replay())}{' --broken' if broken else ''}{f' --like {like}' if like != 'unix' else ''}"
+    inner = f"--replay {shlex.quote(case.replay())}{' --broken' if broken else ''}{f' --like {like}' if like else ''}"
     return f'make torture ARGS="{inner}"'
 
 
@@ -104,7 +104,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="about so many cuts a scenario, evenly spread, and no double cuts")
     parser.add_argument("--doubles", type=int, help="two cuts behind every so many first ones (80; FAT: 240); 0 for none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--like", choices=list(PORTS), default="unix", help="whose habits the board has")
+    parser.add_argument("--like", choices=list(PORTS), help="whose habits the board has, in every scenario")
     parser.add_argument("--broken", action="store_true", help="commit before the stage is complete: this must fail")
     parser.add_argument("--replay", metavar="CASE", help="do one case again, as a failure prints it")
     options = parser.parse_args()

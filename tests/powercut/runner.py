@@ -171,13 +171,14 @@ def _thinned(found: list[tuple[Case, ...]], sample: int | None) -> list[tuple[Ca
     return [found[i * len(found) // wanted] for i in range(wanted)]
 
 
-def replay(text: str, broken: bool = False, like: str = "unix") -> Outcome:
+def replay(text: str, broken: bool = False, like: str | None = None) -> Outcome:
     """Do one case again."""
     parts = text.split(":")
     network = parts.pop() if parts[-1] in NETWORKS else ""
     second = Cut(int(parts[5]), parts[6]) if len(parts) > 5 else None
     case = Case(parts[0], parts[1], int(parts[2]), Cut(int(parts[3]), parts[4]), second, network)
-    scenario = replace(by_name(case.scenario), like=like)
+    scenario = by_name(case.scenario)
+    scenario = replace(scenario, like=like or scenario.like)
     with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder, Site(Path(folder), scenario.ranges) as site:
         lives = record(scenario, case.fs, Path(folder), site, broken)
         with _board(lives) as board:

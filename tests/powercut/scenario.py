@@ -60,6 +60,8 @@ _SWAP_NEW: Files = {**_BASE, "x.py/z.py": b"# in a folder\n", "lib/y": b"# a fil
 _TWIN_NEW: Files = {**_BASE, "x/__init__.py": b"# a package\n", "lib/y/a.py": b"a\n", "lib/y/b.py": b"b\n"}
 _MANY: Files = {f"d{i // 30}/f{i}.txt": b"old %d " % i * 30 for i in range(300)}
 _MANY_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _MANY.items()}
+_SMALL: Files = {f"d/f{i:02}.txt": b"old %d " % i * 50 for i in range(64)}  # an RP2 keeps them beside their names
+_SMALL_NEW: Files = {path: data.replace(b"old", b"new") for path, data in _SMALL.items()}
 _LARGE: Files = {**_BASE, "app/data.bin": random.Random(1).randbytes(36_000)}  # what has arrived is kept after each 32 KiB
 _FAR: Files = {**_BASE, "lib/a.bin": random.Random(2).randbytes(9_000)}
 _FAR_NEW: Files = {**_FAR, "app/b.py": b"B = 2\n" * 700, "www/index.html": b"<p>new</p>" * 30}
@@ -108,9 +110,7 @@ SCENARIOS = (
     Scenario("update boot, disk full", _BASE, _MOVED, action="update", update_boot=True, fill="noted", requests=3, blocks=72),
     Scenario("migration", {}, _LARGE, action="migrate", extra=origin.library()),
     Scenario("migration, bad", {}, _LARGE, action="migrate", bad=True, extra=origin.library()),
-    Scenario(
-        "a full disk that heals", _BASE, _MOVED, action="update", fill="asked", delete=("ballast",), requests=5, large=True
-    ),
+    Scenario("a full disk that heals", _BASE, _MOVED, action="update", fill="asked", delete=("ballast",), requests=5, large=True),
     Scenario("preferences", _BASE, _BASE, action="prefs"),
     Scenario("preferences on a full disk", _BASE, _BASE, action="prefs", fill="saved", blocks=72),
     Scenario("preferences and an update", _BASE, _MOVED, prefs=True),
@@ -118,6 +118,10 @@ SCENARIOS = (
     Scenario("disk full after staging, bad", _SWAP_OLD, _SWAP_NEW, fill="staged", bad=True, blocks=72),
     Scenario("disk full in the trial", _SWAP_OLD, _SWAP_NEW, fill="trial", blocks=72),
     Scenario("disk full in the trial, bad", _SWAP_OLD, _SWAP_NEW, fill="trial", bad=True, blocks=72),
+    Scenario("small files, disk full after staging", _SMALL, _SMALL_NEW, fill="staged", blocks=224, large=True, like="pico-w"),
+    Scenario(
+        "small files, disk full in the trial", _SMALL, _SMALL_NEW, fill="trial", bad=True, blocks=224, large=True, like="pico-w"
+    ),
     Scenario("300 files", _MANY, _MANY_NEW, blocks=880, large=True),
     Scenario("300 files, disk full after staging", _MANY, _MANY_NEW, fill="staged", blocks=880, large=True),
     Scenario("300 files, disk full in the trial", _MANY, _MANY_NEW, fill="trial", bad=True, blocks=880, large=True),

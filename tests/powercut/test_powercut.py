@@ -18,7 +18,12 @@ from tests.powercut.scenario import SCENARIOS, Scenario
 from tests.support import figures
 
 _SAMPLE = 22
-_ON_LITTLEFS = ("300 files, disk full in the trial",)  # of the large ones: seconds a cut. `make torture` has all of them
+# Of the large ones: seconds a cut. `make torture` has all of them.
+_ON_LITTLEFS = (
+    "300 files, disk full in the trial",
+    "small files, disk full after staging",
+    "small files, disk full in the trial",
+)
 _ON_FAT = ("nine files", "file and folder, bad", "the way back", "over http", "preferences", "300 files")
 
 

@@ -6,6 +6,7 @@ Everything streams through one buffer that the caller owns: a ``memoryview`` of 
 import errno
 import hashlib
 import os
+import sys
 
 import ota_boot
 from micropython import const
@@ -15,8 +16,9 @@ from ..errors import OtaError
 _FOLDER = const(0x4000)
 NONE = (errno.ENOENT, 20)  # 20: ENOTDIR, which not every port names; a folder of the path is a file
 _CROWDED = const(1500)  # bytes of names that leave room for some more in the one block that a folder's names may take
+_HALF = const(800)  # bytes that a pair of blocks holds at least once littlefs has halved what was in it
 _ENTRY = const(24)  # what littlefs has beside a name
-_INLINE = const(128)  # so small a file lies there as well
+_INLINE = 512 if sys.platform == "rp2" else 128  # so small a file lies there as well: four times what is programmed at once
 _block = 0  # see block_size
 
 
@@ -101,12 +103,50 @@ def missing(folder):
     return count
 
 
-def crowded(folder):
-    """True for a folder with so many names that new ones may make it too long for its two blocks."""
-    size = 0
+def weight(folder):
+    """``(bytes of a folder's names, bytes of the small files that lie beside them)``: what its blocks hold."""
+    names = data = 0
     for entry in os.ilistdir(folder) if hasattr(os, "ilistdir") and is_folder(folder) else ():
-        size += _ENTRY + len(entry[0]) + (entry[3] if len(entry) > 3 and entry[3] <= _INLINE else 0)
-    return size > _CROWDED
+        names += _ENTRY + len(entry[0])
+        data += entry[3] if len(entry) > 3 and entry[3] <= _INLINE else 0
+    return names, data
+
+
+def reserve():
+    """Folders for the backups of ``journal.new``, and empty ones as a reserve: two blocks each that nothing else can take.
+
+    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files. So may
+    folders with many names, which a rename can make too long for their two blocks, and the small files that move with their
+    names: into the backup, and, if it is undone, back into the stage. Generator.
+    """
+    made = gone = old = new = 0
+    folder = before = None
+    seen = set()
+    for n, put, _had, path in ota_boot.entries("journal.new"):
+        slot = ota_boot.slot("backup", n)
+        above, parent = slot.rpartition("/")[0], path.rpartition("/")[0]
+        if above != folder:
+            folder = above
+            ota_boot.make_parents(slot)
+            new += weight(ota_boot.slot("stage", n).rpartition("/")[0])[1]
+        if parent != before:
+            made += missing(parent) if put else 0
+            gone += not put
+            if parent not in seen:
+                seen.add(parent)
+                names, data = weight(ota_boot.live(parent))
+                old += data
+                made += names > _CROWDED
+                gone += names > _CROWDED
+        before = parent
+        yield
+    for kind, count in ("a", made + old // _HALF), ("u", gone + new // _HALF):
+        for i in range(count):
+            path = ota_boot.ota("reserve/%s%d" % (kind, i))
+            ota_boot.make_parents(path)
+            if not ota_boot.exists(path):
+                os.mkdir(path)
+            yield
 
 
 def filled(folder):

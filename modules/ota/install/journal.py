@@ -212,43 +212,11 @@ class Journal:
 
 def _seal():
     """Keep blocks free for the loader, prepare the backup's folders, and commit ``journal.new``. Generator."""
-    yield from _prepare_folders()
+    yield from files.reserve()
     _guard_boot()
     if ota_boot.read_header("journal.new") is None:
         raise OtaError("flash_error", "the journal does not read back as it was written")
     ota_boot.commit()
-
-
-def _prepare_folders():
-    """Folders for the backups, and empty folders as a reserve: two blocks each that nothing else can take. Generator.
-
-    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files. So may
-    folders with many names: a rename can make them too long for their two blocks.
-    """
-    made = gone = 0
-    folder = before = None
-    seen = set()
-    for n, put, _had, path in ota_boot.entries("journal.new"):
-        slot = ota_boot.slot("backup", n)
-        above, parent = slot.rpartition("/")[0], path.rpartition("/")[0]
-        if above != folder:
-            folder = above
-            ota_boot.make_parents(slot)
-        if parent != before:
-            made += files.missing(parent) if put else 0
-            gone += not put
-            if parent not in seen and files.crowded(ota_boot.live(parent)):
-                seen.add(parent)
-                made, gone = made + 1, gone + 1
-        before = parent
-        yield
-    for kind, count in ("a", made), ("u", gone):
-        for i in range(count):
-            path = ota_boot.ota("reserve/%s%d" % (kind, i))
-            ota_boot.make_parents(path)
-            if not ota_boot.exists(path):
-                os.mkdir(path)
-            yield
 
 
 def _guard_boot():
