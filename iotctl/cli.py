@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 import tempfile
 import time
@@ -76,6 +77,16 @@ TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS.")]
 CaOption = Annotated[Path | None, typer.Option("--ca", help="TLS, with the authority that must have signed.", exists=True)]
 FleetOption = Annotated[
     Path | None, typer.Option("--fleet", metavar="FILE", help="The boards that there should be: fleet.toml.", exists=True)
+]
+DevicesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.", show_default=False)
+]
+EveryoneOption = Annotated[bool, typer.Option("--all", help="Every board that is online.")]
+OfGroupOption = Annotated[
+    str | None, typer.Option("--group", metavar="NAME", help="Every board of a group: as --fleet says, or they themselves.")
+]
+WifiPasswordOption = Annotated[
+    str | None, typer.Option("--wifi-password", envvar="IOTCTL_WIFI_PASSWORD", help="Asked for.", show_envvar=True)
 ]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Such as door/24a1, or the id alone.")]
 GroupOption = Annotated[str | None, typer.Option("--group", metavar="NAME", help="The group that it is in.")]
@@ -256,10 +267,9 @@ def flash_command(
     port: PortArgument = None,
     path: Annotated[Path, typer.Option("--profile", help="A profile.json.")] = Path("profile.json"),
     version: VersionOption = "1.0.0",
+    name: Annotated[str | None, typer.Option("--name", help="What this one board is called, such as kitchen.")] = None,
     wifi: Annotated[str | None, typer.Option("--wifi", metavar="NAME", help="Its network, instead of secrets.toml's.")] = None,
-    wifi_password: Annotated[
-        str | None, typer.Option("--wifi-password", envvar="IOTCTL_WIFI_PASSWORD", help="Asked for.", show_envvar=True)
-    ] = None,
+    wifi_password: WifiPasswordOption = None,
     group: GroupOption = None,
     tags: TagsOption = None,
     recover: Annotated[bool, typer.Option("--recover", help="Also remove what an unfinished update has left.")] = False,
@@ -271,7 +281,7 @@ def flash_command(
 ) -> None:
     """Write a tree to a board over USB: the first time, or with --recover when nothing else helps. Its console follows.
 
-    Example: iotctl flash /dev/ttyUSB0 --wifi home
+    Example: iotctl flash /dev/ttyUSB0 --name kitchen --wifi home
 
     The board needs MicroPython and a free serial port. It says first what it is, and what cannot run the tree is refused. Files
     that the tree does not have stay, preferences among them, which get what secrets.toml beside the profile has. After a broken
@@ -282,14 +292,13 @@ def flash_command(
 
     given = profile.read_good(path)
     prefs = project.secrets(path.parent)
-    if wifi and wifi_password is None:
-        wifi_password = str(typer.prompt(f"password of {wifi}", hide_input=True, default="", show_default=False, err=True))
-    if wifi:
-        prefs = {**prefs, "wifi.ssid": wifi, "wifi.password": wifi_password}
-    project.check_secrets(prefs, "--wifi" if wifi else project.SECRETS)
+    project.check_secrets(prefs, project.SECRETS)
+    prefs.update(_network(wifi, wifi_password) if wifi else {})
+    if name and not project.is_host_name(name):
+        raise IotctlError(f"--name {name}: expected 1 to 32 letters a to z, digits and -, such as kitchen", 2)
     if group and not name_ok(group):
         raise IotctlError(f"--group {group}: expected letters, digits, _ . or -", 2)
-    prefs = {**prefs, **{key: text for key, text in (("group", group), ("tags", tags)) if text is not None}}
+    prefs.update({key: text for key, text in (("name", name), ("group", group), ("tags", tags)) if text is not None})
     content = _make(given, version, py, notes, sequence, None).flashed
     if dry_run:
         done = flash.plan(content, recover)
@@ -566,11 +575,9 @@ def forget(
 
 @app.command()
 def update(
-    devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
-    everyone: Annotated[bool, typer.Option("--all", help="Every board that is online.")] = False,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="NAME", help="Every board of a group: as --fleet says, or they themselves.")
-    ] = None,
+    devices: DevicesArgument = None,
+    everyone: EveryoneOption = False,
+    group: OfGroupOption = None,
     fleet: FleetOption = None,
     broker: BrokerOption = "127.0.0.1",
     user: UserOption = None,
@@ -587,17 +594,43 @@ def update(
 
     Exit code 0 when all run the current version afterwards, 1 when one does not.
     """
-    if [bool(devices), everyone, group is not None].count(True) != 1:
-        raise IotctlError("name the boards, or say --all, or --group", 2)
-    if group is not None and fleet:
-        devices = registers.group(_register(fleet), group)
+    chosen = _chosen(devices, everyone, group, fleet)
     address = _address(broker, user, password, tls, ca)
-    _ask_boards(address, devices or None, "ota/update", "force" if force else "", timeout, as_json, group or "")
+    _ask_boards(address, chosen, "ota/update", "force" if force else "", timeout, as_json, group or "")
+
+
+@app.command("wifi")
+def wifi_command(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.")],
+    devices: DevicesArgument = None,
+    everyone: EveryoneOption = False,
+    group: OfGroupOption = None,
+    fleet: FleetOption = None,
+    wifi_password: WifiPasswordOption = None,
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    timeout: TimeoutOption = _SOON_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Have boards go to another wifi network. One that cannot join it goes back to the network that it has.
+
+    Example: iotctl wifi garden --all --broker homeassistant.local
+
+    The profile must allow it: "mqtt": {"commands": ["wifi"]}. The network's password goes through the broker.
+    """
+    chosen = _chosen(devices, everyone, group, fleet)
+    prefs = _network(network, wifi_password)
+    asked = {"ssid": prefs["wifi.ssid"], "password": prefs["wifi.password"]}
+    address = _address(broker, user, password, tls, ca)
+    _ask_boards(address, chosen, "wifi", json.dumps(asked, ensure_ascii=False), timeout, as_json, group or "")
 
 
 @app.command()
 def assign(
-    devices: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.")] = None,
+    devices: DevicesArgument = None,
     group: GroupOption = None,
     tags: TagsOption = None,
     fleet: FleetOption = None,
@@ -804,6 +837,22 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the board h
     raise typer.Exit(run_demo(once))
 
 
+def _network(name: str, password: str | None) -> dict[str, object]:
+    """A wifi network as preferences have it; its password is asked for."""
+    if password is None:
+        password = str(typer.prompt(f"password of {name}", hide_input=True, default="", show_default=False, err=True))
+    found: dict[str, object] = {"wifi.ssid": name, "wifi.password": password}
+    project.check_secrets(found, "wifi")
+    return found
+
+
+def _chosen(devices: list[str] | None, everyone: bool, group: str | None, fleet: Path | None) -> list[str] | None:
+    """The boards that a command is for; None for all of them, or all that say that they are in the group."""
+    if [bool(devices), everyone, group is not None].count(True) != 1:
+        raise IotctlError("name the boards, or say --all, or --group", 2)
+    return registers.group(_register(fleet), group) if group is not None and fleet else devices or None
+
+
 def _register(path: Path | None) -> registers.Register:
     return registers.read(path) if path else {}
 
@@ -870,7 +919,8 @@ def _ask_boards(
         terminal.say_json(found if devices is None or len(devices) > 1 else found[0])
     for name, reply in sorted(replies.items()) if not as_json else ():
         if reply.get("ok"):
-            terminal.say(f"{name}: {reply.get('state')}, running {reply.get('version')}")
+            running = f", running {reply['version']}" if "version" in reply else ""
+            terminal.say(f"{name}: {reply.get('state')}{running}")
         else:
             terminal.say(f"iotctl: {name}: {reply.get('error')}: {reply.get('message', 'no reason given')}", err=True)
     raise typer.Exit(0 if all(reply.get("ok") for reply in replies.values()) else errors.REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from iotctl import terminal
 from iotctl.errors import IotctlError
 
 _BAUD = 115_200
+_ADDRESS = re.compile(r"wifi: connected to .* as (\d+\.\d+\.\d+\.\d+)$")
 _BACK_S = 15  # that a port may be away: a board on USB leaves when it restarts
 
 
@@ -48,6 +50,22 @@ class _Line:
                 time.sleep(0.2)
 
 
+class _Page:
+    """Hears from the console where the board's page is: its web server listens, and it has an address."""
+
+    def __init__(self) -> None:
+        self._listens = False
+        self._address = ""
+
+    def hear(self, line: str) -> str | None:
+        """What to say of it after this line of the board's."""
+        self._listens |= terminal.LISTENS in line
+        found = _ADDRESS.search(line)
+        self._address = found[1] if found else self._address
+        known = self._listens and self._address and (found or terminal.LISTENS in line)
+        return f"(its page: http://{self._address})" if known else None
+
+
 def console(port: str, typed: Iterable[str] = sys.stdin) -> None:
     """Until Ctrl-C. IotctlError when there is no such port, or it does not come back."""
     line = _Line(port)
@@ -57,8 +75,12 @@ def console(port: str, typed: Iterable[str] = sys.stdin) -> None:
             line.write(text)
 
     threading.Thread(target=forward, daemon=True).start()
-    rest = b""
+    rest, page = b"", _Page()
     while True:
         *lines, rest = (rest + line.read()).split(b"\n")
         for each in lines:
-            terminal.say(each.rstrip(b"\r").decode(errors="replace"))
+            text = each.rstrip(b"\r").decode(errors="replace")
+            terminal.say(text)
+            where = page.hear(text)
+            if where:
+                terminal.say(where)

@@ -247,6 +247,8 @@ def flash(
         check_fits(board, files, kind)
         _run(link, prepare_script(made))
         wrong = wrong_files(_run(link, check_script(files)))
+        size = sum(len(files[path]) for path in wrong)
+        told(f"writing {len(wrong)} of {len(files)} files, {size} bytes; preferences: {', '.join(prefs or ['as they are'])}")
         for path in made.paths:
             if path in wrong:
                 link.fs_writefile(f"/{path}", files[path], _CHUNK)

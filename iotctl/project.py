@@ -9,6 +9,7 @@ platform/               only a checkout of the platform has it
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from iotctl import ROOT, files, lint
@@ -16,6 +17,7 @@ from iotctl.errors import IotctlError
 from modules.mqtt import config as mqtt
 
 SECRETS = "secrets.toml"
+_NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _KEYS = {
     "wifi": ("ssid", "password", "ap_password"),
     "mqtt": ("host", "port", "user", "password", "tls"),
@@ -63,6 +65,11 @@ def secrets(folder: Path) -> dict[str, object]:
             expected = ", ".join(f"{name}.{key}" for name, keys in _KEYS.items() for key in keys)
             raise IotctlError(f"{path}: {f'{section}.{wrong[0]}'.strip('.')} is unknown; expected {expected}")
     return found
+
+
+def is_host_name(name: str) -> bool:
+    """True for what a board may be called in a network."""
+    return bool(_NAME.fullmatch(name))
 
 
 def check_secrets(prefs: dict[str, object], where: str) -> None:

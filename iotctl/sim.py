@@ -17,8 +17,6 @@ from sim.ports import PORTS
 
 AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
 
-_LISTENS = "web: listening on port"
-
 
 def run_sim(
     profile: Path,
@@ -41,7 +39,8 @@ def run_sim(
         flash(board, profiles.read_good(profile), version)
         terminal.say(f"made {image} with version {version} of {profile}")
     board.wifi = wifi
-    board.on_line = lambda line: terminal.say(line + (f" (here: http://127.0.0.1:{web_port})" if _LISTENS in line else ""))
+    here = f" (here: http://127.0.0.1:{web_port})"
+    board.on_line = lambda line: terminal.say(line + (here if terminal.LISTENS in line else ""))
     return live(board)
 
 

@@ -13,6 +13,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+LISTENS = "web: listening on port"  # what a board says when its page can be had
+
 
 def plain(text: object) -> str:
     """`text` as one line that only shows something."""

@@ -171,7 +171,7 @@ class Board:
 
     @wifi.setter
     def wifi(self, weather: str) -> None:
-        """``ok``, ``off``, ``wrong_password`` or ``slow``."""
+        """``ok``, ``off``, ``wrong_password`` or ``slow``, and perhaps the names of all networks that there are."""
         self._wifi.write_text(f"{weather}\n")
 
     # -- one life

@@ -21,7 +21,7 @@ DEFAULTS = {
     "release_url": None,
     "commands": (),
 }
-_COMMANDS = ("rollback", "confirm", "channel", "restart", "auto_install", "group", "tags", "log")  # if it names them
+_COMMANDS = ("rollback", "confirm", "channel", "restart", "auto_install", "group", "tags", "log", "wifi")  # if it names them
 
 
 def check(section):

@@ -10,7 +10,7 @@ from micropython import const
 
 _MAX = const(256)  # bytes
 _BIRTH_MS = const(5_000)
-_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "ota/auto_install", "restart", "group", "tags", "log"))
+_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "ota/auto_install", "restart", "group", "tags", "log", "wifi"))
 _SLOT_MS = const(200)  # of the log a line is told, not more often
 _SLOTS = const(1_500)  # five minutes, for who has asked
 _LEAST = const(8_000)  # bytes that must be free then: this file stays in memory
@@ -44,9 +44,9 @@ def _command(mqtt, path, text):
     name = path.split("/")[-1]
     if path in _GUARDED and name not in mqtt.cfg["commands"]:
         answer = encode(False, "not_allowed", "the profile's mqtt.commands does not name " + name)
-    elif path.startswith("ota/") or path in ("group", "tags"):
+    elif path.startswith("ota/") or path in ("group", "tags", "wifi"):
         try:
-            answer = _sort(platform, path, text) if path == name else _ota(mqtt, platform.module("ota"), path, text)
+            answer = _set(platform, path, text) if path == name else _ota(mqtt, platform.module("ota"), path, text)
         except Exception as error:  # an OtaError, whose class this module does not know
             answer = encode(False, getattr(error, "reason", "internal"), str(error))
     elif path == "log":
@@ -102,8 +102,15 @@ def _ota(mqtt, ota, path, text):
     return encode(True, state="started")
 
 
-def _sort(platform, key, text):
-    """Put the board into a group, or give it tags; no text takes it out."""
+def _set(platform, key, text):
+    """Put the board into a group, or give it tags; no text takes it out. Or send it to another network."""
+    if key == "wifi":
+        try:
+            value = json.loads(text)
+            platform.module("wifi").join(value["ssid"], value["password"])
+            return encode(True, state="joining")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # no such object, or nothing that a network could be
+            return encode(False, "bad_value", str(error))
     if not printable(text, 32) or (key == "group" and text and not name_ok(text)):
         return encode(False, "bad_value", "a group is a name, tags are words")
     platform.prefs.set(key, text or None)

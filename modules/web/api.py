@@ -168,25 +168,35 @@ def wifi(web, request):
     if verb == "scan":
         web.platform.board.feed()
         try:
-            return {"networks": module.scan()}
+            return {"networks": _networks(module.scan())}
         except OSError as error:
             raise Refused(503, "scan_failed", str(error), 5)
     if verb == "join":
         value = request.json()
-        ssid, password = value.get("ssid"), value.get("password") or ""
-        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
-            raise Refused(400, "bad_value", "name: 1 to 32 bytes")
-        most = 63 + (not str(password).strip("0123456789abcdefABCDEF"))  # 64 digits are the key itself
-        if not isinstance(password, str) or (password and not 8 <= len(password) <= most):
-            raise Refused(400, "bad_value", "8 to 63 characters")
-        _set(web, "wifi", {"ssid": ssid, "password": password})
-    elif verb == "forget":
-        _set(web, "wifi", {"ssid": None, "password": None})
-    else:
-        return module.status()
-    web.platform.prefs.save()
-    module.start()
-    return 202
+        try:
+            module.join(value.get("ssid"), value.get("password") or "")
+        except ValueError as error:
+            raise Refused(400, "bad_value", str(error))
+        return 202
+    if verb == "forget":
+        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
+        web.platform.prefs.save()
+        module.start()
+        return 202
+    return module.status()
+
+
+def _networks(heard):
+    """Strongest first."""
+    found = {}
+    for ssid, _mac, _channel, rssi, security, _hidden in heard:
+        try:
+            name = ssid.decode()
+        except UnicodeError:  # a name of any bytes: no page could send it back
+            continue
+        if name and (name not in found or rssi > found[name]["rssi"]):
+            found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
+    return sorted(found.values(), key=lambda value: -value["rssi"])
 
 
 def mqtt(web, _request):

@@ -28,7 +28,7 @@ def status(web, _request):
     found = {
         "ota": ota.status() if ota else None,
         "version": platform.bus.get("version"),
-        "name": platform.profile.get("shortName", ""),
+        "name": platform.prefs.text("name") or platform.profile.get("shortName", ""),
         "id": board.unique_id(),
         "uptime_s": web.seconds(),
         "freeram": board.mem_free(),

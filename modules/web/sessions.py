@@ -91,7 +91,7 @@ def status(web, request):
     return {
         "authenticated": bool(request.csrf),
         "csrf": request.csrf,
-        "name": web.platform.profile.get("shortName", ""),
+        "name": web.platform.prefs.text("name") or web.platform.profile.get("shortName", ""),
         "id": web.platform.board.unique_id(),
         "setup": wifi is not None and not wifi.status()["ssid"],
     }

@@ -6,8 +6,10 @@ serial console, not in the log. Only a profile that says ``"ap_password": ""`` o
 Once there it asks the profile's time server (``ntp``): at once where nobody has set the clock, and then once a day. And it tells
 iot_platform.sockets of the network's name server, so that looking up a name waits for nobody.
 
-Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. Nothing here waits: tick() looks at
-the interface and moves a small state machine, and pauses between attempts grow from one second to a minute.
+Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. When join() changes them while the board
+is connected, those before them stay as `wifi.old` until the new network has been joined: each has its turn of four attempts.
+`name` is what the board is called there. Nothing here waits: tick() looks at the interface and moves a small state machine, and
+pauses between attempts grow from one second to a minute.
 """
 
 import os
@@ -27,9 +29,9 @@ _AP_AFTER = const(4)  # failed attempts before the access point opens beside the
 _CHECK_MS = const(500)
 _DISK_MS = const(600_000)
 _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
-_CLOCK_RETRY_MS = const(15_000)  # twice as long after each further failure, up to an hour
-_CLOCK_DOUBLINGS = const(8)
+_CLOCK_RETRY_MS = const(15_000)
 _REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
+_DIGITS = const("0123456789abcdefABCDEF")
 _STATION, _ACCESS_POINT = 0, 1  # of every port; their names have changed
 _WPA2 = const(0x0040_0004)  # what the driver of the Pico W calls WPA2 with AES: it has no name for it
 
@@ -48,7 +50,7 @@ class Module(Base):
         self._disk_at = self._since  # ticks_ms of the next count
         self._clock = None  # asking for the time: a generator
         self._clock_at = self._since  # ticks_ms of the next question
-        self._clock_failures = 0
+        self._clock_pause = 0
 
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
@@ -72,8 +74,14 @@ class Module(Base):
 
     def tick(self):
         now = time.ticks_ms()
-        if self._clock:
-            self._ask_time(now)
+        job, self._clock = self._clock, None
+        if job:
+            try:
+                next(job)
+                self._clock = job
+            except StopIteration as stop:
+                self._clock_pause = stop.value
+                self._clock_at = time.ticks_add(now, stop.value)
         if self.state == "off" or time.ticks_diff(now, self._look_at) < 0:
             return
         self._look_at = time.ticks_add(now, _CHECK_MS)
@@ -92,10 +100,10 @@ class Module(Base):
             self._failures = 0
             self._wait()
         elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
-            self._clock_at = time.ticks_add(now, _CLOCK_MS)
+            self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)  # unless it says otherwise
             server = self.platform.profile.get("ntp", "pool.ntp.org")
             if server:
-                self._clock = borrow("clock", "set_clock", server, self.platform.board.earliest)
+                self._clock = borrow("clock", "keep", self.platform, server, self._clock_pause)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
@@ -128,17 +136,24 @@ class Module(Base):
     # -- for the web page
 
     def scan(self):
-        """Networks in reach, strongest first: dicts of ssid, rssi and open. Takes seconds on a board."""
+        """Every access point in reach, as the interface tells it. Takes seconds on a board."""
         self._station.active(True)
-        found = {}
-        for ssid, _mac, _channel, rssi, security, _hidden in self._station.scan():
-            try:
-                name = ssid.decode()
-            except UnicodeError:  # a name of any bytes: no page could send it back
-                continue
-            if name and (name not in found or rssi > found[name]["rssi"]):
-                found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
-        return sorted(found.values(), key=lambda value: -value["rssi"])
+        return self._station.scan()
+
+    def join(self, ssid, password):
+        """Another network from now on, if it can be joined; in a second, so that who asked for it gets an answer.
+
+        ValueError for what cannot be a network's name, or its password: that has 64 digits when it is the key itself.
+        """
+        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
+            raise ValueError("name: 1 to 32 bytes")
+        if not isinstance(password, str) or 0 < len(password) < 8 or len(password) > 63 + (not password.strip(_DIGITS)):
+            raise ValueError("8 to 63 characters")
+        self._change(self.state == "connected", ssid, password)
+        self._failures = 0
+        self._pause = _FIRST_PAUSE_MS
+        self._since = time.ticks_ms()
+        self.state = "waiting"
 
     def addresses(self):
         """All that this board may be called in a URL, in lower case: its name, without a domain, and its addresses."""
@@ -163,6 +178,8 @@ class Module(Base):
     def _connect(self):
         self._enter("connecting")
         self._station.active(True)
+        if self._station.isconnected():  # to the network that is left
+            self._station.disconnect()
         try:
             self._station.connect(*self._known())
         except OSError as error:
@@ -175,29 +192,13 @@ class Module(Base):
         self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self._access_point:
             self._access_point.active(False)
+        prefs = self.platform.prefs
+        prefs.set("wifi.old", None)
+        prefs.save()
         self.platform.bus.publish_all(self.telemetry())
         ota = self.platform.module("ota")
         if ota:
             ota.check_when_due()
-
-    def _ask_time(self, now):
-        job, self._clock = self._clock, None
-        try:
-            next(job)
-            self._clock = job
-            return
-        except StopIteration as stop:
-            failed = stop.value
-        except (MemoryError, ValueError) as error:  # the second: a port that is no number
-            failed = "the time cannot be asked for: %s" % error
-        if failed:
-            pause = _CLOCK_RETRY_MS << min(self._clock_failures, _CLOCK_DOUBLINGS)
-            self._clock_failures += 1
-            self._clock_at = time.ticks_add(now, pause)
-            self.platform.log("wifi: %s; asking again in %d s" % (failed, pause // 1000))
-        else:
-            self._clock_failures = 0
-            self.platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
 
     def _failed(self):
         self._failures += 1
@@ -206,6 +207,9 @@ class Module(Base):
         self.platform.log("wifi: could not join %s, next try in %d ms" % (self._known()[0], self._pause))
         if self._failures == _AP_AFTER:
             self._open_access_point()
+        old = self.platform.prefs.get("wifi.old")
+        if self._failures % _AP_AFTER == 0 and isinstance(old, list) and len(old) == 2:
+            self._change(True, *old)
 
     def _wait(self):
         """A growing pause with some jitter, so that a whole site does not come back in the same second."""
@@ -259,9 +263,19 @@ class Module(Base):
             return prefs.text("wifi.ssid"), prefs.text("wifi.password")
         return section.get("ssid"), section.get("password")
 
+    def _change(self, keep, ssid, password):
+        prefs = self.platform.prefs
+        if keep:
+            prefs.set("wifi.old", [prefs.get("wifi.ssid"), prefs.get("wifi.password")])
+        prefs.set("wifi.ssid", ssid)
+        prefs.set("wifi.password", password)
+        prefs.save()
+
     def _name_server(self):
         """Its address as text; "" while there is no network."""
         return self._station.ifconfig()[3] if self._station.isconnected() else ""
 
     def _host_name(self):
-        return "%s-%s" % (self.platform.profile.get("shortName", "board"), self.platform.board.unique_id()[-4:])
+        platform = self.platform
+        kind, number = platform.profile.get("shortName", "board"), platform.board.unique_id()
+        return platform.prefs.text("name") or "%s-%s" % (kind, number[-4:])

@@ -15,13 +15,33 @@ from micropython import const
 from . import sockets
 
 _ANSWER_MS = const(5_000)
+_DAY_MS = const(86_400_000)
+_RETRY_MS = const(15_000)  # twice as long after each further failure
+_LONGEST_MS = const(3_840_000)
 _1970 = const(2_208_988_800)  # seconds since 1900, from which NTP counts
 _2000 = const(3_155_673_600)
 _ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
 _PLAUSIBLE = const(1_700_000_000)  # since 1970: this was written after it, and no board lives for 2**30 s more
 
 
-def set_clock(server, earliest):
+def keep(platform, server, pause):
+    """Set the board's clock, and say so. Generator; returns the milliseconds until it is to be asked for again.
+
+    :param pause: what the last time returned; 0 at first.
+    """
+    try:
+        failed = yield from _set(server, platform.board.earliest)
+    except ValueError as error:  # a port that is no number
+        failed = "the time cannot be asked for: %s" % error
+    if not failed:
+        platform.log("wifi: the clock is set: %d-%02d-%02d %02d:%02d UTC" % time.gmtime()[:5])
+        return _DAY_MS
+    pause = _RETRY_MS if pause >= _DAY_MS or not pause else min(2 * pause, _LONGEST_MS)
+    platform.log("wifi: %s; asking again in %d s" % (failed, pause // 1000))
+    return pause
+
+
+def _set(server, earliest):
     """Set the board's clock. Generator; returns None, or in one sentence why it could not be set.
 
     :param server: a host, or ``host:port``.

@@ -58,7 +58,7 @@ def start(platform):
     platform.bus.publish("restart/reason", platform.board.why)
     platform.bus.publish("version", _version())
     platform.bus.publish("safe_mode", platform.safe_mode)
-    for key in ("group", "tags"):  # what its owner has sorted it into
+    for key in ("name", "group", "tags"):  # what its owner calls it, and has sorted it into
         if platform.prefs.text(key):
             platform.bus.publish(key, platform.prefs.text(key))
     platform.update_boot = _count_update_boot()

@@ -1,8 +1,8 @@
 """MicroPython's `network` for the simulated board: a WLAN whose access point is a small file on the host.
 
-The file (SIMULATOR_WIFI) holds one word: `ok`, `off` (no such network), `wrong_password`, `slow` (two seconds to join). It is
-read at most four times a second, so a test can change the weather while the board runs. Sockets are the host's and do not care;
-`isconnected()` does, as on a board.
+The file (SIMULATOR_WIFI) holds a word: `ok`, `off` (no such network), `wrong_password`, `slow` (two seconds to join). Behind it
+may stand the names of all networks that there are; without them any can be joined. It is read at most four times a second, so a
+test can change the weather while the board runs. Sockets are the host's and do not care; `isconnected()` does, as on a board.
 
 What an access point of the board's own is really like is said on the console, as a phone would see it: a port may not do what it
 was told (sim/ports.py). The Pico W's takes name, password and security into account only when it becomes active.
@@ -47,7 +47,7 @@ def _look():
     if file and (_read_at is None or time.ticks_diff(now, _read_at) >= _POLL_MS):
         _read_at = now
         file.seek(0)
-        _weather = file.read(32).strip() or "ok"
+        _weather = file.read(64).strip() or "ok"
     return _weather
 
 
@@ -105,7 +105,9 @@ class WLAN:
             return []
         if not self._active or self._ssid is None:
             return STAT_IDLE
-        weather = _look()
+        weather, *there = _look().split()
+        if there and self._ssid not in there:
+            weather = "off"
         age = time.ticks_diff(time.ticks_ms(), self._since)
         if age < (2000 if weather == "slow" else 50):
             return STAT_CONNECTING
@@ -122,7 +124,7 @@ class WLAN:
         return {"addr4": self.ifconfig()[:2], "gw4": self.ifconfig()[2]}.get(param)
 
     def scan(self):
-        if _look() == "off":
+        if _look().split()[0] == "off":
             return []
         ours = (b"sim-network", b"\x02\x00\x00\x00\x00\x01", 6, -52, 3, False)
         latin = (b"caf\xe9", b"\x02\x00\x00\x00\x00\x03", 1, -70, 3, False)

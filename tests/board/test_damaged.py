@@ -21,7 +21,10 @@ STATE = (
     "floor bundled published since etag refused failed part ready last result ran order offered problem checked next failures"
     " wakes x"
 ).split()
-PREFS = "ota.channel wifi.ssid wifi.password wifi.ap_password mqtt.pending mqtt.host web.password web.sessions log.level".split()
+PREFS = (
+    "name ota.channel wifi.ssid wifi.password wifi.old wifi.ap_password mqtt.pending mqtt.host web.password web.sessions"
+    " log.level"
+).split()
 NAMES = (
     "fails.x fails. fails.-1 fails.1x fails.9999999999 trial.x trial. trial.-1 trial.1.2 job.x job. job.-1 journal.x confirmed.x"
     " undone.x loader_x loader_9.py loader_.py state.2 state.x trial.3/x undone/x"

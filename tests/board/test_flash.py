@@ -28,7 +28,7 @@ FILES = {
     "profile.json": b"{}",
     ".ota/release": b"{}\n",
 }
-SECRETS: dict[str, object] = {"wifi.ssid": "home", "wifi.password": "quo\"te's"}
+SECRETS: dict[str, object] = {"wifi.ssid": "home", "wifi.password": "quo\"te's", "name": "kitchen"}
 
 
 @pytest.fixture
@@ -48,13 +48,15 @@ def write(board: Board, cut_at: int | None = None, recover: bool = False, files:
 
 def test_a_tree_gets_onto_an_empty_board_with_its_secrets(board: Board) -> None:
     told = write(board)
-    assert "Raspberry Pi Pico W with RP2040, MicroPython 1." in told[0] and told[1] == f"{len(FILES)} files"
+    assert "Raspberry Pi Pico W with RP2040, MicroPython 1." in told[0]
+    assert told[1].startswith(f"writing {len(FILES)} of {len(FILES)} files, ") and "te's" not in told[1]
+    assert told[1].endswith("; preferences: wifi.ssid, wifi.password, name") and told[2] == f"{len(FILES)} files"
     found = board.read().files
     prefs = json.loads(found.pop("prefs.json").splitlines()[0])
     assert found == FILES and prefs == SECRETS
     left = {".ota/trial.1": b"", ".ota/state.0": b"{}", "mine.txt": b"1"}
     board.write({**left, "lib/empty.mpy": b"a twin"})
-    assert write(board, recover=True)[1] == "2 files", "only what starts the board: the rest is right"
+    assert write(board, recover=True)[2] == "2 files", "only what starts the board: the rest is right"
     found = board.read().files
     assert {path: found.get(path) for path in left} == {**left, ".ota/trial.1": None} and "lib/empty.mpy" not in found
 

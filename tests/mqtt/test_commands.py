@@ -79,7 +79,7 @@ def test_what_the_profile_does_not_allow_is_not_done(tmp_path: Path) -> None:
         world.board.start()
         with Observer(broker) as seen:
             seen.wait(f"{BASE}/status/online", "true")
-            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log"):
+            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log", "wifi"):
                 since = seen.publish(f"{BASE}/command/{path}", "canary")
                 answer = parsed(seen.wait(f"{BASE}/reply/{path}", "", since))
                 assert answer["error"] == "not_allowed" and "mqtt.commands" in answer["message"], path

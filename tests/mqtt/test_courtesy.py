@@ -108,7 +108,7 @@ LIES: dict[str, dict[str, Any]] = {
     "before what was confirmed": {"begins": 1_899_900_000},
     "2090": {"begins": calendar.timegm((2090, 1, 1, 0, 0, 0))},
 }
-SOON: Changes = patched("modules/wifi/__init__.py", ("_CLOCK_RETRY_MS = const(15_000)", "_CLOCK_RETRY_MS = const(8)"))
+SOON: Changes = patched("iot_platform/clock.py", ("_RETRY_MS = const(15_000)", "_RETRY_MS = const(4)"))
 
 
 def test_an_answer_that_makes_no_sense_sets_no_clock_and_the_pause_grows(tmp_path: Path) -> None:

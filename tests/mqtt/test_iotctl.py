@@ -12,7 +12,7 @@ from iotctl import ROOT
 from tests.mqtt.conftest import BASE, LAMP_FILES
 from tests.mqtt.test_commands import start
 from tests.support.broker import Broker, Observer
-from tests.support.world import World
+from tests.support.world import PATIENCE_S, World, patched
 
 
 def iotctl(*words: str, port: int) -> subprocess.CompletedProcess[str]:
@@ -74,6 +74,43 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
         late.publish("the/last/word")  # what is retained comes before it
         late.wait("the/last/word")
         assert [message.topic for message in late.messages if message.retained] == ["other/gadget/status/POWER"]
+
+
+def test_a_board_that_cannot_join_another_network_comes_back_and_one_that_can_goes(
+    world: World, seen: Observer, broker: Broker
+) -> None:
+    """It has its network from the profile. When it is back, its preferences name none, so a release may still name another."""
+    world.sections["mqtt"]["commands"] = ["wifi"]
+    changes = {"_FIRST_PAUSE_MS = const(1_000)": "_FIRST_PAUSE_MS = const(20)", "_CHECK_MS = const(500)": "_CHECK_MS = const(60)"}
+    soon = patched("modules/wifi/__init__.py", *changes.items())
+    world.board.wifi = "ok sim-network garden"
+    world.flash(world.release("1.0.0", soon), {"prefs.json": b'{"name": "kitchen"}'})
+    world.board.start()
+    seen.wait(f"{BASE}/status/version", "1.0.0")
+    seen.wait(f"{BASE}/status/name", "kitchen")
+
+    def move(name: str, password: str) -> str:
+        done = iotctl("wifi", name, BASE, "--wifi-password", password, port=broker.port)
+        return done.stdout + done.stderr
+
+    assert "wifi.password is wrong" in move("cellar", "short")
+    since, told = world.now(), seen.now()
+    assert move("cellar", "not a secret") == f"{BASE}: joining\n"
+    world.board.expect("wifi: could not join cellar", PATIENCE_S, since)
+    world.board.expect("wifi: connected to sim-network", PATIENCE_S, since)
+    assert world.lines_since(since).count("could not join cellar") == 4
+    seen.wait(f"{BASE}/status/online", "true", told)
+    world.board.stop()
+    slots = [data.splitlines() for path, data in world.board.read().files.items() if path.startswith("prefs.json")]
+    prefs = json.loads(max(slots, key=lambda lines: int(lines[1].split()[0]))[0])
+    assert set(prefs) == {"name", "wifi.ap_password"} and "not a secret" not in world.lines_since(0)
+    told = seen.now()
+    world.board.start()
+    seen.wait(f"{BASE}/status/online", "true", told)
+    told = seen.now()
+    assert move("garden", "") == f"{BASE}: joining\n"
+    world.board.expect("wifi: connected to garden", PATIENCE_S, since)
+    seen.wait(f"{BASE}/status/online", "true", told)
 
 
 def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer, tmp_path: Path) -> None:

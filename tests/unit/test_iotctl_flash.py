@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iotctl import ROOT, flash
+from iotctl import ROOT, console, flash
 from iotctl.errors import IotctlError
 from sim.board import Board
 from tests.unit.iotctl_fixture import Place, make_place, run
@@ -162,6 +162,21 @@ def test_the_network_of_one_board_is_checked_before_it_is_off_it(place: Place, n
     result = run("flash", "--profile", place.profile, "--wifi", name, "--wifi-password", password, "--dry-run")
     assert (says in result.stderr and result.exit_code == 1) if says else result.exit_code == 0, result.output
     assert run("flash", "--profile", place.profile, "--group", "../x", "--dry-run").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["K\u00fcche", "my kitchen", "-x", "x" * 33])
+def test_a_boards_name_must_be_one_in_its_network(place: Place, name: str) -> None:
+    result = run("flash", "--profile", place.profile, f"--name={name}", "--dry-run")
+    assert result.exit_code == 2 and "letters a to z, digits and -, such as kitchen" in result.stderr
+    assert run("flash", "--profile", place.profile, "--name", "Kitchen-2", "--dry-run").exit_code == 0
+
+
+def test_the_console_says_where_the_page_is() -> None:
+    page = console._Page()
+    joined = "I wifi: connected to my as home as 192.168.1.23"
+    lines = ["I web: listening on port 80", joined, "I ota: up to date", "I wifi: connected to x as 10.0.0.2"]
+    assert [page.hear(line) for line in lines] == [None, "(its page: http://192.168.1.23)", None, "(its page: http://10.0.0.2)"]
+    assert [console._Page().hear(line) for line in lines] == [None] * 4, "no address, or no page"
 
 
 def test_secrets_that_no_board_could_use_are_refused(place: Place) -> None:

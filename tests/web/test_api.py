@@ -262,9 +262,11 @@ def test_wifi_shows_its_state_and_finds_networks(client: Client) -> None:
         refused(client.post("/api/wifi/join", {"ssid": "x", "password": password}), 400, "bad_value")
 
 
-def test_a_key_of_64_digits_is_taken_for_a_network(client: Client) -> None:
+def test_a_key_of_64_digits_is_taken_for_a_network(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
     assert client.post("/api/wifi/join", {"ssid": "sim-network", "password": "0123456789abcdefABCDEF" + "0" * 42}).status == 202
     assert client.post("/api/wifi/forget").status == 202
+    shared.board.expect("wifi: connected to sim-network", PATIENCE_S, since)
 
 
 def test_no_secret_is_in_any_answer_or_on_the_console(shared: WebWorld, client: Client) -> None:

@@ -983,7 +983,7 @@ onSubmit($("join-form"), async () => {
   await api("wifi/join", { ssid, password: $("wifi-password").value });
   $("wifi-password").value = "";
   $("networks").replaceChildren();
-  toast(`The board joins ${ssid}. If you lose it here, look for it in that network.`);
+  toast(`The board joins ${ssid}: look for it there. If it cannot, it comes back within two minutes.`);
   await loadSettings();
 });
 
