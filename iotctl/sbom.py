@@ -70,8 +70,9 @@ def _library(about: dict[str, Any], files: dict[str, Component]) -> Component | 
     made = Component(name=name, version=about.get("version"), type=ComponentType.LIBRARY, bom_ref=f"library:{name}")
     if "license" in about:
         made.licenses.add(LicenseFactory().make_from_string(about["license"]))
-    if "url" in about:  # the digest is that of what was fetched
+    if "sha256" in about:  # of what was fetched
         made.hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=about["sha256"]))
+    if "url" in about:
         made.external_references.add(ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(about["url"])))
     made.components.update(files.pop(path) for path in own)
     return made

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from iotctl import libraries, tree
 from iotctl import profile as profiles
 from iotctl.errors import IotctlError
 from iotctl.serve import Server
+from sim import micropython
 from tests.unit.iotctl_fixture import Place, make_place
 
 DRIVER = b"SPEED = 9600\n"
@@ -93,17 +96,77 @@ def test_what_has_another_digest_is_not_used(place: Place, server: Server) -> No
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("[driver]\nurl = 'http://127.0.0.1:1/x.py'\n", "sha256 is missing"),
+    ("[driver]\nurl = 'http://127.0.0.1:1/x.py'\nsha256 = '1234'\n", "sha256 is wrong"),
     (f"[driver]\nurl = 'http://127.0.0.1:1/x.py'\nsha256 = '{'0' * 64}'\n", "Connection refused"),
     ("[driver]\npath = 'nowhere.py'\n", "there is no"),
-    ("[driver]\nversion = '1.0'\n", "expected url and sha256"),
-    ("driver = 1\n", "expected url and sha256"),
+    ("[driver]\nversion = '1.0'\n", "expected mip, version and sha256, or url"),
+    ("driver = 1\n", "expected mip"),
     ("['../x']\npath = 'profile.json'\n", "path"),
     ("[driver\n", "line 1"),
 ])  # fmt: skip
 def test_a_bad_line_is_named(place: Place, text: str, says: str) -> None:
     with pytest.raises(IotctlError, match=says):
         pinned(place, text)
+
+
+def index(server: Server, **packages: dict[str, Any]) -> str:
+    """Put packages where a mip index has them: each its files, and what it needs. Returns the lines of libraries.toml for one."""
+    for name, package in packages.items():
+        files: dict[str, bytes] = package["files"]
+        hashes = [(path, hashlib.sha256(data).hexdigest()[:8]) for path, data in files.items()]
+        value = {"v": 1, "version": "1.0", "hashes": hashes, "deps": package.get("deps", []), "urls": package.get("urls", [])}
+        place = server.directory / "package" / "py" / name / "1.0.json"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(value))
+        for (_path, short), data in zip(hashes, files.values(), strict=True):
+            kept = server.directory / "file" / short[:2] / short
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(data)
+    return f'index = "{server.url}"\nversion = "1.0"\n'
+
+
+def test_a_package_comes_by_its_name_with_what_it_needs(place: Place, server: Server) -> None:
+    """The build says the digest, and takes nothing before it is pinned. MicroPython's own mip gets the same files."""
+    needs = {"files": {"bus/__init__.py": DRIVER, "bus/wire.py": b"LOUD = 11\n"}}
+    where = index(server, screen={"files": {"screen.py": b"import bus\n"}, "deps": [["bus", "1.0"]]}, bus=needs)
+    text = f"[anything]\nmip = 'screen'\n{where}"
+    before = pinned(place, "")
+    with pytest.raises(IotctlError, match="sha256 is missing. Look at what you get; then pin it") as refused:
+        pinned(place, text)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in
+                   (("bus/__init__.py", DRIVER), ("bus/wire.py", b"LOUD = 11\n"), ("screen.py", b"import bus\n")))  # fmt: skip
+    said = str(refused.value).rpartition("then pin it: ")[2]
+    assert said == f'sha256 = "{hashlib.sha256(sums.encode()).hexdigest()}"'
+    wanted = {"lib/screen.mpy", "lib/bus/__init__.mpy", "lib/bus/wire.mpy"}
+    assert pinned(place, text + said) - before == wanted
+    place.built()
+    parts = {part["name"]: part for part in json.loads((place.root / "dist" / "1.4.0.cdx.json").read_bytes())["components"]}
+    assert parts["anything"]["version"] == "1.0" and len(parts["anything"]["components"]) == 3
+    assert parts["anything"]["hashes"][0]["content"] in said
+    install = f"import mip\nmip.install('screen', index='{server.url}', version='1.0', mpy=False, target='{place.root}/mip')"
+    subprocess.run([micropython.find(), "-c", install], check=True, capture_output=True, timeout=60)
+    theirs = {str(path.relative_to(place.root / "mip")): path.read_bytes() for path in (place.root / "mip").rglob("*.py")}
+    assert libraries._digest(libraries._sums(theirs)) in said
+    server.close()
+    assert pinned(place, text + said) - before == wanted, "without a network"
+
+
+@pytest.mark.parametrize(("package", "says"), [
+    ({"files": {"x.py": DRIVER}, "deps": [["x", "1.0"]]}, "not the one that is pinned"),
+    ({"files": {"../x.py": DRIVER}}, "path"),
+    ({"files": {}, "urls": [["x.py", "http://127.0.0.1:1/x.py"]]}, "lie elsewhere: name them by url"),
+    ({"files": {"x.py": DRIVER}, "deps": [["nowhere", "1.0"]]}, "404"),
+])  # fmt: skip
+def test_what_an_index_must_not_bring_is_refused(place: Place, server: Server, package: dict[str, Any], says: str) -> None:
+    with pytest.raises(IotctlError, match=f"libraries.toml: x: .*{says}"):
+        pinned(place, f"[x]\nmip = 'x'\nsha256 = '{'0' * 64}'\n{index(server, x=package)}")
+
+
+def test_a_file_of_an_index_that_is_another_one_is_refused(place: Place, server: Server) -> None:
+    where = index(server, x={"files": {"x.py": DRIVER}})
+    next((server.directory / "file").glob("*/*")).write_bytes(b"import os\n")
+    with pytest.raises(IotctlError, match="the index has another x.py than it says"):
+        pinned(place, f"[x]\nmip = 'x'\n{where}")
 
 
 def test_an_archive_cannot_write_elsewhere(place: Place, server: Server) -> None:
