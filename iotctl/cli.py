@@ -155,13 +155,28 @@ def new_module_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as thermometer.")],
     path: Annotated[Path, typer.Option("--profile", help="The profile that gets it.")] = Path("profile.json"),
 ) -> None:
-    """Make a module in your project that works as it stands, with a panel, a setting and a command, and switch it on.
+    """Make a module in your project that works as it stands, with a panel, a setting, a command and a test, and switch it on.
 
     Example: iotctl new-module thermometer
     """
     from iotctl import new
 
-    terminal.say(f"{new.module(path, name)}: edit it, then `iotctl sim`")
+    made, test = new.module(path, name)
+    terminal.say(f"{made}: edit it, then `iotctl sim`")
+    terminal.say(f"{test}: for `iotctl test`")
+
+
+@app.command("test")
+def run_tests(path: ProfileArgument = Path("profile.json")) -> None:
+    """Run your project's tests, tests/test_*.py, on this computer: no board is needed.
+
+    Example: iotctl test
+    """
+    from iotctl import new
+
+    if not (path.parent / "tests").is_dir():
+        raise IotctlError(f"there is no folder {path.parent / 'tests'}: `iotctl new-module` makes it", errors.FILE)
+    raise typer.Exit(0 if new.tests(path.parent) else errors.REFUSED)
 
 
 @app.command()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import keyword
+import re
+import sys
+import unicodedata
+import unittest
 from pathlib import Path
 
 from iot_platform.module import name_ok
@@ -22,13 +26,22 @@ _SECRETS = """# What goes from here into a board's preferences when it is flashe
 # user = "board"
 # password = "its password"
 """
+_FLEET = """# The boards that there should be, for `iotctl watch`, `update --group` and `dashboard` with --fleet fleet.toml
+# [[board]]
+# id = "{name}/24a1"      # as `iotctl watch` shows it; the rest is optional
+# name = "Kitchen"
+# group = "upstairs"
+# tags = ["outside", "battery"]
+"""
 _README = """# {name}
 
     profile.json     what the boards are: `iotctl check` says what is wrong in it
     secrets.toml     wifi and MQTT passwords; `iotctl flash` puts them into the board's preferences
     owner.pem        your signing key. Whoever has it can put code on your boards; who loses it can never update them again:
                      keep a copy off this computer
+    fleet.toml       the boards that there should be, once there are some
     modules/         your modules: `iotctl new-module thermometer` makes one that works
+    tests/           what `iotctl test` runs, on this computer
     lib/  files/     what goes to the board's /lib, and to its root
     libraries.toml   other people's drivers, if you want some: see "Your first module" in the guide
 
@@ -84,6 +97,28 @@ class Module(Base):
             self.platform.log("{name}: starts again")
 '''
 
+_TEST = '''"""`iotctl test` runs it: the module on this computer, with a clock that the test turns."""
+
+import time
+from types import SimpleNamespace
+from unittest import TestCase
+
+from modules.{name} import Module
+
+
+class {title}(TestCase):
+    def test_it_counts_and_obeys(self):
+        clock, said = SimpleNamespace(now=0), []
+        time.ticks_ms, time.ticks_diff = lambda: clock.now, lambda later, earlier: later - earlier
+        module = Module(SimpleNamespace(profile={{"{name}": {{"step_s": 5}}}}, log=said.append))
+        module.start()
+        for clock.now in (4_999, 5_000, 9_999, 10_000):
+            module.tick()
+        self.assertEqual(module.telemetry()["{name}/minutes"], 2)
+        module.on_command(SimpleNamespace(path="{name}/reset"))
+        self.assertEqual((module.telemetry()["{name}/minutes"], said), (0, ["{name}: starts again"]))
+'''
+
 
 def project(folder: Path, board: str) -> list[str]:
     """Make a project in a folder that is new or empty, with a key that its profile pins. Returns what was written.
@@ -94,12 +129,13 @@ def project(folder: Path, board: str) -> list[str]:
     if board not in BOARDS:
         raise IotctlError(f"there is no board {board!r}; there are {', '.join(BOARDS)}", 2)
     if not name_ok(name):
-        raise IotctlError(f"{name} is no name for boards: letters, digits, _ . and -, at most 64")
+        raise IotctlError(f"{name} is no name for boards: letters a to z, digits, _ . and -, at most 64, such as {_plain(name)}")
     if folder.exists() and any(folder.iterdir()):
         raise IotctlError(f"{folder} is not empty: choose another folder")
     for each in _FOLDERS:
         (folder / each).mkdir(parents=True)
-    written = {".gitignore": _IGNORE, "secrets.toml": _SECRETS, "README.md": _README.format(name=name)}
+    named = {"fleet.toml": _FLEET.format(name=name), "README.md": _README.format(name=name)}
+    written = {".gitignore": _IGNORE, "secrets.toml": _SECRETS, **named}
     for path, text in written.items():
         files.replace(folder / path, text.encode())
     key = keys.generate()
@@ -117,8 +153,16 @@ def _own(value: dict[str, object], name: str) -> dict[str, object]:
     return {**value, "shortName": name, "activeModules": [*modules, *([] if "web" in modules else ["web"])]}
 
 
-def module(path: Path, name: str) -> Path:
-    """Make a module in the project of the profile at `path`, and switch it on there. Returns its file.
+def _plain(name: str) -> str:
+    """The nearest name that boards can have: Gewächshaus Süd -> Gewaechshaus-Sued."""
+    for letter, plain in {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"}.items():
+        name = name.replace(letter, plain)
+    name = unicodedata.normalize("NFKD", name.replace("\\", "/").rpartition("/")[2]).encode("ascii", "ignore").decode()
+    return "-".join(re.findall(r"[A-Za-z0-9_.]+", name))[:64].strip(".") or "greenhouse"
+
+
+def module(path: Path, name: str) -> list[Path]:
+    """Make a module in the project of the profile at `path`, with a test, and switch it on there. Returns their files.
 
     IotctlError for a name that no module can have, or one that exists.
     """
@@ -129,6 +173,16 @@ def module(path: Path, name: str) -> Path:
     if made.parent.exists() or (ROOT / "modules" / name).exists():
         raise IotctlError(f"there is a module {name} already")
     made.parent.mkdir(parents=True)
+    test = path.parent / "tests" / f"test_{name}.py"
+    test.parent.mkdir(exist_ok=True)
     made.write_text(_MODULE.format(name=name, title=name.replace("_", " ").capitalize()))
+    test.write_text(_TEST.format(name=name, title=name.title().replace("_", "")))
     profile.write(given, {**given.value, "activeModules": [*given.modules, name]})
-    return made
+    return [made, test]
+
+
+def tests(folder: Path) -> bool:
+    """Run a project's tests, with what runs on boards to be imported as there. True when all is well."""
+    sys.path.insert(0, str(folder.resolve()))
+    found = unittest.defaultTestLoader.discover(str(folder / "tests"))
+    return unittest.TextTestRunner().run(found).wasSuccessful()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from iot_platform import profile
 
-from iotctl import bundle, keys, new, project
+from iotctl import ROOT, bundle, errors, keys, new, project
 from tests.unit.iotctl_fixture import key, run
 
 
@@ -59,29 +61,27 @@ def test_what_a_project_has_is_in_its_releases(house: Path) -> None:
     assert not [path for path in files if "secrets" in path or path.endswith(".pem")]
 
 
-def test_a_new_module_counts_tells_and_obeys(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("new-module", "mill").exit_code == 0
-    clock = SimpleNamespace(now=0)
-    ticks = SimpleNamespace(ticks_ms=lambda: clock.now, ticks_diff=lambda later, earlier: later - earlier)
-    monkeypatch.setitem(sys.modules, "time", ticks)
-    said: list[str] = []
-    mill = runpy.run_path("modules/mill/__init__.py")["Module"](SimpleNamespace(profile={"mill": {"step_s": 5}}, log=said.append))
-    mill.start()
-    for clock.now in (4_999, 5_000, 9_999, 10_000):
-        mill.tick()
-    keys = [value[0] for value in mill.panels["values"]]
-    assert mill.telemetry() == dict(zip(keys, (2, True), strict=True)) and profile.panels({"mill": mill}) == []
-    (panel,) = mill.panels
-    mill.on_command(SimpleNamespace(path=f"mill/{panel['actions'][0][0]}"))
-    mill.on_command(SimpleNamespace(path="mill/runs", payload=False))
-    assert mill.telemetry() == {"mill/minutes": 0, "mill/runs": False} and said == ["mill: starts again"]
-    assert "mill" in json.loads(Path("profile.json").read_text())["activeModules"]
+def test_a_new_module_counts_tells_and_obeys_as_its_own_test_says(house: Path) -> None:
+    assert run("test").exit_code == errors.FILE, "there is none yet"
+    assert run("new-module", "wind_mill").exit_code == 0
+    assert "wind_mill" in json.loads(Path("profile.json").read_text())["activeModules"]
+    file = house / "modules" / "wind_mill" / "__init__.py"
+    mill = runpy.run_path(str(file))["Module"](SimpleNamespace())
+    assert profile.panels({"wind_mill": mill}) == []
+    command, env = [sys.executable, "-m", "iotctl", "test"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    for add, code in (("+= ", 0), ("+= 2 * ", 1)):  # one that counts twice
+        file.write_text(file.read_text().replace("+= ", add))
+        done = subprocess.run(command, env=env, capture_output=True)
+        assert done.returncode == code and b"Ran 1 test" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("words", "said"), [
     (("new", "."), "is not empty"),
     (("new", "other", "--board", "abacus"), "there is no board 'abacus'"),
-    (("new", "my house"), "no name for boards"),
+    (("new", "my house"), "no name for boards: letters a to z, digits, _ . and -, at most 64, such as my-house"),
+    (("new", "Gew\u00e4chshaus S\u00fcd"), "such as Gewaechshaus-Sued"),
+    (("new", "C:\\boards\\caf\u00e9"), "such as cafe"),
+    (("new", "\u6e29\u5ba4"), "such as greenhouse"),
     (("new-module", "Two-Words"), "no name for a module"),
     (("new-module", "class"), "no name for a module"),
     (("new-module", "wifi"), "there is a module wifi already"),
