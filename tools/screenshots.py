@@ -1,17 +1,23 @@
 """Pictures of the web page for docs/images, taken in Chromium on a simulated board.
 
-    .venv/bin/python tools/screenshots.py
+    .venv/bin/python tools/screenshots.py            # the page
+    .venv/bin/python tools/screenshots.py demo guide
 
 Each section at 390 and 1280 pixels, in light and dark: `dashboard-390-light.png` and so on, and `progress-...`: the firmware
 page in the middle of a download. Roboto is used for the page's system font where it is installed, as phones have it.
+`demo`: how `make demo` ends in a terminal. `guide`: the first page of the site that `make docs` has made.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import signal
+import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.terminal_theme import MONOKAI  # noqa: E402
+from rich.text import Text  # noqa: E402
 
 from tests.support.browser import ARGS, SECTIONS, Browsers, Visitor  # noqa: E402
 from tests.support.world import Slowly  # noqa: E402
@@ -102,12 +111,46 @@ def take_all(world: WebWorld, browsers: Browsers) -> None:
         take(visitor, f"progress-{kind}", 0)
 
 
+def demo_end() -> str:
+    """What a terminal of 110 columns shows at the end of `make demo`, as HTML."""
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (40, 110))
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "110"}
+    command = [sys.executable, "-m", "iotctl", "demo"]
+    said = b""
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=slave, stdout=slave, stderr=slave) as process:
+        while b"Ctrl-C switches it off" not in said:
+            said += os.read(master, 4096)
+        process.send_signal(signal.SIGINT)
+    text = said.decode().replace("\r", "")
+    console = Console(record=True, width=110, file=io.StringIO())
+    console.print(Text.from_ansi("$ make demo\n...\n" + text[text.index("Updated") :].partition("\n")[2]))
+    return console.export_html(inline_styles=True, theme=MONOKAI)
+
+
+def take_more(pieces: list[str], program: str) -> None:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=ARGS)
+        for piece in pieces:
+            page = chromium.new_page(viewport={"width": 1000, "height": 200} if piece == "demo" else {"width": 1280, "height": 800})
+            if piece == "demo":
+                page.set_content(demo_end())
+            else:
+                page.goto((ROOT / ".build" / "site" / "index.html").as_uri())
+            page.wait_for_timeout(500)
+            (TARGET / f"{piece}.png").write_bytes(png.shrink(page.screenshot(full_page=piece == "demo")))
+        chromium.close()
+
+
 def main() -> int:
     program = get_chromium.find()
     if not program:
         print("there is no Chromium: run tools/get_chromium.py", file=sys.stderr)
         return 1
     TARGET.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1:]:
+        take_more(sys.argv[1:], program)
+        return 0
     with tempfile.TemporaryDirectory() as name:
         fonts = Path(name) / "fonts.conf"
         fonts.write_text(FONTS % "".join(RULE % family for family in ("system-ui", "sans", "sans-serif")))

@@ -47,6 +47,7 @@ def test_from_a_wheel_to_an_update_of_ones_own_module(iotctl: Path, tmp_path: Pa
 
     run("new", "house", folder=tmp_path)
     run("new-module", "mill")
+    run("test")
     profile = json.loads((house / "profile.json").read_text())
     port = free_port()
     profile["ota"]["url"] = f"http://127.0.0.1:{port}"
