@@ -16,10 +16,10 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from iotctl import CACHE, ROOT, bundle, keys, publish, serve, tree
+from iotctl import CACHE, INSTALLED, ROOT, bundle, keys, publish, serve, tree
 from iotctl import profile as profiles
 from iotctl.broker import EmbeddedBroker
-from iotctl.sim import AIR, forward_console, free_port, open_board
+from iotctl.sim import AIR, claim, forward_console, free_port, open_board
 from iotctl.terminal import plain
 from sim.board import Board, BoardError
 
@@ -78,6 +78,7 @@ def run_demo(once: bool) -> int:
     """Run it. With `once`, or without a terminal, it ends when the board has confirmed 1.1.0; 1 when it has not in time."""
     once = once or not sys.stdin.isatty()
     console = Console()
+    claim(FOLDER)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     story = _prepare(console)
@@ -199,8 +200,9 @@ def _stay(story: Story) -> None:
         "  ota force       forward again: what was left by a rollback is taken only when somebody says so\n"
         "  values          everything that the board publishes\n"
         "  reset           pull the reset pin\n"
-        f"Its MQTT broker is {story.broker.address}; try: iotctl watch --broker {story.broker.address}\n"
-        f"Its server is {story.server.url}; try: curl {story.server.url}/sim-board/stable.json\n"
+        "In another terminal:\n"
+        f"  {'iotctl' if INSTALLED else '.venv/bin/python -m iotctl'} watch --broker {story.broker.address}\n"
+        f"  curl {story.server.url}/sim-board/stable.json\n"
         "Ctrl-C switches it off."
     )
     forward_console(story.board)

@@ -51,6 +51,15 @@ def keys(value: dict[str, Any], modules: Iterable[str]) -> list[Row]:
     return found
 
 
+def older(value: dict[str, Any]) -> list[Row]:
+    """What a profile of public-micropython-iot-platform has, whose boards can be brought over."""
+    modules = value.get("activeModules")
+    if "name" not in value or not isinstance(modules, list) or "basic" not in modules:
+        return []
+    how = "one that `iotctl new` makes; `iotctl migrate` brings its boards over, as docs/migration.md says"
+    return [("profile.json", "is one of public-micropython-iot-platform", how)]
+
+
 def _unknown(prefix: str, given: Iterable[str], known: Collection[str]) -> list[Row]:
     rows = []
     for name in given:

@@ -100,7 +100,7 @@ def problems(profile: Profile, here: bool = True) -> list[Problem]:
     at = {name: project.module(profile.places, name) for name in active}
     others = [name for name, folder in at.items() if folder.parent.parent != ROOT and (folder / "config.py").is_file()]
     found = board_profile.check(profile.value, [name for name in active if name not in others] if here else None)
-    found += lint.values(profile.value)
+    found = lint.older(profile.value) + found + lint.values(profile.value)
     if not any(key == "activeModules" for key, _problem, _expected in found):
         for name, folder in at.items():
             if not (folder / "__init__.py").is_file():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 from iotctl import bundle, project, terminal, tree
 from iotctl import profile as profiles
@@ -15,6 +17,7 @@ from sim.board import Board
 from sim.micropython import NoMicroPython
 from sim.ports import PORTS
 
+_claimed: list[IO[str]] = []  # open until the end
 AIR = {"wifi.ssid": "sim-network", "wifi.password": "simulated"}  # the only network that it has, whatever the profile says
 
 
@@ -64,10 +67,22 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
     if like not in PORTS:
         raise IotctlError(f"there is no board {like!r}; there are {', '.join(PORTS)}")
     image.parent.mkdir(parents=True, exist_ok=True)
+    claim(image)
     try:
         return Board(image, like=like, fs=fs, heap=heap, device_id=device_id, env={"SIMULATOR_WEB_PORT": str(web_port)})
     except NoMicroPython as error:
         raise IotctlError(str(error)) from error
+
+
+def claim(image: Path) -> None:
+    """Keep an image, or a folder of them, until this program ends. IotctlError when another one has it."""
+    lock = image.with_name(image.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise IotctlError(f"another simulated board runs on {image}: end it, or name another image") from None
+    _claimed.append(lock)
 
 
 def flash(board: Board, given: profiles.Profile, version: str) -> None:

@@ -132,7 +132,8 @@ def take_more(pieces: list[str], program: str) -> None:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=ARGS)
         for piece in pieces:
-            page = chromium.new_page(viewport={"width": 1000, "height": 200} if piece == "demo" else {"width": 1280, "height": 800})
+            width, height = (1000, 200) if piece == "demo" else SIZES[1]
+            page = chromium.new_page(viewport={"width": width, "height": height})
             if piece == "demo":
                 page.set_content(demo_end())
             else:

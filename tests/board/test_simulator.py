@@ -92,8 +92,12 @@ def test_a_board_ends_with_the_program_that_runs_it(tmp_path: Path) -> None:
     assert number
     host.kill()
     host.wait()
+    _ended(int(number[1]))
+
+
+def _ended(number: int) -> None:
     deadline = time.monotonic() + 20
-    while _runs(int(number[1])):
+    while _runs(number):
         assert time.monotonic() < deadline, "the board runs on"
         time.sleep(0.05)
 
@@ -104,6 +108,22 @@ def _runs(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_image_has_one_board_at_a_time_and_sigterm_leaves_none_running(tmp_path: Path) -> None:
+    _flashed(tmp_path / "board.img")
+    sim = [sys.executable, "-m", "iotctl", "sim", "--image", str(tmp_path / "board.img")]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(sim, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env) as first:
+        try:
+            assert first.stdout and any("alive" in line for line in first.stdout)
+            second = subprocess.run(sim, capture_output=True, text=True, cwd=ROOT, timeout=60)
+            assert second.returncode == 1 and len(second.stderr.splitlines()) == 1
+            assert f"another simulated board runs on {tmp_path / 'board.img'}" in second.stderr
+            (board,) = (path.read_text() for path in Path(f"/proc/{first.pid}/task").glob("*/children") if path.read_text())
+        finally:
+            first.terminate()
+    _ended(int(board))
 
 
 def test_board_code_does_not_reach_the_computer(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from iot_platform import profile
 
 from iotctl import profile as profiles
 from iotctl.errors import IotctlError
+from tests.support import origin
+from tests.unit.iotctl_fixture import run
 
 OTA: dict[str, Any] = {"url": "https://example.org/fw", "tmp_filename": "new.tar.gz", "excluded_files": [], "delete": []}
 GOOD: dict[str, Any] = {"shortName": "door", "activeModules": ["ota"], "ota": OTA}
@@ -137,6 +139,15 @@ def test_an_unknown_key_is_told_with_the_nearest_one(tmp_path: Path, change: dic
 @pytest.mark.parametrize(("change", "key"), WRONG_VALUES)
 def test_a_value_that_would_strand_a_board_is_named(tmp_path: Path, change: dict[str, Any], key: str) -> None:
     assert [problem.key for problem in _found(tmp_path, {**GOOD, **change})] == [key]
+
+
+def test_a_profile_of_the_platform_before_is_known_and_says_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_bytes(origin.tree("http://127.0.0.1:1")["profile.json"])
+    result = run("check", path, "--json")
+    first = json.loads(result.stdout)["errors"][0]
+    assert result.exit_code == 1 and "public-micropython-iot-platform" in first["problem"] and "migration.md" in first["expected"]
+    assert "migration.md" in run("build", path, "--version", "1.0.0", "--out", tmp_path / "dist").stderr
 
 
 def test_good_sections_and_those_of_modules_are_no_problem(tmp_path: Path) -> None:
