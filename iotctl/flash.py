@@ -15,6 +15,7 @@ import errno
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ from iotctl.tree import STARTERS, Files
 _SILENCE_S = 5.0  # that a read may take
 _SCRIPT_S = 120  # between two characters that a script prints
 _ATTEMPTS = 3  # to stop what runs
+_STOP_S = 4.0  # each
 _CHUNK = 512  # bytes of a file that go over at once
+_OS_ERROR = re.compile(r"OSError: (?:\[Errno )?(\d+)")
+_DISK = {errno.ENOSPC: "its disk is full", errno.EROFS: "its file system is read-only"}
 _REMEMBERED = ("state.0", "state.1", "release")
 _PROBE = """
 import gc, json, os, sys
@@ -279,10 +283,12 @@ def opened(port: str) -> Iterator[SerialTransport]:
             _stop(link)
         yield link
     except TransportExecError as error:
-        raise IotctlError(f"{port}: the board says: {error.error_output.strip().splitlines()[-1]}") from error
+        last = error.error_output.strip().splitlines()[-1]
+        number = _OS_ERROR.search(last)
+        why = _DISK.get(int(number[1])) if number else None
+        raise IotctlError(f"{port}: {why or f'the board says: {last}'}") from error
     except (TransportError, OSError) as error:
-        known = {errno.ENOSPC: "its disk is full", errno.EROFS: "its file system is read-only"}
-        why = known.get(getattr(error, "errno", None) or 0)
+        why = _DISK.get(getattr(error, "errno", None) or 0)
         raise IotctlError(f"{port}: {why or f'the connection broke ({error}): run it again, it goes on where it was'}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -292,7 +298,7 @@ def opened(port: str) -> Iterator[SerialTransport]:
 def _stop(link: SerialTransport) -> None:
     for attempt in range(_ATTEMPTS):
         try:
-            link.enter_raw_repl(soft_reset=False)
+            link.enter_raw_repl(soft_reset=False, timeout_overall=_STOP_S)
             return
         except TransportError:
             if attempt + 1 == _ATTEMPTS:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
+import tty
 from pathlib import Path
 
 import pytest
+import serial
 
 from iotctl import ROOT, flash
 from iotctl.errors import IotctlError
@@ -78,6 +82,36 @@ def test_a_ctrl_c_that_comes_with_the_first_word_restarts_no_board(board: Board)
     for _n in range(20):
         with SerialPort(board) as port, flash.opened(port.name):
             assert port.starts == 1
+
+
+READ_ONLY = b"import vfs\nfs = vfs.mount()[0][0]\nvfs.umount('/')\nvfs.mount(fs, '/', readonly=True)\n"
+
+
+@pytest.mark.parametrize(("there", "words"), [
+    ({"mine.bin": bytes(150 * 1024)}, "its disk is full"), ({"boot.py": READ_ONLY}, "its file system is read-only"),
+])  # fmt: skip
+def test_a_disk_that_takes_nothing_is_said_in_words(tmp_path: Path, there: dict[str, bytes], words: str) -> None:
+    board = Board(tmp_path / "board.img", size=48 * 4096, like="pico-w")
+    board.format()
+    board.write(there)
+    with pytest.raises(IotctlError, match=f": {words}$"):
+        write(board, files={**FILES, "large.bin": bytes(range(256)) * 100})
+    assert "main.py" not in board.read().files
+
+
+def test_a_port_that_somebody_else_has_and_one_where_nobody_speaks_micropython(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, slave = pty.openpty()
+    name = os.ttyname(slave)
+    with serial.Serial(name, exclusive=True), pytest.raises(IotctlError, match="cannot be opened.*no other program at it"):
+        flash.flash(FILES, name, False)
+    for limit in ("_STOP_S", "_SILENCE_S"):
+        monkeypatch.setattr(flash, limit, 0.05)
+    tty.setraw(slave)
+    os.write(line, b"ets Jun  8 2016 00:22:57 rst:0x1\r\n")
+    with pytest.raises(IotctlError, match="does not run MicroPython, or does not stop"):
+        flash.flash(FILES, name, False)
+    os.close(line)
+    os.close(slave)
 
 
 def test_what_is_refused_is_not_touched(board: Board) -> None:
