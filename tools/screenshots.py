@@ -1,16 +1,18 @@
-"""Pictures of the web page for docs/images, taken in Chromium on a simulated board.
+"""Pictures of the web page and of the dashboard for docs/images, taken in Chromium.
 
     .venv/bin/python tools/screenshots.py            # the page
     .venv/bin/python tools/screenshots.py demo guide
 
 Each section at 390 and 1280 pixels, in light and dark: `dashboard-390-light.png` and so on, and `progress-...`: the firmware
-page in the middle of a download. Roboto is used for the page's system font where it is installed, as phones have it.
+page in the middle of a download. And `fleet-...`, `board-...`: the dashboard and a board's page there, over boards that only
+speak as boards do. Roboto is used for the page's system font where it is installed, as phones have it.
 `demo`: how `make demo` ends in a terminal. `guide`: the first page of the site that `make docs` has made.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import signal
@@ -21,6 +23,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
@@ -30,9 +33,14 @@ from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
 from rich.text import Text  # noqa: E402
 
+from iotctl import bundle, keys, publish  # noqa: E402
+from iotctl.profile import Profile  # noqa: E402
+from modules.ota.release import policy  # noqa: E402
+from tests.support.broker import Broker, Observer  # noqa: E402
 from tests.support.browser import ARGS, SECTIONS, Browsers, Visitor  # noqa: E402
-from tests.support.world import Slowly  # noqa: E402
+from tests.support.world import Slowly, owner  # noqa: E402
 from tests.web.conftest import MODULES, WebWorld  # noqa: E402
+from tests.web.test_dashboard import Dashboard  # noqa: E402
 from tools import get_chromium, png  # noqa: E402
 
 TARGET = ROOT / "docs" / "images"
@@ -76,6 +84,125 @@ def board(folder: Path) -> Iterator[WebWorld]:
         table = random.Random(1).randbytes(64 * 1024)  # something to be fetched: of what is there already, nothing is
         world.offer(world.release("1.5.0", {**changes, "modules/greenhouse/soil.bin": table}, modules=modules, notes=NOTES))
         yield world
+
+
+# -- the dashboard
+
+NAMES = (
+    "North bed",
+    "South bed",
+    "Tomatoes",
+    "Herbs",
+    "Cold frame",
+    "Orchard",
+    "Nursery",
+    "Pond",
+    "Roof",
+    "Cellar",
+    "Gate",
+    "Yard",
+)
+LINES = (
+    "[    0.412] I running: wifi, ota, web, mqtt, greenhouse free memory 71 216",
+    "[    1.930] I wifi: connected to garden as 192.168.1.37",
+    "[    2.104] I mqtt: connected to broker.local",
+    "[    3.377] I greenhouse: 3 sensors, valve closed",
+    "[ 3721.008] I ota: channel stable has 1.5.0 (sequence 1005000), running 1.4.0",
+    "[ 3721.951] I ota: 9 of 61 files differ, 31 KB to fetch",
+    "[ 3725.420] W greenhouse: the soil sensor of bed 2 does not answer",
+    "[ 3731.664] I ota: 42 %",
+)
+
+
+class Fleet:
+    """A site of greenhouses that 1.5.0 has come to half of, their broker, and the dashboard over both."""
+
+    def __init__(self, folder: Path, broker: Broker, seen: Observer) -> None:
+        self.site, self.folder, self.seen = folder / "site", folder, seen
+        keys.write_private(owner(), folder / "owner.pem", None)
+        for version in ("1.4.0", "1.5.0"):
+            value = {"shortName": "greenhouse", "activeModules": ["ota"], "ota": {"public_keys": [keys.jwk(owner())]}}
+            profile = Profile(Path("profile.json"), json.dumps(value).encode(), value)
+            files = {"profile.json": profile.raw, "version": version.encode(), "main.py": b"import iot_platform"}
+            made = bundle.sign(bundle.make(profile, files, bundle.Options(version, bundle.default_sequence(version))), owner())
+            (folder / f"{version}.tar.gz").write_bytes(bundle.pack(made))
+        publish.publish(folder / "1.4.0.tar.gz", self.site, publish.Options(), owner())
+        boards = [(f"greenhouse/{n * 7919 % 65536:04x}", name) for n, name in enumerate(NAMES * 4, 1)]
+        entry = '[[board]]\nid = "{}"\nname = "{} {}"\ngroup = "{}"\n'
+        groups = ("garden", "field", "roof")
+        register = [entry.format(board, name, n // 12 + 1, groups[n % 3]) for n, (board, name) in enumerate(boards)]
+        (folder / "fleet.toml").write_text("".join(register) + entry.format("pump/1", "Pump", 1, "field"))
+        self.names = [board for board, _name in boards]
+        self.dashboard = Dashboard(self, broker, folder / "owner.pem", folder / "fleet.toml")  # type: ignore[arg-type]
+
+    def say(self, name: str, **values: object) -> None:
+        for key, value in values.items():
+            self.seen.publish(f"{name}/status/{key.replace('__', '/')}", str(value), retain=True)
+
+    def run(self, visitor: Visitor) -> None:
+        """Up to the second step, in which some are at work, one has failed, and one is away."""
+        page, rnd = visitor.page, random.Random(4)
+        for name in self.names:
+            self.say(name, online="true", version="1.4.0", ota__status="up_to_date", ota__channel="stable", uptime_s=3731)
+            self.say(
+                name, rssi=-rnd.randrange(45, 84), freeram=rnd.randrange(60_000, 90_000), freedisk=411_000, ip="192.168.1.37"
+            )
+        expect(page.locator('[data-show="online"] strong')).to_have_text(str(len(self.names)))
+        page.click("#open-publish")
+        page.set_input_files("#file", self.folder / "1.5.0.tar.gz")
+        page.fill("#plan-steps", "10,50,100")
+        page.fill("#soak", "1s")
+        page.fill("#failures", "10")
+        page.click("#publish-yes")
+        done: set[str] = set()
+        for percent in (10, 50):
+            led: dict[str, Any] = {"rollout": {}}
+            while led["rollout"].get("percent") != percent:
+                page.wait_for_timeout(100)
+                led = json.loads((self.site / "greenhouse" / "stable.json").read_bytes().split(b"\n")[0])
+            reached = [name for name in self.names if policy.rollout_allows(led, name.partition("/")[2])]
+            new = [name for name in reached if name not in done]
+            late = new[-6:] if percent == 50 else []
+            for name in new:
+                if name not in late:
+                    self.say(name, version="1.5.0", ota__status="confirmed")
+                    done.add(name)
+        for name, progress in zip(late, (8, 42, 77, 91), strict=False):
+            self.say(name, ota__status="downloading", ota__available="1.5.0", ota__progress=progress)
+        self.say(
+            late[4], ota__status="rolled_back", ota__error="module_failed", ota__message="module greenhouse failed at its start"
+        )
+        others = [name for name in self.names if name not in reached]
+        self.say(others[0], online="false")
+        self.say(others[1], restart__waiting_for="greenhouse: the valve is open")
+        page.select_option("#order", "state")
+        visitor.see("#rollout-text", "1 failed")
+        self.shown = late[1]
+
+
+def take_fleet(browsers: Browsers, folder: Path) -> None:
+    with Broker(folder / "broker") as broker, Observer(broker) as seen:
+        fleet = Fleet(folder, broker, seen)
+        try:
+            visitors = {}
+            for width, height in ((390, 844), (1280, 1080)):
+                for scheme in SCHEMES:
+                    visitor = visitors[f"{width}-{scheme}"] = browsers.visit(fleet.dashboard, width, height, color_scheme=scheme)
+                    visitor.log_in()
+            fleet.run(next(iter(visitors.values())))
+            for kind, visitor in visitors.items():
+                visitor.page.select_option("#order", "state")
+                expect(visitor.page.locator("#rows tr").first).to_contain_text("module_failed")
+                take(visitor, f"fleet-{kind}")
+                visitor.page.goto(f"{visitor.url}#/board/{fleet.shown.replace('/', '%2F')}")
+                visitor.page.click("#listen")
+            for n, line in enumerate(LINES):
+                seen.publish(f"{fleet.shown}/log", f"{n} {line}")
+            for kind, visitor in visitors.items():
+                visitor.see("#log", LINES[-1])
+                take(visitor, f"board-{kind}")
+        finally:
+            fleet.dashboard.close()
 
 
 def take(visitor: Visitor, name: str, wait_ms: int = 300) -> None:
@@ -159,10 +286,11 @@ def main() -> int:
         with sync_playwright() as playwright, board(Path(name) / "board") as world:
             browsers = Browsers(playwright.chromium.launch(executable_path=program, args=ARGS))
             take_all(world, browsers)
+            take_fleet(browsers, Path(name))
             browsers.close()
             browsers.chromium.close()
     kinds = [f"{width}-{scheme}.png" for width, _height in SIZES for scheme in SCHEMES]
-    names = [TARGET / f"{section}-{kind}" for section in (*SECTIONS, "progress") for kind in kinds]
+    names = [TARGET / f"{section}-{kind}" for section in (*SECTIONS, "progress", "fleet", "board") for kind in kinds]
     for path in names:
         path.write_bytes(png.shrink(path.read_bytes()))
     total = sum(path.stat().st_size for path in names)

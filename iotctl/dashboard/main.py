@@ -54,11 +54,12 @@ def run(
         if not place.local:
             say("it speaks plain HTTP: on a network that you do not trust, put a proxy with TLS before it (--name)")
         config = uvicorn.Config(
-            make_app(live, password, place.names),
+            make_app(live, password, place.names, lambda: server.should_exit),
             log_level="error",
             proxy_headers=False,
             server_header=False,
             limit_concurrency=200,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run([sock])
+        server = uvicorn.Server(config)
+        server.run([sock])

@@ -137,9 +137,12 @@ def _no(status: int, message: str) -> Response:
     return JSONResponse({"message": message}, status)
 
 
-def make_app(live: Live, password: str, names: tuple[str, ...] = ()) -> Starlette:
-    """The application over what is live. `names`: others than this computer's own that browsers may know it by."""
-    pages = _Pages(live, Sessions(password))
+def make_app(live: Live, password: str, names: tuple[str, ...], ends: Callable[[], bool]) -> Starlette:
+    """The application over what is live. `names`: others than this computer's own that browsers may know it by.
+
+    :param ends: True when open streams should end, so that the server can.
+    """
+    pages = _Pages(live, Sessions(password), ends)
     here = socket.gethostname().lower()
     guard = Middleware(Guard, sessions=pages.sessions, names=("localhost", here, f"{here}.local", *names))
 
@@ -164,8 +167,8 @@ def make_app(live: Live, password: str, names: tuple[str, ...] = ()) -> Starlett
 
 
 class _Pages:
-    def __init__(self, live: Live, sessions: Sessions) -> None:
-        self.live, self.sessions = live, sessions
+    def __init__(self, live: Live, sessions: Sessions, ends: Callable[[], bool]) -> None:
+        self.live, self.sessions, self._ends = live, sessions, ends
         self._streams = 0
 
     def routes(self) -> list[Route | Mount]:
@@ -225,7 +228,7 @@ class _Pages:
         seen, last, told = None, "", time.monotonic()
         self._streams += 1
         try:
-            while self.sessions.token(cookie):
+            while self.sessions.token(cookie) and not self._ends():
                 state = self.live.refresh()
                 if state != seen:
                     seen, text = state, _look(look)

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,20 +36,20 @@ DROP = """(data) => {
 class Dashboard:
     """The program, and what it has printed: where it is, and its password."""
 
-    def __init__(self, world: World, broker: Broker, key: Path, fleet: Path) -> None:
+    def __init__(self, world: World, broker: Broker, key: Path, fleet: Path, stderr: int | None = None) -> None:
         self.world, self.broker, self.port = world, broker, free_port()
         where = ["--site", str(world.site), "--key", str(key), "--broker", f"127.0.0.1:{broker.port}", "--port", str(self.port)]
         command = [sys.executable, "-m", "iotctl", "dashboard", *where, "--fleet", str(fleet)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        said = self._process.stdout.readline()
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        assert self.process.stdout
+        said = self.process.stdout.readline()
         found = re.search(rf"at http://127\.0\.0\.1:{self.port}/ +password: (\S+)", said)
         assert found, said
         self.web: dict[str, Any] = {"password": found[1]}
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
+        self.process.terminate()
+        self.process.communicate(timeout=30)
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, str], Any]:
         """One request; `headers` with _ for -, in addition to or instead of a browser's own; "" leaves one out."""
@@ -258,6 +259,21 @@ def test_strangers_get_nothing_and_other_pages_can_ask_for_nothing(dashboard: Da
         assert dashboard.ask("GET", path)[0] == 404
     assert dashboard.ask("POST", "/api/logout", {}, **inside)[0] == 200
     assert dashboard.ask("GET", "/api/boards", **inside)[0] == 401
+
+
+def test_it_ends_without_a_word_while_somebody_looks(dashboard: Dashboard, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text("")
+    keys.write_private(owner(), tmp_path / "owner.pem", None)
+    where = dashboard.world, dashboard.broker, tmp_path / "owner.pem", tmp_path / "fleet.toml"
+    other = Dashboard(*where, subprocess.PIPE)
+    looks = http.client.HTTPConnection("127.0.0.1", other.port, timeout=30)
+    looks.request("GET", "/api/events", headers={"Cookie": other.enter()["Cookie"]})
+    stream = looks.getresponse()
+    assert stream.readline().startswith(b"data: ")
+    other.process.send_signal(signal.SIGINT)
+    _said, complaint = other.process.communicate(timeout=30)
+    assert complaint == ""
+    looks.close()
 
 
 def test_a_port_that_is_taken_is_one_line(dashboard: Dashboard, tmp_path: Path) -> None:
