@@ -225,7 +225,7 @@ def clients(plan: Plan, chromium: Browser, log: Callable[[str], None]) -> dict[s
         with _clients(ground) as crowd, _Dashboard(ground) as dashboard:
             dashboard.until(lambda page: page["counts"].get("online") == plan.clients, "all clients are on its page")
             api, loads = dashboard.pages(_PAGES), dashboard.loads(chromium, _LOADS)
-            sent, cpu = crowd.a_second(), dashboard.cpu()
+            sent, (cpu, broker_cpu) = crowd.a_second(), _cpu(dashboard.pid, ground.broker.pid)
             log(f"pages of {plan.clients} boards: {api} ms, in a browser {loads} ms; {sent} messages a second")
             began = time.monotonic()
             dashboard.roll(ground.bundle("1.1.0").read_bytes())
@@ -240,7 +240,9 @@ def clients(plan: Plan, chromium: Browser, log: Callable[[str], None]) -> dict[s
                 "dashboard_cpu_percent": cpu,
                 "rollout_s": round(took),
                 "rollout_page_p95_ms": _p95(busy),
-                "dashboard_mb": dashboard.peak_mb(),
+                "dashboard_mb": _peak_mb(dashboard.pid),
+                "broker_cpu_percent": broker_cpu,
+                "broker_mb": _peak_mb(ground.broker.pid),
             }
 
 
@@ -347,18 +349,9 @@ class _Dashboard:
         plan = {"how": "rollout", "channel": "stable", "steps": "1,10,50,100", "soak": self._ground.plan.soak}
         self._ask("POST", "publish", {"id": answer["id"], **plan})
 
-    def cpu(self, seconds: float = 10) -> int:
-        """Percent of a core."""
-        before = self._ticks()
-        time.sleep(seconds)
-        return round(100 * (self._ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds)
-
-    def peak_mb(self) -> int:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
-        return int(found[1]) // 1024 if found else 0
-
-    def _ticks(self) -> int:
-        return sum(map(int, Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _ask(self, method: str, path: str, body: object = None) -> tuple[Any, str]:
         return self._request(method, path, b"" if body is None else json.dumps(body).encode(), self._headers)
@@ -374,6 +367,25 @@ class _Dashboard:
             return content, answer.getheader("Set-Cookie", "")
         finally:
             connection.close()
+
+
+def _cpu(*pids: int, seconds: float = 10) -> list[float]:
+    """Percent of a core that programs take."""
+    before = [_ticks(pid) for pid in pids]
+    time.sleep(seconds)
+    return [
+        round(100 * (_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK") / seconds, 1)
+        for pid, ticks in zip(pids, before, strict=True)
+    ]
+
+
+def _ticks(pid: int) -> int:
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+def _peak_mb(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) // 1024 if found else 0
 
 
 def _p95(took: list[float]) -> int:

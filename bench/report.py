@@ -191,7 +191,8 @@ def write(results: Results) -> list[Path]:
         SCALE.write_text(put(SCALE.read_text(), "scale", _scale(results)))
         written.append(SCALE)
     if "fleet" in results:
-        SCALE.write_text(put(SCALE.read_text(), "fleet", _fleet(results)))
+        page = put(SCALE.read_text(), "fleet", _fleet(results))
+        SCALE.write_text(put(page, "brokers", _brokers(results)) if results["fleet"].get("clients") else page)
     return written
 
 
@@ -343,6 +344,10 @@ def _scale(results: Results) -> str:
 
 def _fleet(results: Results) -> str:
     return _markdown(("a fleet on one machine", ""), scale.fleet(results["fleet"]))
+
+
+def _brokers(results: Results) -> str:
+    return _markdown((f"{scale.BOARDS:,} boards over MQTT", ""), scale.brokers(results["fleet"]))
 
 
 def _plots(results: Results) -> dict[str, str]:

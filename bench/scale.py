@@ -1,6 +1,8 @@
-"""The arithmetic of docs/scale.md: what a fleet asks of a static server, from the figures of a measurement."""
+"""The arithmetic of docs/scale.md: what a fleet asks of a static server and of brokers, from the figures of a measurement."""
 
 from __future__ import annotations
+
+import math
 
 from bench.measure import Results
 
@@ -34,12 +36,28 @@ _FLEET = {
     "rollout_page_p95_ms": "a page meanwhile, ms",
     "dashboard_cpu_percent": "the dashboard, percent of a core, in ordinary times",
     "dashboard_mb": "the dashboard's memory at its most, MB",
+    "broker_cpu_percent": "mosquitto, percent of a core, in ordinary times",
+    "broker_mb": "mosquitto's memory, MB",
 }
 
 
 def fleet(figures: Results) -> list[tuple[str, ...]]:
     """What bench/fleet.py has measured."""
     return [(words, f"{figures[key]:,}") for key, words in _FLEET.items() if figures.get(key) is not None]
+
+
+def brokers(figures: Results) -> list[tuple[str, ...]]:
+    """What a million boards take, if each takes what one of the measured clients does. A broker is loaded to half a core."""
+    share = BOARDS / figures["clients"]
+    cores = share * figures["broker_cpu_percent"] / 100
+    memory = share * figures["broker_mb"] / 1000
+    return [
+        ("messages a second, in ordinary times", f"{share * figures['messages_per_s']:,.0f}"),
+        ("brokers with a core that is half idle each", f"{math.ceil(2 * cores):,}"),
+        ("their memory, all together", f"{memory:,.1f} GB"),
+        ("the dashboard's memory, if one had to hold them all", f"{share * figures['dashboard_mb'] / 1000:,.1f} GB"),
+        ("cores for it, in ordinary times", f"{math.ceil(share * figures['dashboard_cpu_percent'] / 100):,}"),
+    ]
 
 
 def _poll_row(name: str, interval: int, size: int) -> tuple[str, ...]:

@@ -43,7 +43,10 @@ RESULTS: dict[str, Any] = {
     "tree": {"files": 80, "bytes": 200_000, "blocks_k": 400},
     "code": {"files": 34, "lines": 4000, "circles": [["a", "b"]]},
     "build": {"seconds": 1.9, "linear": 1.1, "points": [{"files": 100, "seconds": 0.5}]},
-    "fleet": {"boards": 100, "confirmed": 100, "halted_at_step": 1, "clients": 10_000, "page_p95_ms": 30},
+    "fleet": {
+        **{"boards": 100, "confirmed": 100, "halted_at_step": 1, "clients": 10_000, "page_p95_ms": 30, "messages_per_s": 670},
+        **{"dashboard_mb": 200, "dashboard_cpu_percent": 12, "broker_cpu_percent": 4.5, "broker_mb": 60},
+    },
     "platform": {"modules": ["ota"], "files": 50, "bytes": 100_000, "used_at_loop_k": 70.5, "used_at_most_k": 90},
     "scaling": {"heap_spread_k": 1, "points": [{"files": 10, "size": 50_000, "heap_k": 90, "ms": 900, "us_per_byte": 18}]},
 }
@@ -128,6 +131,8 @@ def test_the_pages_have_a_place_for_every_table() -> None:
     scale = report.put(report.SCALE.read_text(), "scale", report._scale(RESULTS))
     assert "| 24 million a day | 278 | 7.9 GB a day |" in scale
     assert "| 10,000 |" in report.put(scale, "fleet", report._fleet(RESULTS))
+    told = report.put(scale, "brokers", report._brokers(RESULTS))
+    assert "| 67,000 |" in told and "| brokers with a core that is half idle each | 9 |" in told and "| 6.0 GB |" in told
 
 
 def test_a_piece_alone_takes_the_place_of_the_old_one() -> None:
