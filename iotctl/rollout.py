@@ -339,11 +339,16 @@ class Runner:
             return rollout
 
     def change(self, state: str, why: str = "") -> Rollout:
-        """Pause ("paused"), go on ("running") or end it ("aborted"). IotctlError for one that is over."""
+        """Pause ("paused"), go on ("running") or end it ("aborted"). IotctlError for one that is over.
+
+        Killed before the channel file says that it is over, to go on is to say so: the next turn does.
+        """
         with self._alone():
             rollout = self.load()
-            if rollout.over and (rollout.began is not None or state != "aborted"):
+            if rollout.over and (rollout.began is not None or state == "paused"):
                 raise IotctlError(f"the rollout of {rollout.version} is over: {rollout.state} {rollout.why}".strip())
+            if rollout.over and state == "running":
+                return rollout
             rollout.state, rollout.why = state, why
             if state == "aborted":
                 rollout.began = None

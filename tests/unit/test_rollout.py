@@ -73,6 +73,13 @@ class Site:
             else:
                 board.values.update({"version": str(offer["version"]), "ota/status": "confirmed"})
 
+    def resume(self) -> None:
+        """As `iotctl rollout resume` does: it refuses what is over, and that must be over on the server, too."""
+        try:
+            self.runner().change("running")
+        except IotctlError:
+            assert self.runner().load().began is not None
+
     def run(self, until: Callable[[Rollout], bool] = lambda r: r.over) -> Rollout:
         for _minute in range(30):
             stands = self.runner().turn(list(self.boards.values()), self.now)
@@ -189,7 +196,31 @@ def test_killed_at_any_write_and_resumed_it_ends_the_same(site: Site, bad: bool)
             site.fuse = 0
         if not (site.place.root / "site.rollout.json").exists():
             site.start()  # killed before anything was remembered
+        site.resume()
         assert whole() == wanted, at
+
+
+def test_an_abort_that_is_killed_at_any_write_is_done_by_an_abort_or_by_a_resume(site: Site) -> None:
+    for again in ("aborted", "running"):
+        for at in range(1, 8):
+            for path in site.place.root.glob("*.rollout.json"):
+                path.unlink()
+            (site.folder / "door-1" / "stable.json").unlink()
+            publish.publish(site.place.root / "dist" / "1.4.0.tar.gz", site.folder, publish.Options(), key(0))
+            site.start()
+            site.run(lambda r: r.began is not None)
+            site.fuse = at
+            with contextlib.suppress(Killed):
+                site.runner().change("aborted", "by hand")
+            killed, site.fuse = site.fuse == 0, 0
+            assert killed == (at < 7), "a write more, or less, than this test knows"
+            stands = site.runner().load()
+            if stands.over and stands.began is None:
+                site.runner().change(again, "by hand")
+                stands = site.runner().turn(list(site.boards.values()), site.now)
+                assert (stands.state, site.channel()["rollout"]) == ("aborted", {"percent": 0}), (again, at)
+            else:
+                assert stands.state == ("aborted" if at > 5 else "running"), (again, at)
 
 
 def test_what_no_board_could_take_is_refused_before_the_first_step(site: Site) -> None:

@@ -384,8 +384,9 @@ function showRollout(rollout) {
   $("rollout-why").className = rollout.problem || rollout.state === "halted" ? "error" : "soft";
   const open = rollout.over === false;
   $("pause").hidden = !(open && rollout.state === "running" && rollout.driven);
-  $("resume").hidden = !(open && !(rollout.state === "running" && rollout.driven));
-  $("abort").hidden = !(open || (rollout.over && rollout.began === null));
+  const unsaid = rollout.over && rollout.began === null; // the channel file does not say it yet
+  $("resume").hidden = !(unsaid || open) || (rollout.state === "running" && rollout.driven);
+  $("abort").hidden = !(open || unsaid);
   $("revert").hidden = !rollout.revertible;
   $("revert").dataset.version = rollout.next || "";
   if (!rollout.steps) return;
