@@ -646,6 +646,7 @@ def wifi_command(
 @app.command()
 def assign(
     devices: DevicesArgument = None,
+    name: Annotated[str | None, typer.Option("--name", help="What one board is called, such as kitchen.")] = None,
     group: GroupOption = None,
     tags: TagsOption = None,
     fleet: FleetOption = None,
@@ -655,16 +656,18 @@ def assign(
     tls: TlsOption = False,
     ca: CaOption = None,
 ) -> None:
-    """Put boards into a group and give them tags, or with --fleet all boards as the register says; "" takes them out.
+    """Put boards into a group and give them tags, or with --fleet all boards as the register says; "" takes out. Or name one.
 
     Example: iotctl assign door/24a1 gate/7f02 --group house --tags "outside dry" --broker homeassistant.local
 
-    Boards keep it, and tell it. Their profile's mqtt.commands must name group and tags.
+    Boards keep it, and tell it. Their profile's mqtt.commands must name group, tags, name.
     """
-    given = [(path, text) for path, text in (("group", group), ("tags", tags)) if text is not None]
+    given = [(path, text) for path, text in (("name", name), ("group", group), ("tags", tags)) if text is not None]
     if bool(devices and given) == bool(fleet) or (fleet and (devices or given)):
-        raise IotctlError("name the boards, and --group or --tags; or give --fleet alone", 2)
-    wanted = [(name, path, text) for name in devices or () for path, text in given]
+        raise IotctlError("name the boards, and --name, --group or --tags; or give --fleet alone", 2)
+    if name and len(devices or ()) > 1:
+        raise IotctlError("--name is for one board: two of the same name would not find their way in the network", 2)
+    wanted = [(device, path, text) for device in devices or () for path, text in given]
     for entry in _register(fleet).values():
         wanted += [(entry.id, path, text) for path, text in (("group", entry.group), ("tags", " ".join(entry.tags))) if text]
     bad = 0
@@ -673,10 +676,10 @@ def assign(
             board = heard.get(device) if fleet else heard.find(device)
             if fleet and (board is None or board.values.get(path, "") == text):
                 continue
-            ((name, reply),) = heard.ask([device], path, text, _SOON_S).items()
+            ((found, reply),) = heard.ask([device], path, text, _SOON_S).items()
             bad += not reply.get("ok")
             why = f"{path} {text or 'none'}" if reply.get("ok") else f"{reply.get('error')}: {reply.get('message', 'no reason')}"
-            terminal.say(f"{name}: {why}", err=not reply.get("ok"))
+            terminal.say(f"{found}: {why}", err=not reply.get("ok"))
     raise typer.Exit(errors.REFUSED if bad else 0)
 
 

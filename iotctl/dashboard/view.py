@@ -124,9 +124,10 @@ def missing(entry: Entry) -> Row:
 def place(entry: Entry | None, board: Board | None) -> dict[str, Any]:
     """How a board is called and sorted: by the register, and where that says nothing by the board itself."""
     group, tags = (board.group[:_MOST_TEXT], board.tags[:_TAGS]) if board else ("", ())
+    name = board.values.get("name", "")[:_MOST_TEXT] if board else ""
     if entry is None:
-        return {"label": "", "group": group, "tags": tags}
-    return {"label": entry.name, "group": entry.group or group, "tags": entry.tags or tags}
+        return {"label": name, "group": group, "tags": tags}
+    return {"label": entry.name or name, "group": entry.group or group, "tags": entry.tags or tags}
 
 
 def _how_far(version: str, behind: str, offer: Offer | None) -> str:

@@ -21,7 +21,8 @@ DEFAULTS = {
     "release_url": None,
     "commands": (),
 }
-_COMMANDS = ("rollback", "confirm", "channel", "restart", "auto_install", "group", "tags", "log", "wifi")  # if it names them
+# What a profile may name
+_COMMANDS = ("rollback", "confirm", "channel", "restart", "auto_install", "name", "group", "tags", "log", "wifi")
 
 
 def check(section):

@@ -5,12 +5,15 @@ import random
 import time
 
 from iot_platform.log import SerialLog
-from iot_platform.module import name_ok, printable
+from iot_platform.module import name_ok, plain, printable
 from micropython import const
 
 _MAX = const(256)  # bytes
 _BIRTH_MS = const(5_000)
-_GUARDED = const(("ota/rollback", "ota/confirm", "ota/channel", "ota/auto_install", "restart", "group", "tags", "log", "wifi"))
+_GUARDED = const(
+    ("ota/rollback", "ota/confirm", "ota/channel", "ota/auto_install", "restart", "name", "group", "tags", "log", "wifi")
+)
+_MAX_NAME = const(32)
 _SLOT_MS = const(200)  # of the log a line is told, not more often
 _SLOTS = const(1_500)  # five minutes, for who has asked
 _LEAST = const(8_000)  # bytes that must be free then: this file stays in memory
@@ -44,7 +47,7 @@ def _command(mqtt, path, text):
     name = path.split("/")[-1]
     if path in _GUARDED and name not in mqtt.cfg["commands"]:
         answer = encode(False, "not_allowed", "the profile's mqtt.commands does not name " + name)
-    elif path.startswith("ota/") or path in ("group", "tags", "wifi"):
+    elif path.startswith("ota/") or path in ("name", "group", "tags", "wifi"):
         try:
             answer = _set(platform, path, text) if path == name else _ota(mqtt, platform.module("ota"), path, text)
         except Exception as error:  # an OtaError, whose class this module does not know
@@ -103,7 +106,7 @@ def _ota(mqtt, ota, path, text):
 
 
 def _set(platform, key, text):
-    """Put the board into a group, or give it tags; no text takes it out. Or send it to another network."""
+    """Give the board a name or tags, or put it into a group; no text takes it away. Or send it to another network."""
     if key == "wifi":
         try:
             value = json.loads(text)
@@ -111,8 +114,12 @@ def _set(platform, key, text):
             return encode(True, state="joining")
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # no such object, or nothing that a network could be
             return encode(False, "bad_value", str(error))
-    if not printable(text, 32) or (key == "group" and text and not name_ok(text)):
-        return encode(False, "bad_value", "a group is a name, tags are words")
+    if key == "name":  # of a host
+        good = plain(text, b"-") and len(text) <= _MAX_NAME
+    else:
+        good = printable(text, 32) if key == "tags" else not text or name_ok(text)
+    if not good:
+        return encode(False, "bad_value", "a name or a group is letters and digits, tags are words")
     platform.prefs.set(key, text or None)
     platform.prefs.save()
     platform.bus.publish(key, text)

@@ -56,7 +56,7 @@ LAMP_FILES: Changes = {"modules/lamp/__init__.py": LAMP}
 def mqtt_world(folder: Path, port: int, modules: tuple[str, ...] = MODULES, heap: str | None = None, **settings: Any) -> World:
     """Boards that know the broker at a port. Short deadlines: nothing here is far away."""
     section = {"host": "127.0.0.1", "port": port, "keepalive_s": 6, "timeout_s": 5, "noisy_s": 2, "spread_s": 2}
-    section.update({"commands": ["rollback", "confirm", "channel", "restart", "group", "tags", "log"], **settings})
+    section.update({"commands": ["rollback", "confirm", "channel", "restart", "name", "group", "tags", "log"], **settings})
     world = World(folder, modules=modules, sections={"mqtt": section, "ntp": None})
     world.board.heap = os.environ.get("MQTT_HEAP") or heap or world.board.heap
     return world

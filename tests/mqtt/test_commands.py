@@ -79,7 +79,7 @@ def test_what_the_profile_does_not_allow_is_not_done(tmp_path: Path) -> None:
         world.board.start()
         with Observer(broker) as seen:
             seen.wait(f"{BASE}/status/online", "true")
-            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart", "group", "tags", "log", "wifi"):
+            for path in ("ota/rollback", "ota/confirm", "ota/channel", "restart", "name", "group", "tags", "log", "wifi"):
                 since = seen.publish(f"{BASE}/command/{path}", "canary")
                 answer = parsed(seen.wait(f"{BASE}/reply/{path}", "", since))
                 assert answer["error"] == "not_allowed" and "mqtt.commands" in answer["message"], path
@@ -163,6 +163,8 @@ def test_a_rollout_reaches_the_group_that_it_names_and_a_board_stays_in_its_grou
     start(world, seen)
     for path, text, error in (
         ("group", "../house", "bad_value"),
+        ("name", "my.kitchen", "bad_value"),
+        ("name", "k" * 33, "bad_value"),
         ("tags", "a\nb", "bad_value"),
         ("group", "house", None),
         ("tags", "outside, dry", None),

@@ -34,8 +34,8 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
     text = iotctl("watch", "--once", port=broker.port).stdout
     assert BASE in text and "up_to_date" in text and "gadget" not in text
 
-    sorted_in = iotctl("assign", "sim-0001", "--group", "house", "--tags", "dry", port=broker.port)
-    assert sorted_in.stdout == f"{BASE}: group house\n{BASE}: tags dry\n", sorted_in.stderr
+    sorted_in = iotctl("assign", "sim-0001", "--name", "kitchen", "--group", "house", "--tags", "dry", port=broker.port)
+    assert sorted_in.stdout == f"{BASE}: name kitchen\n{BASE}: group house\n{BASE}: tags dry\n", sorted_in.stderr
     (world.folder / "fleet.toml").write_text(
         f'[[board]]\nid = "{BASE}"\ngroup = "house"\ntags = ["dry", "high"]\n[[board]]\nid = "a/b"'
     )
@@ -43,10 +43,10 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
     assert told == f"{BASE}: tags dry high\n", "what is so already is not said again"
     assert (
         iotctl("assign", BASE, "--group", "../x", port=broker.port).stderr
-        == f"{BASE}: bad_value: a group is a name, tags are words\n"
+        == f"{BASE}: bad_value: a name or a group is letters and digits, tags are words\n"
     )
     found = json.loads(iotctl("watch", "--json", port=broker.port).stdout)
-    assert (found[0]["group"], found[0]["tags"]) == ("house", ["dry", "high"])
+    assert (found[0]["label"], found[0]["group"], found[0]["tags"]) == ("kitchen", "house", ["dry", "high"])
 
     new = world.release("1.1.0", LAMP_FILES)
     world.offer(new)
