@@ -120,9 +120,11 @@ def observe(rollout: Rollout, boards: Sequence[Board], now: float) -> bool:
         if board.name.partition("/")[0] != rollout.name or board.values.get("ota/channel", rollout.channel) != rollout.channel:
             continue
         known = rollout.boards.get(board.name)
-        found = replace(_outcome(rollout, board, known or Outcome(), now), group=board.group)
-        if found != known:
-            rollout.boards[board.name], news = found, True
+        found = _outcome(rollout, board, known or Outcome(), now)
+        if found is not known or found.group != board.group:  # of ten thousand few: what is new is made for those alone
+            found = replace(found, group=board.group)
+            news = news or found != known
+            rollout.boards[board.name] = found
     return news
 
 
@@ -136,14 +138,14 @@ def _outcome(rollout: Rollout, board: Board, known: Outcome, now: float) -> Outc
         gone = now - away > GONE_S
         return Outcome("vanished", "it installed the release, and was not seen again") if gone else replace(known, away=away)
     if version == rollout.version and status not in _AT_WORK:
-        return Outcome("confirmed")
+        return known if known.result == "confirmed" else Outcome("confirmed")
     if status in _AT_WORK and board.values.get("ota/available", rollout.version) == rollout.version:
         return Outcome("working")
     fresh = known.result == "working" or rollout.before.get(board.name) != [status, error]
     if status in ("failed", "rolled_back") and error and fresh and version != rollout.version:  # the reason may come later
         if OtaError(error, "").kind != "transport":  # that is the network's fault, and tried again
             return Outcome("failed", f"{error}: {board.values.get('ota/message', '')}".strip(": "))
-    return replace(known, away=0.0)
+    return replace(known, away=0.0) if known.away else known
 
 
 def judge(rollout: Rollout, now: float) -> str:

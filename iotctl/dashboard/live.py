@@ -82,6 +82,26 @@ class Log:
         self.lines.append(line[:_MOST_LINE])
 
 
+@dataclass
+class Past:
+    """What a board has said since the dashboard began: what was new in it, and when it left."""
+
+    lines: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=_HISTORY))
+    said: dict[str, str] = field(default_factory=dict)
+    left: list[float] = field(default_factory=list)
+
+    def note(self, key: str, text: str) -> None:
+        self.lines.append((round(time.time(), 1), key, text))
+
+    def hear(self, key: str, text: str) -> None:
+        """A value; a board tells all of them again after each connection."""
+        if self.said.get(key) != text and (key in self.said or len(self.said) < _HISTORY):
+            self.said[key] = text
+            self.note(key, text)
+            if key == "online" and text != "true":
+                self.left = [*self.left[1 - _HISTORY :], time.time()]
+
+
 class Live:
     """The fleet, the site and the rollout, as one. `register`: the boards that there should be."""
 
@@ -92,7 +112,7 @@ class Live:
         self.index = view.Index()
         self.driver = Driver(site, key, self.fleet.boards, lambda: self.fleet.connected)
         self._orders: dict[str, Order] = {}
-        self._history: dict[str, deque[tuple[float, str, str]]] = {}
+        self._past: dict[str, Past] = {}
         self._logs: dict[str, Log] = {}
         self._lines = 0  # of all logs, so far
         self._again: set[str] = set(register)  # boards whose rows change with time alone; and who has said nothing yet
@@ -124,12 +144,12 @@ class Live:
         if row is None:
             raise IotctlError(f"there is no board {name}")
         values = dict(board.values) if board else {}
-        log = self._logs.get(name)
+        log, past = self._logs.get(name), self._past.get(name)
         return {
             **row.value,
             "values": dict(sorted(values.items())),
             "troubles": [trouble.as_json() for trouble in advice.troubles(values, self._gone(name, time.time()))],
-            "history": list(self._history.get(name, ())),
+            "history": list(past.lines) if past else [],
             "log": {"lines": list(log.lines), "problem": log.problem} if log else None,
             "allowed": self._site.commands(name.partition("/")[0], row.version),
         }
@@ -170,7 +190,7 @@ class Live:
                 raise IotctlError(f"there is no board {name}")
             order = self._orders[name] = Order(what, now)
             self._again.add(name)
-            self._note(name, "asked", what)
+            self._past_of(name).note("asked", what)
             if board and board.online:
                 asked.append(name)
             else:
@@ -222,21 +242,20 @@ class Live:
         if log:
             self._heard_log(name, log, kind, key, text)
         if kind == "status" and (key in _TOLD or key.startswith("module/")):
-            self._note(name, key, text)
+            self._past_of(name).hear(key, text[:200])
         elif kind == "reply":
             order = self._orders.get(name)
             if order and key == COMMANDS[order.what][0]:
                 take(order, text)
-                self._note(name, "replied", order.text or order.state)
+                self._past_of(name).note("replied", order.text or order.state)
 
     def _gone(self, name: str, now: float) -> int:
         """How often a board has left in the last ten minutes."""
-        lines = list(self._history.get(name, ()))
-        return sum(key == "online" and text != "true" and now - at < _RECENT_S for at, key, text in lines)
+        past = self._past.get(name)
+        return sum(now - at < _RECENT_S for at in past.left) if past else 0
 
-    def _note(self, name: str, key: str, text: str) -> None:
-        lines = self._history.setdefault(name, deque(maxlen=_HISTORY))
-        lines.append((round(time.time(), 1), key, text[:200]))
+    def _past_of(self, name: str) -> Past:
+        return self._past.setdefault(name, Past())
 
 
 def take(order: Order, text: str) -> None:
