@@ -21,6 +21,7 @@ import typer
 from iot_platform.module import name_ok
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 from typer.core import TyperGroup
 
 from iotctl import CACHE, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
@@ -318,10 +319,9 @@ def flash_command(
     if dry_run:
         done = flash.plan(content, recover)
     else:
-        told = functools.partial(terminal.say, err=True)
         port = flash.choose(port)
         with _progress(sum(map(len, content.values())), "writing") as seen:
-            done = flash.flash(content, port, recover, prefs, given.board, told, seen)
+            done = flash.flash(content, port, recover, prefs, given.board, _beside_a_bar, seen)
     if as_json:
         terminal.say_json(flash.as_json(done, content))
     elif dry_run:
@@ -1017,6 +1017,11 @@ def _expiry(text: str | None, now: int) -> int | None:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
     except ValueError:
         raise IotctlError(f"--expires {text}: expected a date like 2030-01-31, or a number of days", 2) from None
+
+
+def _beside_a_bar(line: str) -> None:
+    """A line on stderr where a progress bar is drawn: it stays above it."""
+    err.print(Text(terminal.plain(line)), soft_wrap=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from iotctl import terminal
 from iotctl.errors import IotctlError
 
 _BAUD = 115_200
+_LISTENS = re.compile(rf"{terminal.LISTENS} (\d+)")
 _ADDRESS = re.compile(r"wifi: connected to .* as (\d+\.\d+\.\d+\.\d+)$")
 _BACK_S = 15  # that a port may be away: a board on USB leaves when it restarts
 
@@ -54,16 +55,16 @@ class _Page:
     """Hears from the console where the board's page is: its web server listens, and it has an address."""
 
     def __init__(self) -> None:
-        self._listens = False
-        self._address = ""
+        self._port = self._address = ""
 
     def hear(self, line: str) -> str | None:
         """What to say of it after this line of the board's."""
-        self._listens |= terminal.LISTENS in line
-        found = _ADDRESS.search(line)
-        self._address = found[1] if found else self._address
-        known = self._listens and self._address and (found or terminal.LISTENS in line)
-        return f"(its page: http://{self._address})" if known else None
+        listens, joined = _LISTENS.search(line), _ADDRESS.search(line)
+        self._port = listens[1] if listens else self._port
+        self._address = joined[1] if joined else self._address
+        if not self._port or not self._address or not (listens or joined):
+            return None
+        return f"(its page: http://{self._address}{'' if self._port == '80' else ':' + self._port})"
 
 
 def console(port: str, typed: Iterable[str] = sys.stdin) -> None:

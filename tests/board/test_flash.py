@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from iotctl.errors import IotctlError
 from sim.board import Board
 from tests.support.serial_port import SerialPort
 from tests.support.world import PATIENCE_S, World
+from tests.unit.iotctl_fixture import make_place
 
 SLOTS = "iot_platform/slots.py"
 FILES = {
@@ -63,6 +65,20 @@ def test_a_tree_gets_onto_an_empty_board_with_its_secrets(board: Board) -> None:
     assert write(board, recover=True)[2] == "2 files", "only what starts the board: the rest is right"
     found = board.read().files
     assert {path: found.get(path) for path in left} == {**left, ".ota/trial.1": None} and "lib/empty.mpy" not in found
+
+
+def test_the_command_says_what_is_connected_above_its_progress_bar(board: Board, tmp_path: Path) -> None:
+    place = make_place(tmp_path / "place")
+    terminal, slave = pty.openpty()
+    with SerialPort(board) as port:
+        command = [sys.executable, "-m", "iotctl", "flash", port.name, "--profile", place.profile]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=slave, timeout=PATIENCE_S)
+    shown = os.read(terminal, 1 << 20)
+    os.close(slave)
+    os.close(terminal)
+    assert done.returncode == 0 and b"files, " in done.stdout, shown
+    for line in (port.name.encode() + rb": Raspberry Pi Pico W ", rb"writing \d+ of \d+ files, \d+ bytes; "):
+        assert re.search(rb"(?:^|\n|\r|\x1b\[2K)" + line + rb"[^\r\n]*\r\n", shown), shown
 
 
 def test_a_cable_pulled_at_any_file_leaves_nothing_that_starts_and_it_goes_on(board: Board) -> None:

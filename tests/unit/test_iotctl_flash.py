@@ -176,6 +176,7 @@ def test_the_console_says_where_the_page_is() -> None:
     joined = "I wifi: connected to my as home as 192.168.1.23"
     lines = ["I web: listening on port 80", joined, "I ota: up to date", "I wifi: connected to x as 10.0.0.2"]
     assert [page.hear(line) for line in lines] == [None, "(its page: http://192.168.1.23)", None, "(its page: http://10.0.0.2)"]
+    assert page.hear("I web: listening on port 8080") == "(its page: http://10.0.0.2:8080)"
     assert [console._Page().hear(line) for line in lines] == [None] * 4, "no address, or no page"
 
 
