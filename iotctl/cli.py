@@ -320,6 +320,8 @@ def flash_command(
         done = flash.plan(content, recover)
     else:
         port = flash.choose(port)
+        for warning in profile.warnings(given):
+            terminal.say(f"warning: {warning}", err=True)
         with _progress(sum(map(len, content.values())), "writing") as seen:
             done = flash.flash(content, port, recover, prefs, given.board, _beside_a_bar, seen)
     if as_json:

@@ -112,10 +112,14 @@ def problems(profile: Profile, here: bool = True) -> list[Problem]:
 
 
 def warnings(profile: Profile) -> list[str]:
-    """What is allowed, because the profile says so in words."""
+    """What is allowed, but not what one wants for long."""
     found = [(name, profile.value.get(name)) for name in ("ota", "mqtt")]
     careless = [name for name, section in found if isinstance(section, dict) and section.get("ca") == board_profile.NOT_VERIFIED]
-    return [f"{name}.ca: who answers is not verified, and gets what the board sends: passwords, tokens" for name in careless]
+    said = [f"{name}.ca: who answers is not verified, and gets what the board sends: passwords, tokens" for name in careless]
+    ota = profile.value.get("ota")
+    if isinstance(ota, dict) and "example.org" in str(ota.get("url")):
+        said.append("ota.url: is an example: name your server before you flash; on a board only a release or a cable changes it")
+    return said
 
 
 def _private_keys(ota: Any) -> list[Problem]:

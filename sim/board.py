@@ -326,7 +326,8 @@ class Board:
         }
         if cut:
             env.update(SIMULATOR_CUT=str(cut.at), SIMULATOR_CUT_MODE=cut.mode)
-        command = [str(self._interpreter), "-X", f"heapsize={_bytes(self.heap) + _DRIVERS}", "-m", "start"]
+        heap = f"heapsize={_bytes(self.heap) + _DRIVERS}w"  # w: twice as much where the interpreter's words have 64 bits
+        command = [str(self._interpreter), "-X", heap, "-m", "start"]
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _tool(self, action: str, stdin: bytes, extra: Mapping[str, str] | None = None) -> bytes:

@@ -24,7 +24,8 @@ def find() -> Path:
     for candidate in candidates:
         if candidate and Path(candidate).exists():
             return Path(candidate)
-    what = "set MICROPYTHON to a build of its unix port, 1.23 or newer" if INSTALLED else "run `make setup`"
+    what = "`apt install micropython` on Debian 13, or set MICROPYTHON to a build of its unix port, 1.23 or newer"
+    what = what if INSTALLED else "run `make setup`"
     raise NoMicroPython(f"MicroPython is not installed: {what}")
 
 

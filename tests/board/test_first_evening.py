@@ -53,6 +53,9 @@ def test_from_a_wheel_to_an_update_of_ones_own_module(iotctl: Path, tmp_path: Pa
     profile["ota"]["url"] = f"http://127.0.0.1:{port}"
     (house / "profile.json").write_text(json.dumps(profile))
     assert "is good" in run("check")
+    bare = {**{name: value for name, value in env.items() if name != "MICROPYTHON"}, "PATH": "/nowhere"}
+    without = subprocess.run([iotctl, "sim"], cwd=house, env=bare, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert without.returncode == 1 and without.stderr.count("\n") == 1 and "apt install micropython" in without.stderr
     (house / "site").mkdir()
     serve: list[Path | str] = [iotctl, "serve", "site", "--port", str(port)]
     sim: list[Path | str] = [iotctl, "sim", "--heap", "128k"]

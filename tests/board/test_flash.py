@@ -71,7 +71,7 @@ def test_the_command_says_what_is_connected_above_its_progress_bar(board: Board,
     place = make_place(tmp_path / "place")
     terminal, slave = pty.openpty()
     with SerialPort(board) as port:
-        command = [sys.executable, "-m", "iotctl", "flash", port.name, "--profile", place.profile]
+        command: list[str | Path] = [sys.executable, "-m", "iotctl", "flash", port.name, "--profile", place.profile]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=slave, timeout=PATIENCE_S)
     shown = os.read(terminal, 1 << 20)
     os.close(slave)
