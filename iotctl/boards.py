@@ -45,13 +45,14 @@ def flashed(profile: Profile) -> tree.Files:
 
 
 def _heap(profile: Profile, port: Port) -> list[Problem]:
-    takes, there = heap(profile), int(port.heap.rstrip("k"))
+    takes, there = heap(profile, port), int(port.heap.rstrip("k"))
     expected = f"less than {there} KB, a {port.name}'s heap"
     found = []
     if takes.at_rest > there:
         found.append(Problem("activeModules", f"take {takes.at_rest} KB of heap", expected))
-    if "ota" in profile.modules and takes.update_boot > there:
-        found.append(Problem("activeModules", f"need {takes.update_boot} KB of heap to update", expected))
+    update = takes.update_boot + (takes.tls or 0)
+    if "ota" in profile.modules and update > there:
+        found.append(Problem("activeModules", f"need {update} KB of heap to update", expected))
     return found
 
 
@@ -114,19 +115,25 @@ def budget(files: tree.Files, port: Port) -> Budget:
 
 @dataclass(frozen=True)
 class Heap:
-    """KiB that the platform's own modules take at rest and in an update boot; `others` were not measured."""
+    """KiB that the platform's own modules take at rest and in an update boot; `others` were not measured.
+
+    `tls`: what a connection takes beside that, None where the profile names none that speaks TLS.
+    """
 
     at_rest: int
     update_boot: int
+    tls: int | None
     others: tuple[str, ...]
 
 
-def heap(profile: Profile) -> Heap:
+def heap(profile: Profile, port: Port) -> Heap:
     """What of a board's heap these modules take, on 32 bits."""
     table = json.loads(HEAP.read_text())
     more = " ".join(name for name in ("mqtt", "web") if name in profile.modules)
     others = tuple(name for name in profile.modules if name not in _MEASURED)
-    return Heap(table["at_rest"][more], table["update_boot"], others)
+    ota, mqtt = (profile.value.get(name) for name in ("ota", "mqtt"))
+    secure = isinstance(ota, dict) and str(ota.get("url")).startswith("https:") or isinstance(mqtt, dict) and mqtt.get("tls")
+    return Heap(table["at_rest"][more], table["update_boot"], port.tls_k if secure else None, others)
 
 
 def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:

@@ -973,9 +973,12 @@ def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
         need = boards.budget(made.flashed, port)
         worst = f"{need.update} for an update of every file"
         terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
-        heap = boards.heap(given)
-        beside = f"; beside {', '.join(heap.others)}" if heap.others else ""
-        terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{beside}")
+        heap = boards.heap(given, port)
+        others = f"; {', '.join(heap.others)} not counted" if heap.others else ""
+        terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{others}")
+        if heap.tls is not None:
+            more = f"{heap.tls}K of it more" if heap.tls else "some 20K beside it"
+            terminal.say(f"TLS takes {more} while a connection lasts")
         for problem in boards.problems(given, given.board, made.flashed):
             terminal.say(f"warning: {problem.key} {problem.problem}; expected {problem.expected}", err=True)
 

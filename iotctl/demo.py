@@ -197,7 +197,7 @@ def _stay(story: Story) -> None:
         "  lamp/toggle     switch the lamp; the page shows it at once\n"
         "  ota status      what the updater is doing, and the version that is kept to go back to\n"
         "  ota rollback    back to 1.0.0, which is tried and confirmed like any update\n"
-        "  ota force       forward again: what was left by a rollback is taken only when somebody says so\n"
+        "  ota force       forward again: what a board went back from it takes only when somebody says so\n"
         "  values          everything that the board publishes\n"
         "  reset           pull the reset pin\n"
         "In another terminal:\n"

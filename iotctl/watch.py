@@ -75,7 +75,7 @@ def table(boards: list[Board], address: Address, known: Known) -> Table:
         own = _row(board) if board else (name, *["-"] * (len(columns) - 1))
         cells.append(((*own, *_stands(row)[-len(more) :]), "" if row.online else "dim"))
     absent = len(rows) - len(boards)
-    title = f"{len(boards)} boards at {address}" + (f", {absent} missing" if absent else "")
+    title = f"{len(boards)} board{'s' if len(boards) != 1 else ''} at {address}" + (f", {absent} missing" if absent else "")
     made = terminal.table(title, [*columns, *more], cells)
     made.columns[0].no_wrap = True
     return made

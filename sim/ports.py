@@ -52,6 +52,7 @@ class Port:
     page_us: int = 0  # a program of 256 bytes
     read_ns: int = 0  # a call of the flash's readblocks(), and each byte that it brings
     read_byte_ns: int = 0
+    tls_k: int = 0  # KiB of its heap that a TLS connection takes: docs/performance.md
     cpu_us: int = 0  # what its CPU takes for what takes this computer as long as a 3072-bit pow(x, 65537, n); 0: not known
 
     def cause(self, restart: str) -> int:
@@ -92,6 +93,7 @@ _PICO = Port(
     page_us=400,
     read_ns=8_000,
     read_byte_ns=40,
+    tls_k=21,
     cpu_us=200_000,
 )
 _PICO_W = replace(

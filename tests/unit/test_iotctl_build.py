@@ -488,9 +488,14 @@ def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Pl
     (place.source / "modules" / "door" / ".htaccess").write_text("")
     result = place.build("--key", place.key)
     assert re.search(r"on a pico-w: \d+ blocks, \d+ for an update of every file, \d+ in all of 212", result.stdout)
-    assert re.search(r"heap, of 188K: \d+K at rest, \d+K in an update boot; beside door", result.stdout)
+    assert re.search(r"heap, of 188K: \d+K at rest, \d+K in an update boot; door not counted", result.stdout)
+    assert "TLS" not in result.stdout
     left = [line.rpartition("src/")[2] for line in result.stdout.splitlines() if line.startswith("left out: ")]
     assert left == ["modules/door/.htaccess", "modules/door/tests"]
+    place.change_ota(url="https://updates.example.org")
+    for board, says in (("pico-w", "TLS takes 21K of it more while"), ("esp32", "TLS takes some 20K beside it while")):
+        place.change(board=board)
+        assert says in place.build("--key", place.key).stdout
 
 
 @pytest.mark.parametrize(("board", "chip"), [(None, 0), ("pico-w", 4), ("pico", 4), ("esp32", 10), ("unix", 0)])

@@ -17,7 +17,7 @@ const PHASES = { queued: "will be asked", asked: "asked", started: "runs", done:
 const ROLLOUTS = { running: ["info", "Running"], paused: ["warn", "Paused"], halted: ["bad", "Halted"], aborted: ["bad", "Aborted"], reverted: ["warn", "Reverted"], done: ["good", "Done"] };
 const ASK = { // what is asked before it is done
   update: (many) => `Update ${many} now?`,
-  force: (many) => `Update ${many} by force, also to what failed or was left there before?`,
+  force: (many) => `Update ${many} by force: also to a version that failed there, or that they went back from?`,
   rollback: (many) => `Have ${many} go back to the version kept there? ${many.startsWith("1 ") ? "It restarts" : "They restart"}.`,
   group: (many) => `Put ${many} into a group, which a rollout can be for. Nothing takes ${many.startsWith("1 ") ? "it" : "them"} out of one.`,
 };

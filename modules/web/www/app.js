@@ -694,7 +694,7 @@ function confirmedNotice(last) {
 function forceButton() {
   const button = h("button", {}, "Try again by force");
   button.onclick = async () => {
-    if (await ask("Download and install it although it failed or was left here before?", "Install")) await command("update", button, { force: true });
+    if (await ask("Install it, although it failed on this board, or the board went back from it?", "Install")) await command("update", button, { force: true });
   };
   return h("div", { className: "buttons" }, button);
 }
