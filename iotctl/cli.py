@@ -950,7 +950,8 @@ def _releasable(path: Path, with_secrets: bool) -> profile.Profile:
     """A good profile that may go to everybody who gets the release."""
     given = profile.read_good(path)
     if given.secrets and not with_secrets:
-        why = f"which everybody can read who gets the release: {project.SECRETS} is the place for it, or say --with-secrets"
+        place = f"{project.SECRETS} is the place for wifi's and MQTT's, and the page's own is set there"
+        why = f"which everybody can read who gets the release: {place}; or say --with-secrets"
         raise IotctlError(f"{path} has {', '.join(given.secrets)}, {why}")
     return given
 

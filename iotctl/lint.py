@@ -60,12 +60,17 @@ def older(value: dict[str, Any]) -> list[Row]:
     return [("profile.json", "is one of public-micropython-iot-platform", how)]
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, with a question mark; "" where nothing is near."""
+    return "".join(f"{each}?" for each in difflib.get_close_matches(name, known, 1))
+
+
 def _unknown(prefix: str, given: Iterable[str], known: Collection[str]) -> list[Row]:
     rows = []
     for name in given:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1)
-            rows.append((prefix + name, "is unknown", f"{prefix}{nearest[0]}?" if nearest else ", ".join(sorted(known))))
+            meant = nearest(name, known)
+            rows.append((prefix + name, "is unknown", prefix + meant if meant else ", ".join(sorted(known))))
     return rows
 
 

@@ -83,6 +83,8 @@ def read(path: Path) -> Profile:
     if len(raw) > board_profile.MAX_BYTES:
         raise IotctlError(f"{path} is larger than {board_profile.MAX_BYTES} bytes")
     try:
+        if raw.startswith(b"\xef\xbb\xbf"):
+            raise ValueError("it begins with a byte order mark, which no board reads; save it as UTF-8 without one")
         text = raw.decode()
         json.loads(text, parse_constant=lint.constant)
     except ValueError as error:
@@ -104,7 +106,8 @@ def problems(profile: Profile, here: bool = True) -> list[Problem]:
     if not any(key == "activeModules" for key, _problem, _expected in found):
         for name, folder in at.items():
             if not (folder / "__init__.py").is_file():
-                found.append(("activeModules", f"names {name}", f"a module with a folder modules/{name}"))
+                nearest = lint.nearest(name, project.modules(profile.places))
+                found.append(("activeModules", f"names {name}", nearest or f"a module with a folder modules/{name}"))
             elif name in others:
                 found += lint.own(name, folder, profile.value.get(name))
     found += lint.keys(profile.value, [*active, *project.modules(profile.places)]) + lint.text(profile.raw.decode())

@@ -136,6 +136,12 @@ def test_an_unknown_key_is_told_with_the_nearest_one(tmp_path: Path, change: dic
     assert _found(tmp_path, {**GOOD, **SECTIONS, **change}) == [profiles.Problem(key, "is unknown", nearest)]
 
 
+def test_a_module_that_is_not_there_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    for name, meant in (("serial_lgo", "serial_log?"), ("zzz", "a module with a folder modules/zzz")):
+        found = _found(tmp_path, {**GOOD, "activeModules": ["ota", name]})
+        assert found == [profiles.Problem("activeModules", f"names {name}", meant)]
+
+
 @pytest.mark.parametrize(("change", "key"), WRONG_VALUES)
 def test_a_value_that_would_strand_a_board_is_named(tmp_path: Path, change: dict[str, Any], key: str) -> None:
     assert [problem.key for problem in _found(tmp_path, {**GOOD, **change})] == [key]
@@ -187,4 +193,7 @@ def test_an_escape_that_a_board_reads_otherwise_is_told_with_its_line(tmp_path: 
 def test_what_is_no_json_for_a_board_is_refused(tmp_path: Path) -> None:
     (tmp_path / "profile.json").write_text('{"shortName": NaN}')
     with pytest.raises(IotctlError, match="is not JSON: it has NaN"):
+        profiles.read(tmp_path / "profile.json")
+    (tmp_path / "profile.json").write_bytes(b"\xef\xbb\xbf{}")  # as some editors save it
+    with pytest.raises(IotctlError, match="begins with a byte order mark"):
         profiles.read(tmp_path / "profile.json")
