@@ -57,6 +57,7 @@ class Board:
     name: str  # shortName/id
     values: dict[str, str] = field(default_factory=dict)
     seen: datetime | None = None  # None: only retained values so far
+    percent: int | None = None  # how far all of an update has come
 
     @property
     def online(self) -> bool:
@@ -78,7 +79,7 @@ class Board:
             "online": self.online,
             "version": number("version"),
             "status": number("ota/status"),
-            "progress": _number(number("ota/progress")) if number("ota/status") in ("downloading", "installing") else None,
+            "progress": self.percent,
             "available": number("ota/available"),
             "signal": _number(number("rssi")),
             "freeram": _number(number("freeram")),
@@ -239,7 +240,7 @@ class Fleet:
             self._refused = str(reason)
             self._connected.set()
             return
-        client.subscribe([("+/+/status/#", 1), ("+/+/reply/#", 1), ("+/+/log", 0)])
+        client.subscribe([("+/+/status/#", 1), ("+/+/reply/#", 1), ("+/+/update", 1), ("+/+/log", 0)])
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         name, kind, key = _split(message.topic)
@@ -257,9 +258,13 @@ class Fleet:
                     board.values[key] = text
                 if not message.retain:
                     board.seen = datetime.now(UTC)
+            elif kind == "update":
+                percent = _object(text).get("update_percentage")
+                self._boards.setdefault(name, Board(name)).percent = percent if isinstance(percent, int) else None
+                self._changed.add(name)
             elif kind == "reply" and not message.retain:
                 self._replies[message.topic] = _object(text)
-            if not message.retain:
+            if not message.retain and kind != "update":
                 self._heard(name, kind, key, text)
             self._news.notify_all()
 

@@ -161,6 +161,7 @@ def _result(ota, path, restarted):
         return encode(False, "not_configured", "OTA does not run on this board")
     status = ota.status()
     state = status["state"]
+    announced = ota.platform.bus.get("ota/announced")
     ok = state in ("confirmed", "up_to_date", "available", "ready")
     error = message = None
     if state == "rolled_back":
@@ -169,6 +170,8 @@ def _result(ota, path, restarted):
         ok = path == "ota/rollback" and error == "by_hand"
     elif state == "failed":
         error, message = status["error"] or "not_configured", status["message"]
+    elif state == "up_to_date" and path == "ota/update" and announced not in (None, status["version"]):
+        ok, error, message = False, "not_offered", "the channel has %s, and not for this board now" % announced
     elif not ok:
         error = "interrupted" if restarted else "cancelled"
         message = "the board restarted before it was done" if restarted else "it was cancelled"

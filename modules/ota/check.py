@@ -24,6 +24,7 @@ def decide(ota, raw, etag, force):
     if keys and counter != seen.get(ota.channel):
         ota.store.set("published", dict(seen, **{ota.channel: counter}))
     version, sequence = value["version"], value["sequence"]
+    ota.platform.bus.publish("ota/announced", version)
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
     offer = None
     if force:

@@ -59,6 +59,13 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
 
     back = iotctl("rollback", BASE, port=broker.port)
     assert (back.returncode, back.stdout) == (0, f"{BASE}: confirmed, running 1.0.0\n"), back.stderr
+    held = iotctl("update", BASE, port=broker.port)
+    assert held.returncode == 1 and "not_offered: the channel has 1.1.0, and not for this board now" in held.stderr
+    world.offer(world.release("1.2.0", LAMP_FILES), rollout=0)
+    outside = iotctl("update", BASE, port=broker.port)
+    assert outside.returncode == 1, outside.stdout
+    assert outside.stderr.splitlines()[-1] == f"iotctl: {BASE}: not_offered: the channel has 1.2.0, and not for this board now"
+
     refused = iotctl("rollback", BASE, port=broker.port)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == f"iotctl: {BASE}: no_update: no previous version is kept on this board"
@@ -132,7 +139,9 @@ def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer, tmp_
     fleet = ("--fleet", str(tmp_path / "fleet.toml"))
     stands = {each["device"]: each["state"] for each in json.loads(iotctl("watch", "--json", *fleet, port=broker.port).stdout)}
     assert stands == {"gate/1": "ok", "gate/2": "ok", "gate/3": "offline", "gate/4": "missing"}
+    seen.publish("gate/1/update", json.dumps({"in_progress": True, "update_percentage": 75}), retain=True)
     text = iotctl("watch", "--once", *fleet, port=broker.port).stdout
+    assert text.count("75%") == 1, "of the whole update"
     assert "3 boards" in text and "1 missing" in text and "North 4" in text and "missing: never heard at this broker" in text
     seen.publish("gate/4/status/online", "false", retain=True)
     seen.publish("gate/4/status/version", "1.0.0", retain=True)
