@@ -72,11 +72,11 @@ class Module(Base):
         "title": "{title}",
         "values": (("{name}/minutes", "Minutes", "min"), ("{name}/runs", "Counts", "", "switch")),
         "actions": (("reset", "Start again"),),
+        "settings": (("{name}.step_s", "Seconds that make a minute", "s", "number", 1, 3600),),
     }}
 
     def start(self):
-        settings = self.platform.profile.get("{name}") or {{}}
-        self.step_s = settings.get("step_s", 60)  # profile.json: "{name}": {{"step_s": 10}}
+        self.step_s = self.platform.setting("{name}.step_s", 60)  # profile.json: "{name}": {{"step_s": 10}}
         self.minutes = 0
         self.runs = True
         self.last = time.ticks_ms()
@@ -92,6 +92,8 @@ class Module(Base):
     def on_command(self, command):  # from the page, MQTT and the console alike
         if command.path == "{name}/runs":
             self.runs = command.payload
+        elif command.path == "{name}.step_s":
+            self.start()
         elif command.path == "{name}/reset":
             self.minutes = 0
             self.platform.log("{name}: starts again")
@@ -110,13 +112,15 @@ class {title}(TestCase):
     def test_it_counts_and_obeys(self):
         clock, said = SimpleNamespace(now=0), []
         time.ticks_ms, time.ticks_diff = lambda: clock.now, lambda later, earlier: later - earlier
-        module = Module(SimpleNamespace(profile={{"{name}": {{"step_s": 5}}}}, log=said.append))
+        module = Module(SimpleNamespace(setting=lambda key, otherwise: 5, log=said.append))
         module.start()
         for clock.now in (4_999, 5_000, 9_999, 10_000):
             module.tick()
         self.assertEqual(module.telemetry()["{name}/minutes"], 2)
         module.on_command(SimpleNamespace(path="{name}/reset"))
-        self.assertEqual((module.telemetry()["{name}/minutes"], said), (0, ["{name}: starts again"]))
+        module.on_command(SimpleNamespace(path="{name}/runs", payload=False))
+        self.assertEqual(module.telemetry(), {{"{name}/minutes": 0, "{name}/runs": False}})
+        self.assertEqual(said, ["{name}: starts again"])
 '''
 
 

@@ -59,17 +59,20 @@ from iot_platform.module import Module as Base
 class Module(Base):
     name = "greenhouse"
     panels = (
-        {"title": "Greenhouse", "values": (("air", "Temperature", "°C"), ("damp", "Humidity", "%"), ("soil", "Soil", "%")),
+        {"title": "Greenhouse", "values": (("air", "Temperature", "°C"), ("damp", "Humidity", "%"), ("soil", "Soil", "%"),
+         ("aim", "Keep it at", "°C", "number", 5, 30), ("when", "Water", "", "select", "at noon", "at dusk")),
          "actions": (("water", "Water now", "Open the valve for a minute?"), ("vent", "Open the vents"))},
-        {"id": "pump", "title": "Pump", "values": (("pump", "State", ""), ("flow", "Flow", "l/min"), ("last", "Last run", "")),
-         "actions": (("toggle", "Toggle"),)},
+        {"id": "pump", "title": "Pump",
+         "values": (("pump", "Runs", "", "switch"), ("flow", "Flow", "L/min"), ("last", "Last run", "")),
+         "actions": (("toggle", "Toggle"),), "settings": (("pump.most_min", "Longest run", "min", "number", 1, 60),)},
     )
 
     def start(self):
         self.platform.log("greenhouse: 3 sensors, valve closed")
 
     def telemetry(self):
-        return {"air": 21.4, "damp": 61, "soil": 38, "pump": True, "flow": 3.2, "last": "06:30, 4 minutes"}
+        return {"air": 21.4, "damp": 61, "soil": 38, "pump": True, "flow": 3.2, "last": "06:30, 4 minutes", "aim": 20,
+                "when": "at dusk"}
 """.encode()
 
 

@@ -126,24 +126,21 @@ def waits_for(ota):
 
     :param ota: the module, or its job.
     """
-    if not _choice(ota, "auto_install", True):
+    if not ota.platform.setting("ota.auto_install", True):
         return "asked: auto_install is off"
-    window, now = _choice(ota, "window"), ota.platform.board.now()
-    if not window or (now is not None and in_window(now, window)):
+    window, now = ota.platform.setting("ota.window"), ota.platform.board.now()
+    try:
+        if not window or (now is not None and in_window(now, window)):
+            return ""
+    except (AttributeError, ValueError):  # a preference that was written by hand
         return ""
     return "window %s%s" % (window, "" if now is not None else ", and the time is not known")
-
-
-def _choice(ota, key, otherwise=None):
-    """What the user has chosen, or else the profile."""
-    choice = ota.platform.prefs.get("ota." + key)
-    return ota.cfg.get(key, otherwise) if choice is None else choice
 
 
 def chosen(ota):
     """Tell what is chosen, at the start and when it has changed: what waited may have to wait no more."""
     ota.platform.bus.publish("ota/channel", ota.channel)
-    ota.platform.bus.publish("ota/auto_install", bool(_choice(ota, "auto_install", True)))
+    ota.platform.bus.publish("ota/auto_install", bool(ota.platform.setting("ota.auto_install", True)))
     if ota.waiting and not waits_for(ota):
         ota.request_check()
 

@@ -52,7 +52,17 @@ class Module(Base):
         if text and dropped < len(text):
             self.execute(text)
 
-    def execute(self, line):
+    def routes(self, web):
+        web.route("/api/console", self._typed, "POST")
+
+    def _typed(self, _web, request):
+        line = request.json().get("line")
+        if not isinstance(line, str) or not 0 < len(line.strip()) <= _MAX_COMMAND:
+            return {"error": "bad_value", "message": "a line of 1 to 120 characters"}, 400
+        self.execute(line, "web")
+        return 202
+
+    def execute(self, line, source="console"):
         """Run one command of the console; what it says goes to the log. Words that mean nothing here are for the bus."""
         platform = self.platform
         words = line.split()
@@ -61,7 +71,7 @@ class Module(Base):
         elif words[0] == "log" and len(words) == 2:
             if not SerialLog.set_level(words[1]):
                 SerialLog.log(_HELP)
-        elif line == "log":
+        elif words == ["log"]:
             for remembered in SerialLog.history():
                 print(remembered)
         elif words[0] == "purge":
@@ -78,11 +88,11 @@ class Module(Base):
         elif words[0] == "help":
             SerialLog.log(_HELP)
         else:
-            self._command(words[0], " ".join(words[1:]))
+            self._command(words[0], " ".join(words[1:]), source)
 
-    def _command(self, path, text):
+    def _command(self, path, text, source):
         try:
-            if not self.platform.order(path, text, "console"):
+            if not self.platform.order(path, text, source):
                 SerialLog.warning("too many commands at once")
         except ValueError as error:
             SerialLog.warning(error)

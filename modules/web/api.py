@@ -1,4 +1,4 @@
-"""What the page reads and does: its files, the panels and their buttons, the update's buttons and uploads, settings.
+"""What the page reads and does: its files, what panels have declared, the update's buttons and uploads, settings.
 
 Each handler gets the module and the http.Request, and returns what becomes JSON, ``(that, status)``, or a status alone; None when
 there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
@@ -10,6 +10,7 @@ from iot_platform.log import SerialLog
 from iot_platform.module import name_ok
 from micropython import const
 
+from .events import declared, kind
 from .http import Refused
 
 _FOLDER = const("/modules/web")
@@ -45,41 +46,62 @@ async def page(_web, request):
             await request.send(data)
 
 
-def panels(web, _request):
-    return [
-        {
-            "id": panel.get("id", name),
-            "title": panel["title"],
-            "values": [dict(zip(("key", "label", "unit"), value)) for value in panel.get("values", ())],
-            "actions": [dict(zip(("id", "label", "confirm"), action)) for action in panel.get("actions", ())],
-        }
-        for name, panel in _declared(web)
-    ]
-
-
-def _declared(web):
-    """The panels of all modules: ``(the module's name, panel)``."""
-    found = []
-    for name, module in web.platform.modules.items():
-        given = getattr(module, "panels", ())
-        found += [(name, panel) for panel in ((given,) if isinstance(given, dict) else given)]
-    return found
-
-
 def action(web, request):
-    """A panel's button: only what a panel has declared becomes a command."""
+    """What a panel has declared, and nothing else: a button, a value that can be set, a setting."""
     value = request.json()
-    given = value.get("value")
+    given, key, path = value.get("value"), value.get("action"), None
     good = len(given) <= _MAX_VALUE if isinstance(given, str) else given is None or isinstance(given, (bool, int, float))
     if not good:
         raise Refused(400, "bad_value", "value")
-    for name, panel in _declared(web):
-        name = panel.get("id", name)
-        if name == value.get("panel") and value.get("action") in [known[0] for known in panel.get("actions", ())]:
-            if not web.platform.bus.command(name + "/" + value["action"], given, "web"):
-                raise Refused(503, "busy", "too many commands", 2)
-            return 202
-    raise Refused(404, "not_found")
+    try:
+        for panel in declared(web):
+            if panel["id"] == value.get("panel"):
+                for item in panel.get("settings", ()):
+                    if item[0] == key:
+                        return _setting(web.platform, item, given)
+                if key in [item[0] for item in panel.get("values", ()) if "sensor" not in kind(item)]:
+                    path = key
+                elif key in [item[0] for item in panel.get("actions", ())]:
+                    path = panel["id"] + "/" + key
+        if not path:
+            raise Refused(404, "not_found")
+        if not web.platform.order(path, given, "web"):
+            raise Refused(503, "busy", "commands", 2)
+    except ValueError as error:
+        raise Refused(400, "bad_value", str(error))
+    return 202
+
+
+def _setting(platform, item, given):
+    """Into the preferences, or out of them; the module hears of it as of a command."""
+    given = None if given in ("", None) else platform.once("iot_platform.profile", "become", item, given)
+    platform.prefs.set(item[0], given)
+    platform.prefs.save()
+    platform.bus.command(item[0], given, "web")
+    return 202
+
+
+def prefs(web, request):
+    """The preferences, for a back-up, or from one. Passwords only where they are asked for; the page's own stays here."""
+    prefs = web.platform.prefs
+    if request.method == "POST":
+        value = request.json()
+        before = {key: prefs.get(key) for key in value}
+        try:
+            for key in value:
+                if key[:4] != "web.":
+                    prefs.set(key, value[key])
+            prefs.save()
+        except ValueError:  # too much for the flash
+            for key in before:
+                prefs.set(key, before[key])
+            raise Refused(413, "too_large")
+        return 204
+    return {
+        key: value
+        for key, value in prefs.items()
+        if key[:4] != "web." and key != "mqtt.pending" and ("password" not in key or request.query == "secrets=1")
+    }
 
 
 def restart(web, _request):

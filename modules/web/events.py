@@ -9,6 +9,7 @@ told as ``event: dropped``. Of the bus it holds the keys that have changed since
 import asyncio
 import gc
 import json
+import time
 
 from iot_platform.log import SerialLog
 from micropython import const
@@ -22,6 +23,59 @@ _LINES = const(4)  # in one piece
 _KEYS = const(8)
 
 
+# What the board itself can be set to, where the module runs: as a module's panel says it
+_OWN = (
+    {"id": "web", "title": "Board", "settings": (("name", "Name, also of its address", "", "text", "[a-z0-9-]+$"),)},
+    {
+        "id": "wifi",
+        "title": "Network",
+        "settings": (("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),),
+    },
+    {
+        "id": "ota",
+        "title": "Updates",
+        "settings": (
+            ("ota.auto_install", "Install updates by itself", "", "switch", True),
+            ("ota.window", "Only at this time of day (UTC)", "", "text", "[0-2]\\d:[0-5]\\d-[0-2]\\d:[0-5]\\d$"),
+        ),
+    },
+)
+
+
+def kind(item):
+    return item[3] if len(item) > 3 else "sensor"
+
+
+def declared(web):
+    """All panels: the modules', and the board's own settings."""
+    modules, found = web.platform.modules, []
+    for name in modules:
+        found += getattr(modules[name], "panels", ())
+    return found + [panel for panel in _OWN if panel["id"] in modules]
+
+
+def panels(web, _request):
+    return [
+        {
+            "id": panel["id"],
+            "title": panel["title"],
+            "values": [_item(item) for item in panel.get("values", ())],
+            "actions": [dict(zip(("id", "label", "confirm"), item)) for item in panel.get("actions", ())],
+            "settings": [dict(_item(item), value=_set(web, item)) for item in panel.get("settings", ())],
+        }
+        for panel in declared(web)
+    ]
+
+
+def _set(web, item):
+    """What a setting is; one that nobody has set is nothing, but a switch what its range says."""
+    return web.platform.setting(item[0], item[4] if item[4:] and kind(item) == "switch" else None)
+
+
+def _item(item):
+    return {"key": item[0], "label": item[1], "unit": item[2], "kind": kind(item), "range": item[4:]}
+
+
 def status(web, _request):
     platform = web.platform
     ota, wifi, board = platform.module("ota"), platform.module("wifi"), platform.board
@@ -29,8 +83,11 @@ def status(web, _request):
         "ota": ota.status() if ota else None,
         "version": platform.bus.get("version"),
         "name": platform.prefs.text("name") or platform.profile.get("shortName", ""),
+        "host": wifi.addresses()[0] if wifi else None,
+        "time": board.now(),
         "id": board.unique_id(),
         "uptime_s": web.seconds(),
+        "ticks_ms": time.ticks_ms(),
         "freeram": board.mem_free(),
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
         "safe_mode": platform.safe_mode,
@@ -87,7 +144,9 @@ async def events(web, request):
     """Answers until the client hangs up."""
     streams = web.server.streams
     gc.collect()
-    if len(streams) >= web.cfg.get("max_streams", _STREAMS) or web.platform.board.mem_free() < _LEAST:
+    if web.platform.board.mem_free() < _LEAST:
+        raise Refused(503, "no_memory", "", 5)
+    if len(streams) >= web.cfg.get("max_streams", _STREAMS):
         raise Refused(503, "too_many", "streams", 5)
     await request.start(200, "text/event-stream")
     if request.method == "HEAD":

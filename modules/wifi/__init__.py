@@ -55,7 +55,8 @@ class Module(Base):
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
         self._failures = 0
-        network.hostname(self._host_name()[:32])  # comes first: some ports read it when the interface is made
+        self._host = self._host_name()  # another one counts after a restart: the network knows it by this one until then
+        network.hostname(self._host[:32])  # comes first: some ports read it when the interface is made
         self._station = network.WLAN(_STATION)
         sockets.name_server = self._name_server
         if self.platform.board.now():  # kept over a restart
@@ -101,9 +102,7 @@ class Module(Base):
             self._wait()
         elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
             self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)  # unless it says otherwise
-            server = self.platform.profile.get("ntp", "pool.ntp.org")
-            if server:
-                self._clock = borrow("clock", "keep", self.platform, server, self._clock_pause)
+            self._clock = borrow("clock", "keep", self.platform, self._clock_pause)
 
     def telemetry(self):
         """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
@@ -157,7 +156,7 @@ class Module(Base):
 
     def addresses(self):
         """All that this board may be called in a URL, in lower case: its name, without a domain, and its addresses."""
-        found = [self._host_name().lower()]
+        found = [self._host.lower()]
         for interface in self._station, self._access_point:
             if interface and interface.active():
                 found.append(interface.ifconfig()[0])
@@ -227,7 +226,7 @@ class Module(Base):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
         self._access_point = ap = network.WLAN(_ACCESS_POINT)
         password = self._ap_password()
-        ssid = self._host_name()
+        ssid = self._host
         try:
             ap.active(False)
             if password:

@@ -24,11 +24,14 @@ _ERA = const(1 << 32)  # after which NTP's seconds begin again, in 2036
 _PLAUSIBLE = const(1_700_000_000)  # since 1970: this was written after it, and no board lives for 2**30 s more
 
 
-def keep(platform, server, pause):
-    """Set the board's clock, and say so. Generator; returns the milliseconds until it is to be asked for again.
+def keep(platform, pause):
+    """Set the board's clock, and say so, unless nobody is to be asked. Generator; returns the milliseconds until the next time.
 
     :param pause: what the last time returned; 0 at first.
     """
+    server = platform.prefs.text("ntp") or platform.profile.get("ntp", "pool.ntp.org")
+    if not server:
+        return _DAY_MS
     try:
         failed = yield from _set(server, platform.board.earliest)
     except ValueError as error:  # a port that is no number

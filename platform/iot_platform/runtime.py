@@ -66,6 +66,15 @@ class Platform:
         """Bytes of heap that an update boot of this version has free: measured by the start, as it is when nothing runs yet."""
         return self._free
 
+    def setting(self, key, otherwise=None):
+        """What the user has set, or else the profile: ``ntp``, or a key of a section, such as ``lamp.step_s``."""
+        value = self.prefs.get(key)
+        if value is None:
+            section, _, key = key.rpartition(".")
+            value = self.profile.get(section) if section else self.profile
+            value = value.get(key) if isinstance(value, dict) else None
+        return otherwise if value is None else value
+
     def settings(self, name):
         """A module's settings as its ``config.settings(platform)`` finds them."""
         return self.once("modules.%s.config" % name, "settings", self)

@@ -37,6 +37,10 @@ class Slots:
             self.warning = "%s is damaged: starting with nothing" % paths[0]
         self._saved = _digest(json.dumps(self._values).encode(), 0)
 
+    def items(self):
+        """All values: (key, value)."""
+        return self._values.items()
+
     def get(self, key, default=None):
         return self._values.get(key, default)
 

@@ -63,6 +63,9 @@ class Platform:
         print("RESET", why)
         self.restart = why
 
+    def setting(self, _key, otherwise=None):
+        return otherwise
+
     def free_in_update_boot(self):
         return gc.mem_free()
 

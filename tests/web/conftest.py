@@ -35,8 +35,9 @@ class Module(Base):
     name = "lamp"
     panels = {
         "title": "Lamp <b>",
-        "values": (("lamp/on", "Light", ""), ("lamp/level", "Level", "%")),
+        "values": (("lamp/on", "Light", ""), ("lamp/level", "Level", "%", "number", 0, 100)),
         "actions": (("toggle", "Toggle"), ("off", "Off", "Really?")),
+        "settings": (("lamp.limit", "Limit", "W", "number", 1, 60),),
     }
 
     def start(self):
@@ -63,6 +64,10 @@ class Module(Base):
         if command.path == "lamp/toggle":
             self.platform.bus.publish("lamp/on", not self.platform.bus.get("lamp/on"))
             self.platform.log("lamp: toggled by", command.source, "with", command.payload)
+        elif command.path == "lamp/level":
+            self.platform.bus.publish("lamp/level", command.payload)
+        elif command.path == "lamp.limit":
+            self.platform.log("lamp: limit", command.payload, self.platform.setting("lamp.limit", 40))
         elif command.path == "lamp":
             gc.collect()
             self.platform.log("lamp: free", gc.mem_free(), "gap", self.platform.max_gap_ms)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iotctl import ROOT
-from tests.web.conftest import PASSWORD, PATIENCE_S, Client, EventStream, WebWorld, routes
+from tests.web.conftest import PASSWORD, PATIENCE_S, Answer, Client, EventStream, WebWorld, routes
 
 ROUTES = routes()
 GETS = [path for method, path in ROUTES if method == "GET"]
@@ -31,7 +31,7 @@ def refused(answer: Any, status: int, reason: str) -> None:
 
 
 def test_the_api_has_its_routes_and_the_document_names_each_of_them() -> None:
-    assert len(ROUTES) == 27
+    assert len(ROUTES) == 29
     text = (ROOT / "docs" / "api.md").read_text()
     assert [route for route in ROUTES if f"{route[0]} {route[1]}" not in text] == []
 
@@ -153,14 +153,15 @@ def test_status_says_what_the_page_shows(shared: WebWorld, client: Client) -> No
 
 
 def test_a_module_declares_a_panel_and_its_actions_become_commands(shared: WebWorld, client: Client) -> None:
-    assert client.get("/api/panels").json == [
-        {
-            "id": "lamp",
-            "title": "Lamp <b>",
-            "values": [{"key": "lamp/on", "label": "Light", "unit": ""}, {"key": "lamp/level", "label": "Level", "unit": "%"}],
-            "actions": [{"id": "toggle", "label": "Toggle"}, {"id": "off", "label": "Off", "confirm": "Really?"}],
-        }
-    ]
+    level = {"key": "lamp/level", "label": "Level", "unit": "%", "kind": "number", "range": [0, 100]}
+    limit = {"key": "lamp.limit", "label": "Limit", "unit": "W", "kind": "number", "range": [1, 60], "value": None}
+    assert client.get("/api/panels").json[0] == {
+        "id": "lamp",
+        "title": "Lamp <b>",
+        "values": [{"key": "lamp/on", "label": "Light", "unit": "", "kind": "sensor", "range": []}, level],
+        "actions": [{"id": "toggle", "label": "Toggle"}, {"id": "off", "label": "Off", "confirm": "Really?"}],
+        "settings": [limit],
+    }
     before = client.get("/api/values").json["lamp/on"]
     since = shared.now()
     answer = client.post("/api/action", {"panel": "lamp", "action": "toggle", "value": 7})
@@ -171,6 +172,80 @@ def test_a_module_declares_a_panel_and_its_actions_become_commands(shared: WebWo
     refused(client.post("/api/action", {"panel": "ota", "action": "toggle"}), 404, "not_found")
     for value in ("x" * 257, [1], {"a": 1}):
         refused(client.post("/api/action", {"panel": "lamp", "action": "toggle", "value": value}), 400, "bad_value")
+
+
+def test_a_value_that_can_be_set_takes_what_its_kind_has_and_a_sensor_nothing(client: Client) -> None:
+    assert client.post("/api/action", {"panel": "lamp", "action": "lamp/level", "value": 50}).status == 202
+    assert client.get("/api/values").json["lamp/level"] == 50
+    for value in (101, "x", None, True):
+        refused(client.post("/api/action", {"panel": "lamp", "action": "lamp/level", "value": value}), 400, "bad_value")
+    refused(client.post("/api/action", {"panel": "lamp", "action": "lamp/on", "value": True}), 404, "not_found")
+    refused(client.post("/api/action", {"panel": "lamp", "action": ["lamp/on"]}), 404, "not_found")
+
+
+def test_settings_are_preferences_before_the_profile_and_can_be_taken_back(shared: WebWorld, client: Client) -> None:
+    def setting(panel: str, key: str, value: Any) -> Answer:
+        return client.post("/api/action", {"panel": panel, "action": key, "value": value})
+
+    def shown() -> dict[str, Any]:
+        return {item["key"]: item["value"] for panel in client.get("/api/panels").json for item in panel["settings"]}
+
+    before = shown()
+    assert before == {"lamp.limit": None, "ntp": None, "ota.auto_install": True, "ota.window": None, "name": None}
+    since = shared.now()
+    assert setting("lamp", "lamp.limit", 50).status == 202
+    shared.board.expect("lamp: limit 50 50", PATIENCE_S, since)
+    assert setting("web", "name", "front-door").status == 202 and client.get("/api/session").json["name"] == "front-door"
+    assert setting("ota", "ota.auto_install", False).status == 202
+    assert client.get("/api/values").json["ota/auto_install"] is False
+    assert setting("ota", "ota.window", "02:00-04:30").status == 202
+    assert setting("wifi", "ntp", "10.0.0.1:123").status == 202
+    assert shown() == {
+        "lamp.limit": 50, "name": "front-door", "ota.auto_install": False, "ota.window": "02:00-04:30", "ntp": "10.0.0.1:123"
+    }  # fmt: skip
+    for panel, key, value in (
+        ("ota", "ota.window", "2-4"), ("ota", "ota.auto_install", "yes"), ("wifi", "ntp", "a b"), ("lamp", "lamp.limit", 0),
+        ("web", "name", "Front door"), ("web", "name", "x" * 65),
+    ):  # fmt: skip
+        refused(setting(panel, key, value), 400, "bad_value")
+    refused(setting("ota", "ota.channel", "x"), 404, "not_found")
+    for key, value in shown().items():
+        if value != before[key]:
+            panel = {"name": "web", "ntp": "wifi"}.get(key) or key.partition(".")[0]
+            assert setting(panel, key, None).status == 202
+    assert shown() == before
+
+
+def test_a_back_up_has_passwords_only_when_asked_and_brings_back_what_it_has(shared: WebWorld, client: Client) -> None:
+    saved = {"wifi.password": "simulated", "mine": {"deep": [1]}, "name": "Shed"}
+    assert client.post("/api/prefs", {**saved, "web.password": "stolen"}).status == 204
+    assert client.get("/api/prefs").json.items() >= {"mine": {"deep": [1]}, "name": "Shed"}.items()
+    text = client.get("/api/prefs").body.decode()
+    assert "password" not in text and "web." not in text
+    everything = client.get("/api/prefs?secrets=1").json
+    assert everything.items() >= saved.items() and not [key for key in everything if key.startswith("web.")]
+    refused(client.post("/api/prefs", {f"big{n}": "x" * 60 for n in range(20)}), 413, "too_large")  # more than a body may be
+    for n in range(10):
+        answer = client.post("/api/prefs", {f"big{n}": "x" * 900})
+    refused(answer, 413, "too_large")
+    kept = client.get("/api/prefs").json
+    assert "big0" in kept and "big9" not in kept
+    cleared = dict.fromkeys([*saved, *(key for key in kept if key.startswith("big"))])
+    assert client.post("/api/prefs", cleared).status == 204
+    assert client.get("/api/prefs?secrets=1").json.keys() & cleared.keys() == set()
+
+
+def test_a_line_for_the_console(shared: WebWorld, client: Client) -> None:
+    since = shared.now()
+    assert client.post("/api/console", {"line": " ota status "}).status == 202
+    shared.board.expect("ota status: {", PATIENCE_S, since)
+    since = shared.now()
+    assert client.post("/api/console", {"line": "web password"}).status == 202  # that is for whoever holds the cable
+    assert client.post("/api/console", {"line": "values"}).status == 202
+    shared.board.expect("version = ", PATIENCE_S, since)
+    assert "the password of this board" not in shared.lines_since(since)
+    for line in ("", "  ", "x" * 121, 7, None):
+        refused(client.post("/api/console", {"line": line}), 400, "bad_value")
 
 
 def test_a_modules_own_routes_answer_and_those_below_api_take_a_login(shared: WebWorld, client: Client) -> None:

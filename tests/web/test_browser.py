@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,25 +15,31 @@ from tests.support.browser import SECTIONS, Browsers, Visitor
 from tests.support.world import Slowly, noise
 from tests.web.conftest import MODULES, PASSWORD, PATIENCE_S, WebWorld
 
-MAX_WEIGHT = 25_000  # bytes over the wire for the first load of the page
+MAX_WEIGHT = 28_000  # bytes over the wire for the first load of the page
 PANEL = b"""
 from iot_platform.module import Module as Base
 
 class Module(Base):
     name = "lamp"
-    panels = {"title": "Lamp <i>one</i>", "values": (("lamp/seconds", "On for", "s"), ("lamp/word", "Word", "")),
-              "actions": (("switch", "Switch"), ("off", "Off", "Really off?"))}
+    panels = {"title": "Lamp <i>one</i>", "values": (("lamp/seconds", "On for", "s"), ("lamp/word", "Word", ""),
+              ("lamp/on", "Light", "", "switch"), ("lamp/level", "Level", "%", "number", 0, 100),
+              ("lamp/style", "Style", "", "select", "slow", "fast")),
+              "actions": (("switch", "Switch"), ("off", "Off", "Really off?")),
+              "settings": (("lamp.limit", "Limit", "W", "number", 1, 60),)}
 
     def start(self):
         self.seconds = 0
+        self.platform.bus.publish_all({"lamp/on": False, "lamp/level": 5, "lamp/style": "slow"})
 
     def telemetry(self):
         self.seconds += 1
         return {"lamp/seconds": self.seconds, "lamp/word": "<img src=x onerror=alert(1)>"}
 
     def on_command(self, command):
-        if command.path[:5] == "lamp/":
-            self.platform.log("lamp: told", command.path, "<script>alert(2)</script>")
+        if command.path in ("lamp/on", "lamp/level", "lamp/style"):
+            self.platform.bus.publish(command.path, command.payload)
+        if command.path[:4] == "lamp":
+            self.platform.log("lamp: told", command.path, command.payload, "<script>alert(2)</script>")
 """
 LAMP: worlds.Changes = {"modules/lamp/__init__.py": PANEL}
 WITH_LAMP = (*MODULES, "lamp")
@@ -44,6 +51,9 @@ def lamp_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
     with WebWorld(tmp_path_factory.mktemp("lamp")) as made:
         made.start(made.release("1.0.0", LAMP, modules=WITH_LAMP))
         yield made
+
+
+FAILING: worlds.Changes = {"modules/fan/__init__.py": b"raise ValueError('no blades')\n"}
 
 
 def visit(browser: Browsers, world: WebWorld, section: str = "dashboard") -> Visitor:
@@ -104,6 +114,96 @@ def test_a_reload_keeps_the_session_and_the_section(browser: Browsers, lamp_worl
     assert visitor.page.title() == "Console · sim-board"
 
 
+def test_what_can_be_set_is_set_and_shows_what_is(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world)
+    page, since = visitor.page, lamp_world.now()
+    light, level, style = (page.get_by_label(f"Lamp <i>one</i>: {name}") for name in ("Light", "Level", "Style"))
+    expect(light).not_to_be_checked()
+    light.check()
+    lamp_world.board.expect("lamp: told lamp/on True", 30, since)
+    style.select_option("fast")
+    lamp_world.board.expect("lamp: told lamp/style fast", 30, since)
+    level.fill("50")
+    level.press("Tab")
+    lamp_world.board.expect("lamp: told lamp/level 50", 30, since)
+    lamp_world.type("lamp/on false")
+    expect(light).not_to_be_checked()
+    visitor.go("settings")
+    limit = page.get_by_label("Lamp <i>one</i>: Limit")
+    limit.fill("12")
+    limit.press("Tab")
+    lamp_world.board.expect("lamp: told lamp.limit 12", 30, since)
+    limit.fill("600")
+    limit.press("Tab")  # the field itself refuses it
+    page.reload()
+    expect(page.get_by_label("Lamp <i>one</i>: Limit")).to_have_value("12")
+
+
+def test_the_boards_health_name_and_settings(browser: Browsers, web_world: WebWorld, tmp_path: Path) -> None:
+    web_world.wifi = {"ssid": "sim-network", "password": "simulated"}
+    web_world.start(web_world.release("1.0.0", FAILING, modules=(*MODULES, "fan")))
+    visitor = visit(browser, web_world)
+    page = visitor.page
+    rows = page.locator("#modules div")
+    expect(rows).to_have_count(5)
+    expect(rows.filter(has_text="fan")).to_contain_text("Off: import: ValueError('no blades',)")
+    expect(rows.filter(has_text="wifi")).to_contain_text("Running")
+    expect(page.locator("#host")).to_have_text(f"http://sim-board-0001.local:{web_world.port}/")
+    expect(page.locator("#time")).to_contain_text("20")
+    visitor.go("settings")
+    expect(page.locator("#ssid")).to_have_value("sim-network")
+    name = page.get_by_label("Board: Name, also of its address")
+    name.fill("front-door")
+    name.press("Tab")
+    expect(page.locator("#name")).to_have_text("front-door")
+    assert page.title() == "Settings · front-door"
+    with page.expect_response("**/api/action"):
+        page.get_by_label("Install updates by itself").uncheck()
+    expect(page.locator("#toast")).to_have_text("Saved.")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Back up").click()
+    saved = tmp_path / "settings.json"
+    download.value.save_as(saved)
+    assert json.loads(saved.read_text()).items() >= {"name": "front-door", "ota.auto_install": False}.items()
+    assert "password" not in saved.read_text()
+    saved.write_text(json.dumps({"name": "back-door"}))
+    page.set_input_files("#restore-file", saved)
+    visitor.see("dialog", "count after a restart")
+    page.locator("#ask-yes").click()
+    expect(page.locator("#name")).to_have_text("back-door")
+    visitor.wait_linked()
+
+
+def test_the_console_takes_a_line_and_tells_the_time_of_day(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = visit(browser, lamp_world, "console")
+    page = visitor.page
+    page.fill("#command", "ota status")
+    page.press("#command", "Enter")
+    line = page.locator("#log div").filter(has_text="ota status:").last
+    expect(line).to_contain_text("'state'")
+    expect(page.locator("#command")).to_have_value("")
+    away = "(text) => Math.abs(new Date(`${new Date().toDateString()} ${text}`) - Date.now())"
+    told = page.evaluate(away, line.locator("time").inner_text())
+    assert told < 60_000 or told > 86_000_000
+
+
+def test_a_board_that_is_away_is_neither_up_to_date_nor_to_be_updated(browser: Browsers, web_world: WebWorld) -> None:
+    web_world.start()
+    visitor = visit(browser, web_world, "firmware")
+    page = visitor.page
+    expect(page.locator("#state")).to_have_text("Up to date")
+    expect(page.locator("#update")).to_be_hidden()
+    expect(page.locator("#check")).to_be_enabled()
+    web_world.board.stop()
+    expect(page.locator("#state")).to_have_text("Not known")
+    expect(page.locator("#check")).to_be_disabled()
+    web_world.board.start()
+    visitor.see("#login")
+    visitor.log_in()
+    expect(page.locator("#check")).to_be_enabled()
+    expect(page.locator("#state")).not_to_have_text("Not known")
+
+
 def test_a_panels_action_reaches_its_module_and_a_question_is_asked_first(browser: Browsers, lamp_world: WebWorld) -> None:
     visitor = visit(browser, lamp_world)
     page, since = visitor.page, lamp_world.now()
@@ -123,7 +223,7 @@ def test_what_others_wrote_is_text(browser: Browsers, lamp_world: WebWorld) -> N
     visitor = visit(browser, lamp_world)
     page = visitor.page
     page.on("dialog", lambda dialog: visitor.problems.append("a script of a stranger ran"))
-    expect(page.locator(".panel h3")).to_have_text("Lamp <i>one</i>")
+    expect(page.locator("#panels .panel h3")).to_have_text("Lamp <i>one</i>")
     expect(page.locator('[data-key="lamp/word"]')).to_have_text("<img src=x onerror=alert(1)>")
     page.get_by_role("button", name="Switch").click()
     visitor.go("console")
@@ -280,7 +380,7 @@ def test_two_browsers_at_once_and_the_one_without_a_stream_polls(browser: Browse
     first, second = visit(browser, web_world), visit(browser, web_world, "firmware")
     second.allowed = {(503, "/api/events")}
     expect(first.page.locator("#link")).to_have_text("Live")
-    expect(second.page.locator("#link")).to_have_text("Live, every 2 s")
+    expect(second.page.locator("#link")).to_have_text("Every 2 s: others are watching")
     second.page.click("#check")
     second.see("#new-version", "Version 1.1.0 is available")
     first.see("#offer", "Version 1.1.0 is available")
@@ -353,7 +453,7 @@ def test_a_long_download_shows_how_far_it_is_and_can_be_cancelled(browser: Brows
     web_world.server.trick = Slowly(6.0)
     visitor = visit(browser, web_world, "firmware")
     page = visitor.page
-    page.click("#update")
+    page.click("#check")
     visitor.see("#phase", "Downloading version 1.1.0")
     visitor.see("#detail", "left")
     page.click("#cancel")
@@ -389,7 +489,8 @@ def test_a_failing_release_is_shown_as_rolled_back_with_its_reason(browser: Brow
     web_world.start(good)
     web_world.offer(bad)
     visitor = visit(browser, web_world, "firmware")
-    visitor.page.click("#update")
+    expect(visitor.page.locator("#update")).to_be_hidden()
+    visitor.page.click("#check")
     visitor.see("#result", "Version 1.1.0 was rolled back: the board runs 1.0.0 again.")
     visitor.see("#result", "no <b>bulb</b>")
     visitor.see("#result", "(module_failed)")

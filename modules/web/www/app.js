@@ -44,6 +44,14 @@ function readable(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** Give the owner a file. */
+function save(name, text) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/plain" })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+let gone = false; // True while the board does not answer
 let toastTimer;
 function toast(text) {
   clearTimeout(toastTimer);
@@ -71,7 +79,7 @@ async function working(button, work, failed = (error) => toast(error.message)) {
   } catch (error) {
     failed(error);
   } finally {
-    button.disabled = false;
+    button.disabled = gone;
   }
 }
 
@@ -152,6 +160,8 @@ const values = {};
 let session = {};
 let board = { ota: {} };
 let startedAt = null; // when the board started, by this computer's clock
+let ticksAt = null; // when its count of milliseconds began, which begins again after 12 days
+let clockAt = null; // how far its clock is from this computer's, if it knows the time
 let statusTimer;
 
 function apply(given) {
@@ -171,6 +181,7 @@ function apply(given) {
 function show(node) {
   const value = values[node.dataset.key];
   const { unit } = node.dataset;
+  if (node.matches("input, select")) return node === document.activeElement || fill(node, value);
   if (unit === "bytes") return setText(node, bytes(value));
   node.textContent = readable(value);
   if (unit && typeof value === "number") node.append(h("small", {}, unit));
@@ -187,7 +198,13 @@ async function loadStatus() {
   const answer = await api("status");
   board = { ...answer, ota: answer.ota || {} };
   startedAt = Date.now() - answer.uptime_s * 1000;
+  ticksAt = Date.now() - answer.ticks_ms;
+  clockAt = answer.time && Date.now() - answer.time * 1000;
   setText($("device"), `${answer.name} · ${answer.id}`);
+  $("host").href = "/";
+  $("host").hostname = `${answer.host}.local`;
+  setText($("host"), answer.host ? $("host").href : "–");
+  showModules(answer);
   const { port, micropython, heap, disk } = answer;
   setText($("hardware"), `${answer.board || port} · MicroPython ${micropython} (${port}) · ${bytes(heap)} memory, ${bytes(disk)} disk`);
   setText($("last-start"), answer.restart);
@@ -206,11 +223,13 @@ const RESTARTING = "The board is restarting";
 let lossTimer;
 let lostAt = 0;
 
-function setLink(state) {
-  const words = { live: "Live", polling: "Live, every 2 s", lost: "Offline", "": "" };
+function setLink(state, why = "") {
+  const words = { live: "Live", polling: `Every 2 s: ${why}`, lost: "Offline", "": "" };
   $("link").className = state === "polling" ? "live" : state;
   setText($("link"), words[state]);
   clearTimeout(lossTimer);
+  gone = state === "lost";
+  for (const button of document.querySelectorAll("#firmware button")) button.disabled = gone;
   if (state !== "lost") {
     $("banner").hidden = true;
     expected = "";
@@ -220,6 +239,7 @@ function setLink(state) {
     // A board that restarts has no time to say so
     if (values["ota/status"] === "installing") apply({ "ota/status": "rebooting" });
     if (values["ota/status"] in BUSY) expected ||= RESTARTING;
+    showFirmware();
     lossTimer = setTimeout(showLoss, expected ? 0 : 1500);
   }
 }
@@ -241,7 +261,7 @@ async function connect() {
       await follow();
     } catch (error) {
       if (error.status === 401 || mine !== run) return;
-      if (error.status === 503 && error.reason === "too_many" && (await poll(mine))) continue;
+      if (error.status === 503 && error.streams && (await poll(mine, STREAMS[error.reason]))) continue;
       if (error.status === 503) excuse = error.message.replace(/\.$/, ""); // it has no memory for browsers now
     }
     if (mine !== run) return;
@@ -256,8 +276,7 @@ async function connect() {
 /** Who are we, and how is the board? False when somebody must log in first. */
 async function enter() {
   session = await api("session", undefined, 6000, 1);
-  document.title = session.name || "Board";
-  setText($("name"), session.name || "Board");
+  showName(session);
   if (!session.authenticated) {
     showLogin(csrf ? ENDED : "");
     return false;
@@ -272,6 +291,12 @@ async function enter() {
   return true;
 }
 
+function showName({ name }) {
+  session.name = name || "Board";
+  document.title = shown ? `${$(`${shown}-h`).textContent} · ${session.name}` : session.name;
+  setText($("name"), session.name);
+}
+
 /** Follow the event stream to its end. */
 async function follow() {
   const control = new AbortController();
@@ -284,7 +309,7 @@ async function follow() {
   heard();
   try {
     const response = await fetch("/api/events", { signal: control.signal, cache: "no-store" });
-    if (!response.ok) throw await failure(response);
+    if (!response.ok) throw Object.assign(await failure(response), { streams: true });
     setLink("live");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
@@ -317,13 +342,15 @@ function take(frame) {
   if (kind === "values") apply(value);
 }
 
+const STREAMS = { too_many: "others are watching", no_memory: "the board is short of memory" };
+
 /** Ask every two seconds, for most of a minute: then a stream may be free. False when the board is gone. */
-async function poll(mine) {
+async function poll(mine, why) {
   try {
     for (let round = 0; round < 20 && mine === run; round++) {
       apply(await api("values"));
       await loadLines(round ? lastLine : -1);
-      setLink("polling");
+      setLink("polling", why);
       await sleep(POLL_MS);
     }
     return mine === run;
@@ -422,24 +449,74 @@ async function loadPanels() {
   const panels = await api("panels");
   if (JSON.stringify(panels) === panelsKey) return;
   panelsKey = JSON.stringify(panels);
-  document.querySelectorAll("#panels .panel").forEach((node) => node.remove());
-  panels.forEach((panel, index) => $("panels").append(panelCard(panel, `panel-${index}`)));
+  document.querySelectorAll(".panel").forEach((node) => node.remove());
+  panels.forEach((panel, index) => {
+    if (panel.values.length + panel.actions.length) $("panels").append(panelCard(panel, `panel-${index}`));
+    if (panel.settings.length) $("power").before(settingsCard(panel, `settings-${index}`));
+  });
 }
 
 function panelCard(panel, id) {
   const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title));
   card.setAttribute("aria-labelledby", id);
   const list = h("dl", { className: "values" });
-  for (const { key, label, unit } of panel.values) {
-    const value = h("dd");
+  for (const item of panel.values) {
+    const { key, label, unit, kind } = item;
+    const value = kind.endsWith("sensor") ? h("dd") : control(panel, item);
     value.dataset.key = key;
     value.dataset.unit = unit || "";
     show(value);
-    list.append(h("div", {}, h("dt", {}, label), value));
+    list.append(h("div", {}, h("dt", {}, label), value.matches("dd") ? value : h("dd", {}, value, h("small", {}, unit))));
   }
   if (panel.values.length) card.append(list);
   if (panel.actions.length) card.append(h("div", { className: "buttons" }, ...panel.actions.map((action) => actionButton(panel, action))));
   return card;
+}
+
+/** A field for something that can be set; what is chosen goes to the board at once. */
+function control(panel, { key, label, kind, range }) {
+  const types = { switch: "checkbox", number: "number" };
+  const node = kind === "select" ? h("select", {}, ...range.map((text) => h("option", {}, text))) : h("input", { type: types[kind] || "text" });
+  if (kind === "number") [node.min, node.max, node.step] = [range[0], range[1], range[2] || 1];
+  node.setAttribute("aria-label", `${panel.title}: ${label}`);
+  node.autocomplete = "off";
+  node.onchange = async () => {
+    if (!node.reportValidity()) return;
+    const number = kind === "number" && node.value !== "";
+    const value = kind === "switch" ? node.checked : number ? Number(node.value) : node.value;
+    await working(node, async () => {
+      await api("action", { panel: panel.id, action: key, value });
+      node.onsaved?.();
+    });
+  };
+  return node;
+}
+
+function fill(node, value) {
+  if (node.type === "checkbox") node.checked = value === true;
+  else node.value = value ?? "";
+}
+
+/** The settings of a panel: among the board's own. */
+function settingsCard(panel, id) {
+  const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title));
+  card.setAttribute("aria-labelledby", id);
+  for (const item of panel.settings) {
+    const node = control(panel, item);
+    fill(node, item.value);
+    node.onsaved = async () => {
+      toast(item.key === "name" ? "Saved. Its address changes with a restart." : "Saved.");
+      if (item.key === "name") showName(await api("session"));
+    };
+    const text = item.label + (item.unit && ` (${item.unit})`);
+    card.append(item.kind === "switch" ? h("label", { className: "check" }, node, text) : h("label", {}, text, node));
+  }
+  return card;
+}
+
+function showModules({ modules, failed }) {
+  const rows = [...modules.map((name) => [name, "Running"]), ...Object.entries(failed).map(([name, why]) => [name, `Off: ${why}`])];
+  $("modules").replaceChildren(...rows.map(([name, words]) => h("div", {}, h("dt", {}, name), h("dd", {}, words))));
 }
 
 function actionButton(panel, action) {
@@ -484,6 +561,8 @@ function showNotices() {
 
 setInterval(() => {
   if (startedAt) setText($("uptime"), duration((Date.now() - startedAt) / 1000));
+  if (startedAt) setText($("time"), clockAt === null ? "Not known yet" : new Date(Date.now() - clockAt).toLocaleString());
+  if (gone && phase()) setText($("detail"), `For ${duration((Date.now() - lostAt) / 1000)} now`);
   sample();
 }, 1000);
 
@@ -561,6 +640,7 @@ function phase() {
   const state = values["ota/status"];
   const version = values["ota/available"] || board.ota.available;
   const named = version ? `version ${version}` : "the release";
+  if (gone && state in BUSY && state !== "rebooting") return [BUSY[state], "The board is away: it restarts for the update, or updates with nothing else running"];
   if (uploading) return [1, "Uploading the release", (uploading.done * 100) / uploading.total];
   if (state === "downloading" && percent < 100) return [1, `Downloading ${named}`, percent];
   if (state === "downloading") return [2, `Verifying ${named}`];
@@ -584,7 +664,7 @@ function showFirmware() {
   const available = values["ota/available"] || ota.available;
   const offered = !now && ["available", "ready", "failed"].includes(state) && available !== version ? available : null;
   setText($("version"), version || "–");
-  const [kind, word] = now ? ["info", "Updating"] : CHIPS[state] || ["", ""];
+  const [kind, word] = now ? ["info", "Updating"] : gone ? ["", "Not known"] : CHIPS[state] || ["", ""];
   $("state").className = `chip ${kind}`;
   setText($("state"), word);
   $("state").hidden = !word;
@@ -600,7 +680,8 @@ function showFirmware() {
     $("waits").hidden = !wait;
   }
   setText($("update"), offered ? `Update to ${offered}` : "Update");
-  for (const id of ["update", "check"]) $(id).hidden = Boolean(now);
+  $("update").hidden = !offered;
+  $("check").hidden = Boolean(now);
   $("keep").hidden = state !== "trial";
   $("cancel").hidden = !now || now[0] > 3;
   $("rollback").hidden = !(ota.previous && !now) && state !== "trial";
@@ -828,12 +909,20 @@ function addLine({ n, level, line }) {
     recent.delete(n - RECENT);
   }
   const [, time, text] = /^\[\s*([\d.]+)\] [A-Z] (.*)$/s.exec(line) || [0, "", line];
-  const entry = { level, time, text, line };
+  const entry = { level, time: wallClock(time), text, line };
   lines.push(entry);
   if (lines.length > MOST_LINES) lines.shift();
   if (paused) unseen++;
   else if (wanted(entry)) appendLine(entry);
   noteLines();
+}
+
+/** When the board counted so many seconds, by this computer's clock. */
+function wallClock(seconds) {
+  if (ticksAt === null || !seconds) return seconds;
+  const period = 2 ** 30;
+  const ago = (Date.now() - ticksAt - seconds * 1000) % period;
+  return new Date(Date.now() - (ago < -60000 ? ago + period : Math.max(ago, 0))).toLocaleTimeString("en-GB");
 }
 
 function wanted({ level, line }) {
@@ -896,11 +985,12 @@ $("copy").onclick = async () => {
   toast("Copied.");
 };
 
-$("download").onclick = () => {
-  const link = h("a", { href: URL.createObjectURL(new Blob([shownText()], { type: "text/plain" })), download: `${session.name}-log.txt` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-};
+$("download").onclick = () => save(`${session.name}-log.txt`, shownText());
+
+onSubmit($("command-form"), async () => {
+  await api("console", { line: $("command").value });
+  $("command").value = "";
+});
 
 $("clear").onclick = () =>
   working($("clear"), async () => {
@@ -948,6 +1038,7 @@ function showWifi() {
   };
   setText($("wifi-state"), words[values["wifi/state"] || wifi.state] || "–");
   $("forget").hidden = !wifi.ssid;
+  $("ssid").value ||= wifi.ssid || "";
   if (values["wifi/state"] === "connected") $("welcome").hidden = true;
 }
 
@@ -1013,8 +1104,22 @@ onSubmit($("password-form"), async () => {
   toast("The password has been changed.");
 });
 
-$("restart").onclick = async () => {
-  if (!(await ask("Restart the board now?", "Restart"))) return;
+onSubmit($("backup-form"), async () => {
+  const found = await api($("secrets").checked ? "prefs?secrets=1" : "prefs");
+  save(`${session.name}-settings.json`, JSON.stringify(found, null, 1));
+});
+$("restore").onclick = () => $("restore-file").click();
+$("restore-file").onchange = () =>
+  working($("restore"), async () => {
+    const found = JSON.parse(await $("restore-file").files[0].text());
+    $("restore-file").value = "";
+    for (const [key, value] of Object.entries(found)) await api("prefs", { [key]: value });
+    await restart("The settings are restored, and count after a restart. Restart now?");
+  });
+
+$("restart").onclick = () => restart("Restart the board now?");
+async function restart(text) {
+  if (!(await ask(text, "Restart"))) return;
   await working($("restart"), async () => {
     expected = RESTARTING; // before the answer: the board may be gone before that is read
     await api("restart", {}).catch((error) => {
@@ -1022,6 +1127,6 @@ $("restart").onclick = async () => {
       throw error;
     });
   });
-};
+}
 
 connect();
