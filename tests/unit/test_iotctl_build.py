@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cyclonedx.model.bom import Bom
 
 from iotctl import archive, bundle, keys, mpy, tree
+from iotctl import profile as profiles
 from iotctl.profile import Profile
 from modules.ota.errors import OtaError
 from tests.unit.iotctl_fixture import Place, key, make_place, run
@@ -510,3 +511,5 @@ def test_native_code_is_made_for_the_profiles_board_or_by_it(place: Place, board
     assert chips.pop("modules/door/swing.mpy", 0) == chip and set(chips.values()) == {0}
     assert "modules/door/words.mpy" in chips and found.header["micropython"] == ("1.23" if chip else "1.22")
     assert found.files.get("modules/door/swing.py") == (None if chip else native)
+    simulated = tree.collect(profiles.read_good(place.profile), "1.4.0", chip="")
+    assert simulated["modules/door/swing.py"] == native, "the simulated board's chip is this computer's"
