@@ -19,7 +19,7 @@ _MAX_CHANNEL = const(4096)
 PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers (docs/performance.md)
 # What is imported before a file, so that each is a step: to find and read one takes a Pico W some 100 ms. A test compares.
 _FIRST = {
-    "check": "state release.signature release.fields release.channel release.policy",
+    "check": "release.signature release.fields release.channel",
     "bundle.reader": "bundle.lists install.stage transport.ranges bundle.inflate",
     "install.prepare": "bundle.lists release.paths release.fields release.manifest release.policy release.signature"
     " install.files",

@@ -28,6 +28,7 @@ def test_all_modules_leave_room_in_128_kilobytes(tmp_path: Path, broker: Broker,
         time.sleep(8)  # freeram counts garbage as taken: some values, of which the largest is nearest to the truth
         free = max(int(message.text) for message in seen.of(f"{BASE}/status/freeram"))
         assert not [line for line in world.board.lines if "MemoryError" in line or "switched off" in line]
+        assert "ota: up to date" in world.board.console() and "no_memory" not in world.board.console(), "a check has room"
         figures.note("free heap of 128 KB with all modules and MQTT", f"{free} bytes at rest")
         assert free >= AT_REST
 
