@@ -795,7 +795,7 @@ def rollout_resume(
 
 @rollouts.command("status")
 def rollout_status(site: SiteOption, as_json: JsonOption = False) -> None:
-    """How it stands, and which boards did not take the release.
+    """How it stands, and which boards did not take the release; of one that has halted or was aborted, also which run it.
 
     Example: iotctl rollout status --site site
     """
@@ -807,6 +807,8 @@ def rollout_status(site: SiteOption, as_json: JsonOption = False) -> None:
     for name, outcome in sorted(stands.boards.items()):
         if outcome.result in ("failed", "vanished"):
             terminal.say(f"  {name}: {outcome.result} {outcome.why}")
+        elif outcome.result == "confirmed" and stands.state in ("halted", "aborted"):
+            terminal.say(f"  {name}: runs {stands.version}")
 
 
 @rollouts.command("pause")

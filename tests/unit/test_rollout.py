@@ -146,6 +146,9 @@ def test_a_revert_is_the_tree_before_under_a_higher_version(site: Site) -> None:
     with pytest.raises(IotctlError, match="abort it first"):
         runner.revert("1.5.1", key(0), site.place.root)
     runner.change("aborted", "by hand")
+    told = run("rollout", "status", "--site", site.folder).stdout
+    runs = [name for name, board in site.boards.items() if board.values["version"] == "1.5.0"]
+    assert runs and all(f"  {name}: runs 1.5.0\n" in told for name in runs), told
     for version in ("1.4.9", "1.5.0"):
         with pytest.raises(IotctlError, match="not newer"):
             runner.revert(version, key(0), site.place.root)

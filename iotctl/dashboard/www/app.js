@@ -406,6 +406,7 @@ function rolloutText(rollout) {
   const words = [`${rollout.counts.confirmed} of ${count(rollout.reached)} confirmed`];
   for (const word of ["working", "failed", "vanished"]) if (rollout.counts[word]) words.push(`${rollout.counts[word]} ${word}`);
   const until = rollout.began && new Date((rollout.began + rollout.soak) * 1000);
+  if (["halted", "aborted"].includes(rollout.state) && rollout.counts.confirmed) words.push("those run it until it is reverted");
   if (rollout.state === "running" && until && until <= Date.now() && rollout.wanted > rollout.counts.confirmed) words.push(`waits for ${rollout.wanted - rollout.counts.confirmed} more to confirm`);
   if (rollout.state === "running" && until > Date.now()) words.push(`watched until ${until.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`);
   if (rollout.state === "running" && !rollout.driven && !rollout.problem) words.push("not driven from here: Go on takes it up, if no other terminal has it");
