@@ -381,7 +381,7 @@ class Runner:
                 publish.publish(target, self.site, publish.Options(rollout.channel), self._key)
                 self._written()
             rollout.state, rollout.why = "reverted", f"{version} has the files of before"
-            rollout.wrote = _digest(path.read_bytes())
+            rollout.wrote, rollout.began = _digest(path.read_bytes()), rollout.began or time.time()  # nothing is left to say
             self.save(rollout)
             return target
 
