@@ -53,7 +53,7 @@ def brokers(figures: Results) -> list[tuple[str, ...]]:
     memory = share * figures["broker_mb"] / 1000
     return [
         ("messages a second, in ordinary times", f"{share * figures['messages_per_s']:,.0f}"),
-        ("brokers with a core that is half idle each", f"{math.ceil(2 * cores):,}"),
+        ("cores for the brokers, half idle each", f"{math.ceil(2 * cores):,}"),
         ("their memory, all together", f"{memory:,.1f} GB"),
         ("the dashboard's memory, if one had to hold them all", f"{share * figures['dashboard_mb'] / 1000:,.1f} GB"),
         ("cores for it, in ordinary times", f"{math.ceil(share * figures['dashboard_cpu_percent'] / 100):,}"),

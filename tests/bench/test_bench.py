@@ -132,7 +132,7 @@ def test_the_pages_have_a_place_for_every_table() -> None:
     assert "| 24 million a day | 278 | 7.9 GB a day |" in scale
     assert "| 10,000 |" in report.put(scale, "fleet", report._fleet(RESULTS))
     told = report.put(scale, "brokers", report._brokers(RESULTS))
-    assert "| 67,000 |" in told and "| brokers with a core that is half idle each | 9 |" in told and "| 6.0 GB |" in told
+    assert "| 67,000 |" in told and "| cores for the brokers, half idle each | 9 |" in told and "| 6.0 GB |" in told
 
 
 def test_a_piece_alone_takes_the_place_of_the_old_one() -> None:
