@@ -6,6 +6,7 @@ changed or made but those that the reader needs (forge.STAGED), and memory that 
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import importlib.util
@@ -49,11 +50,11 @@ def bundle(data: bytes) -> None:
             return
         header, *lines = (root / ".ota" / "list").read_bytes().splitlines()
         assert json.loads(header)["name"] == forge.NAME
-        listed = {found["path"]: found for found in map(json.loads, lines)}
+        listed = {found[0]: found for found in map(json.loads, lines)}
         assert staged.keys() == listed.keys() - {"boot.py"}
         for path, content in staged.items():
-            assert len(content) == listed[path]["size"]
-            assert hashlib.sha256(content).hexdigest() == listed[path]["sha256"]
+            assert len(content) == listed[path][1]
+            assert base64.b64encode(hashlib.sha256(content).digest()).decode() == listed[path][2]
             assert not paths.protected(path)
             assert ".." not in path
 
@@ -69,9 +70,23 @@ def chain(parts: list[bytes]) -> bytes:
 
     def place(found: re.Match[bytes]) -> bytes:
         n = int(found[1]) - 1
-        return (b"%d" % places[n] if 0 <= n < len(places) else b"-1").ljust(8)
+        return b"%d" % places[n] if 0 <= n < len(places) else b"-1"
 
-    return forge.gzip(re.sub(rb"@(\d)######", place, head)) + b"".join(packed)
+    return forge.gzip(_shorter(head, re.sub(rb"@(\d)######", place, head))) + b"".join(packed)
+
+
+def _shorter(head: bytes, filled: bytes) -> bytes:
+    """A head whose list has become shorter than its tar header says, where that was right."""
+    try:
+        size = int(head[124:135], 8)
+        right = forge.header(head[:100].rstrip(b"\0"), size) == head[:512]
+    except ValueError:
+        right = False
+    if not right or head == filled:
+        return filled
+    less = len(head) - len(filled)
+    listed, rest = filled[512 : 512 + size - less], filled[512 + size + -size % 512 - less :]
+    return forge.tar_member(head[:100].rstrip(b"\0"), listed) + rest
 
 
 @cache
@@ -88,8 +103,8 @@ def listing(data: bytes) -> None:
     for line in data.split(b"\n")[1:]:
         try:
             entry = json.loads(re.sub(rb"@\d######", b"0", line))
-            path, size = entry["path"].encode(), entry["size"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            path, size = entry[0].encode(), entry[1]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             continue
         if isinstance(size, int) and 0 <= size <= forge.PIECE:
             members.append(forge.tar_member(path, bytes(size)))
@@ -119,7 +134,7 @@ def _read_archive(root: Path, data: bytes) -> None:
         header = board_code.finish(prepare.check_lines(None))
     except OtaError:
         return
-    found = [entry["path"] for _n, entry in lists.entries()]
+    found = [entry[0] for _n, entry in lists.entries()]
     assert header["files"] == len(found) == len(places) == len({path.lower() for path in found})
     assert found == sorted(found, key=paths.key)
     for path in found:

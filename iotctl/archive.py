@@ -6,19 +6,29 @@ is in them, the list and its rules, is bundle's business. docs/formats.md has ev
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from iotctl import board_code
 from modules.ota.errors import OtaError
 from modules.ota.release.manifest import PIECE
 from modules.ota.release.signature import KEY_BYTES
 
-Entry = dict[str, Any]
+
+class Entry(NamedTuple):
+    """A file in a bundle's list."""
+
+    path: str
+    size: int
+    digest: str  # its SHA-256 in base64
+    at: int  # where its group begins, counted from the end of the head
+
+
 WINDOW = 12  # bits: a board needs 16 KB of heap to unpack it
 GROUP = 8192  # bytes of tar in a group: see docs/decisions.md
 MAX_LIST = 1024 * 1024
@@ -31,6 +41,11 @@ _CHUNK = 64 * 1024
 
 
 # -- writing
+
+
+def text_of(digest: bytes) -> str:
+    """A digest as an entry has it."""
+    return base64.b64encode(digest).decode()
 
 
 def gzip(*parts: bytes) -> bytes:
@@ -138,10 +153,10 @@ class Reader:
         """
         at = None
         for entry in entries:
-            if entry["at"] != at:
-                at = entry["at"]
+            if entry.at != at:
+                at = entry.at
                 self._end_of_member()
-                self._begin_member(self.head + at, entry["path"])
+                self._begin_member(self.head + at, entry.path)
             self._file(entry, take)
         self._end_of_member()
         self._chain.begin_member()
@@ -153,7 +168,7 @@ class Reader:
             raise OtaError("bad_member", "the archive contains what the release does not list")
 
     def _file(self, entry: Entry, take: Callable[[str, bytes], None]) -> None:
-        path, size, digest = entry["path"], entry["size"], hashlib.sha256()
+        path, size, digest = entry.path, entry.size, hashlib.sha256()
         member = self._next()
         if member is None or (member.name, member.size) != (path, size):
             raise OtaError("bad_member", f"the archive has not {path} in its place")
@@ -165,7 +180,7 @@ class Reader:
             digest.update(piece)
             take(path, piece)
         _step(member.subf.skip)
-        if digest.hexdigest() != entry["sha256"]:
+        if text_of(digest.digest()) != entry.digest:
             raise OtaError("bad_digest", f"{path} is not what was announced")
 
     def _read_list(self) -> bytes:

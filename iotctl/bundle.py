@@ -55,7 +55,7 @@ class Bundle:
 
     @property
     def entries(self) -> list[archive.Entry]:
-        return [json.loads(line) for line in self.listing.splitlines()[1:]]
+        return [archive.Entry(*json.loads(line)) for line in self.listing.splitlines()[1:]]
 
     def pinned(self, role: str) -> list[keys.Jwk]:
         """The keys that the profile in it pins for a role, "release" or "channel"; none when that cannot be read."""
@@ -145,7 +145,7 @@ def read(path: Path, only: Container[str] | None = None) -> Bundle:
         reader.files(entries, take)
         f.seek(reader.head)
         packed = f.read()
-    kept = [entry["path"] for entry in entries if only is None or entry["path"] in only]
+    kept = [entry.path for entry in entries if only is None or entry.path in only]
     return Bundle(reader.listing, reader.signature, {name: b"".join(pieces.get(name, [])) for name in kept}, packed)
 
 
@@ -161,7 +161,7 @@ def unpack(path: Path, folder: Path) -> None:
         reader = archive.Reader(f)
         _header, entries = _parse(reader.listing)
         for entry in entries:
-            take(entry["path"], b"")  # an empty one has no piece
+            take(entry.path, b"")  # an empty one has no piece
         reader.files(entries, take)
 
 
@@ -198,8 +198,8 @@ def _pack_files(files: Files) -> tuple[bytes, bytes]:
     at = 0
     for group in archive.groups((path, len(files[path])) for path in sorted(files, key=paths.key)):
         for path in group:
-            entry = {"path": path, "size": len(files[path]), "sha256": hashlib.sha256(files[path]).hexdigest(), "at": at}
-            line = manifest.entry_line(entry)
+            digest = archive.text_of(hashlib.sha256(files[path]).digest())
+            line = manifest.entry_line(path, len(files[path]), digest, at)
             previous = manifest.parse_entry(line[:-1], previous)
             lines += line
         packed.append(archive.pack_group([(path, files[path]) for path in group]))
@@ -215,8 +215,8 @@ def _parse(listing: bytes) -> tuple[Header, list[archive.Entry]]:
         raise OtaError("bad_bundle", "the last line of .release is not ended")
     entries: list[archive.Entry] = []
     for line in lines:
-        entries.append(manifest.parse_entry(line, entries[-1] if entries else None))
-    if (len(entries), sum(entry["size"] for entry in entries)) != (header["files"], header["size"]):
+        entries.append(archive.Entry(*manifest.parse_entry(line, entries[-1] if entries else None)))
+    if (len(entries), sum(entry.size for entry in entries)) != (header["files"], header["size"]):
         raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
     return header, entries
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 from typer.core import TyperGroup
 
-from iotctl import CACHE, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
+from iotctl import CACHE, archive, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
 from iotctl import register as registers
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
@@ -396,12 +396,13 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
     """
     found = bundle.read(path, ())
     if as_json:
-        terminal.say_json({"header": found.header, "signed": found.signature is not None, "entries": found.entries})
+        entries = [entry._asdict() for entry in found.entries]
+        terminal.say_json({"header": found.header, "signed": found.signature is not None, "entries": entries})
         return
     header = {**found.header, "signed": bool(found.signature)}
     out.print(terminal.table(None, ("header", ""), ((row, "") for row in header.items())))
-    rows = ((entry["path"], entry["size"], entry["sha256"][:16], entry["at"]) for entry in found.entries)
-    out.print(terminal.table(None, ("path", "size", "sha256", "at"), ((row, "") for row in rows)))
+    listed = ((entry._replace(digest=entry.digest[:16]), "") for entry in found.entries)
+    out.print(terminal.table(None, archive.Entry._fields, listed))
 
 
 @app.command("publish")

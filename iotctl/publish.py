@@ -155,7 +155,7 @@ def _legacy(path: Path, made: bundle.Bundle, folder: Path, channel: str) -> list
         raise IotctlError(f"devices of that platform know no channel {channel}: --legacy goes with stable or canary")
     with tempfile.TemporaryDirectory() as found:
         bundle.unpack(path, Path(found))
-        data = archive.gzip_stream(_legacy_tar(Path(found), [entry["path"] for entry in made.entries]))
+        data = archive.gzip_stream(_legacy_tar(Path(found), [entry.path for entry in made.entries]))
     name = f"{made.header['version']}-legacy.tar.gz"
     return [(folder / name, data), (folder / latest_name(channel), latest(made.header, name, data))]
 

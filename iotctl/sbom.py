@@ -6,6 +6,7 @@ libraries.toml know of them: name, version, licence, where they came from. The s
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import json
 import uuid
@@ -22,6 +23,7 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 
 from iotctl import libraries
+from iotctl.archive import Entry
 from iotctl.bundle import Bundle
 
 LIBRARIES = "libraries.json"
@@ -31,7 +33,7 @@ _ID = uuid.UUID("9c2f0f4e-54a1-4d5e-9a0c-6d0f5d8f6f1b")  # makes serial numbers 
 def make(bundle: Bundle, places: list[Path]) -> bytes:
     """The bill of a bundle whose libraries came from `places` (see project.roots)."""
     header = bundle.header
-    files = {entry["path"]: _file(entry) for entry in bundle.entries}
+    files = {entry.path: _file(entry) for entry in bundle.entries}
     board = Component(
         name=header["name"],
         version=header["version"],
@@ -55,9 +57,9 @@ def make(bundle: Bundle, places: list[Path]) -> bytes:
     return (JsonV1Dot6(bom).output_as_string(indent=1) + "\n").encode()
 
 
-def _file(entry: dict[str, Any]) -> Component:
-    digest = HashType(alg=HashAlgorithm.SHA_256, content=entry["sha256"])
-    return Component(name=entry["path"], type=ComponentType.FILE, bom_ref=entry["path"], hashes=[digest])
+def _file(entry: Entry) -> Component:
+    digest = HashType(alg=HashAlgorithm.SHA_256, content=base64.b64decode(entry.digest).hex())
+    return Component(name=entry.path, type=ComponentType.FILE, bom_ref=entry.path, hashes=[digest])
 
 
 def _library(about: dict[str, Any], files: dict[str, Component]) -> Component | None:

@@ -45,6 +45,7 @@ class Job:
         self.asked = False  # True when a trial has asked the server
         self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
         self.offer = self._http = self._kept = None
+        self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
         self._steps = 0
         phases.in_job = True
         self._job = self._work()

@@ -81,7 +81,7 @@ def _delete(ota, path, folder):
             gone += yield from _delete(ota, path + "/" + name, found[name])
         if gone and not files.listed(live):
             os.rmdir(live)
-    elif _goes(ota, path) and not any(inside(path, entry["path"]) for _n, entry in entries(RUNNING)):
+    elif _goes(ota, path) and not any(inside(path, entry[0]) for _n, entry in entries(RUNNING)):
         os.remove(live)
         ota.log("short of space: deleted", path)
         gone = 1
@@ -94,10 +94,9 @@ def _damaged(ota):
     if read_header(RUNNING) is None:
         raise OtaError("no_update", "there is no list of the running version to compare with")
     found = []
-    for _n, entry in entries(RUNNING):
-        path = entry["path"]
-        if not entry.get("excluded") and not skips(path, ota.excluded):
-            if not (yield from files.same(ota_boot.live(path), entry["size"], entry["sha256"], ota.view)):
+    for _n, (path, size, digest, _at) in entries(RUNNING):
+        if digest and not skips(path, ota.excluded):
+            if not (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
                 ota.warn("damaged:", path)
                 if len(found) < _MOST:
                     found.append(path)
@@ -110,21 +109,20 @@ def _damaged(ota):
 def _count(ota, header):
     """What the release in ``/.ota/list`` would change. Generator; returns ``files write delete free``: see Module.plan."""
     found = {"files": 0, "write": 0, "delete": 0, "free": files.free_bytes()}
-    for _n, entry in entries():
-        path = entry["path"]
+    for _n, (path, size, digest, _at) in entries():
         if not skips(path, ota.excluded):
-            if not (yield from files.same(ota_boot.live(path), entry["size"], entry["sha256"], ota.view)):
+            if not (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
                 found["files"] += 1
-                found["write"] += entry["size"]
+                found["write"] += size
         yield
-    for _n, entry in entries(RUNNING):
-        if not entry.get("excluded") and _goes(ota, entry["path"]):
+    for _n, (path, _size, digest, _at) in entries(RUNNING):
+        if digest and _goes(ota, path):
             found["delete"] += 1
         yield
     for name in header["delete"]:
         if ota_boot.exists(ota_boot.live(name)):
             for path in files.walk(name) if files.is_folder(ota_boot.live(name)) else (name,):
-                listed = any(path == entry["path"] for _n, entry in entries(RUNNING))
+                listed = any(path == entry[0] for _n, entry in entries(RUNNING))
                 found["delete"] += not listed and _goes(ota, path)
                 yield
     return found
@@ -134,4 +132,4 @@ def _goes(ota, path):
     """True for a file that is there, and that neither the new list nor the profile keeps."""
     if not files.exact(ota_boot.live(path)) or excluded(path, ota.excluded):
         return False
-    return not any(path == entry["path"] for _n, entry in entries())
+    return not any(path == entry[0] for _n, entry in entries())

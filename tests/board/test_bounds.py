@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.world import World, owner, sha256, state_of
+from tests.support.world import World, digest, owner, state_of
 
 MOST = (1 << 53) - 1
 
@@ -22,7 +22,7 @@ def test_what_a_board_without_a_key_has_seen_does_not_bind_it_once_it_has_one(wo
     world.channel_file().unlink()  # iotctl would publish nothing after such a counter
     world.offer(new)
     world.start_and_update_to(new)
-    assert sha256(world.stop().files["profile.json"]) == sha256(new.files["profile.json"])
+    assert digest(world.stop().files["profile.json"]) == digest(new.files["profile.json"])
 
 
 def test_a_stolen_key_cannot_use_up_the_numbers(world: World) -> None:

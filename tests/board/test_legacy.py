@@ -24,6 +24,7 @@ from tests.support.driver import new_board, run
 from tests.support.name_server import NameServer, silence
 from tests.support.scripted_server import ScriptedServer, always, answer, endless
 from tests.support.site import GAP_MS, PATIENCE_S, Site
+from tests.support.world import digest
 from tests.unit.test_http import certificates, secure
 
 __all__ = ["certificates"]  # a fixture
@@ -41,7 +42,7 @@ class Board(Job):
         self.platform, self.cfg, self.keys, self.excluded = Platform(), {"url": VALUES["url"]}, (), ("keep.txt",)
         self.archive, self.view = "/ota.tmp", memoryview(bytearray(1024))
         self.store = Slots((ota_boot.ota("state.0"), ota_boot.ota("state.1")))
-        self.name_on_server, self.bytes, self._http = "Old-Board", 0, None
+        self.name_on_server, self.bytes, self._http, self.verified = "Old-Board", 0, None, None
     def url(self, file):
         return VALUES["url"] + "/old-board/" + file
     def local_version(self):
@@ -255,7 +256,7 @@ for n in range(VALUES["archives"]):
     try:
         finish(updates._fill_from_archive(job, offer))
         with open("/.ota/list") as f:
-            found.append([json.loads(line)["sha256"] for line in f.read().split("\\n")[1:] if line])
+            found.append([json.loads(line)[2] for line in f.read().split("\\n")[1:] if line])
     except OtaError as error:
         found.append(error.reason)
 return found
@@ -274,7 +275,7 @@ def sweep(board: Board, archives: list[bytes]) -> int:
         assert len(server.requests) == len(found) == len(archives)
     refused = [result for result in found if isinstance(result, str)]
     assert set(refused) <= {"bad_bundle", "bad_member", "version_mismatch", "connection_lost", "wrong_name"}
-    right = [hashlib.sha256(SMALL[path]).hexdigest() for path in sorted(SMALL)]
+    right = [digest(SMALL[path]) for path in sorted(SMALL)]
     assert all(result == right for result in found if not isinstance(result, str))
     assert tree(board) == before
     print(f"{len(found)} archives: {len(refused)} refused, {len(found) - len(refused)} harmless")

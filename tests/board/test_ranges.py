@@ -64,8 +64,8 @@ def head_and(world: World, release: Release, *ranges: tuple[int, int]) -> list[s
 
 def place(release: Release, path: str) -> tuple[int, int]:
     """Where the group with a file begins and ends, counted from the end of the head."""
-    places = sorted({entry["at"] for entry in release.bundle.entries}) + [len(release.bundle.packed)]
-    begin = next(entry["at"] for entry in release.bundle.entries if entry["path"] == path)
+    places = sorted({entry.at for entry in release.bundle.entries}) + [len(release.bundle.packed)]
+    begin = next(entry.at for entry in release.bundle.entries if entry.path == path)
     return begin, places[places.index(begin) + 1]
 
 
@@ -392,10 +392,11 @@ def goes_on(world: World) -> None:
 
 def relisted(release: Release, change: Callable[[list[dict[str, Any]]], None], packed: bytes | None = None) -> bytes:
     """The bundle with other entries in its list, signed again, and with other bytes behind its head."""
-    first, *lines = release.bundle.listing.splitlines(True)
-    entries = [json.loads(line) for line in lines]
+    first = release.bundle.listing.splitlines(True)[0]
+    entries = [entry._asdict() for entry in release.bundle.entries]
     change(entries)
-    listing = first + b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries)
+    lines = [list(entry.values()) for entry in entries]
+    listing = first + b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
     made = replace(release.bundle, listing=listing, signature=keys.sign(owner(), listing))
     return bundle.pack(replace(made, packed=packed or made.packed))
 

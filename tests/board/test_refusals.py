@@ -15,7 +15,7 @@ import pytest
 
 from iotctl import archive, keys
 from tests.support import forge
-from tests.support.world import Changes, Member, Release, World, assert_tree, owner, sha256, stranger
+from tests.support.world import Changes, Member, Release, World, assert_tree, digest, owner, stranger
 
 Line = dict[str, Any]
 
@@ -72,7 +72,8 @@ class Draft:
                 entry["at"] = at
             at += len(packed)
         right = {"files": len(self.entries), "size": sum(e["size"] for e in self.entries)}
-        return b"".join(json.dumps(line).encode() + b"\n" for line in [{**right, **self.header}, *self.entries])
+        lines: list[object] = [{**right, **self.header}, *(list(entry.values()) for entry in self.entries)]
+        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
 
     def groups(self) -> Iterator[tuple[list[Line], bytes]]:
         """Entries that share a gzip member, and that; last what no entry names."""
@@ -87,7 +88,7 @@ class Draft:
     def add(self, path: str, data: bytes = b"x", listed: bool = True) -> None:
         """One more file, in its place."""
         if listed:
-            self.entries.append({"path": path, "size": len(data), "sha256": sha256(data), "at": 0})
+            self.entries.append({"path": path, "size": len(data), "digest": digest(data), "at": 0})
             self.sort()
         self.members[path] = Member(path, data)
 
@@ -126,7 +127,7 @@ def draft(world: World, changes: Changes | None = None, **ota: Any) -> Draft:
     header = {key: value for key, value in release.bundle.header.items() if key not in ("files", "size")}
     header["created"] = next(DRAFTS)
     members = {path: Member(path, data) for path, data in release.files.items()}
-    return Draft(world, header, release.bundle.entries, members, world.key)
+    return Draft(world, header, [entry._asdict() for entry in release.bundle.entries], members, world.key)
 
 
 def assert_untouched(world: World, staged: bool = False) -> None:
@@ -158,7 +159,7 @@ def short_signature(d: Draft) -> None:
 
 def changed_after_signing(d: Draft) -> None:
     d.signature = keys.sign(owner(), d.listed())
-    d.listing = d.listed().replace(b'"notes": ""', b'"notes": "x"')
+    d.listing = d.listed().replace(b'"notes":""', b'"notes":"x"')
 
 
 def header(**values: Any) -> Spoil:
@@ -250,7 +251,7 @@ def profile_with(public_keys: list[Any] | None) -> Spoil:
     def spoil(d: Draft) -> None:
         data = d.world.profile(public_keys=public_keys).raw
         d.members["profile.json"].data = data
-        d.entry("profile.json").update(size=len(data), sha256=sha256(data))
+        d.entry("profile.json").update(size=len(data), digest=digest(data))
 
     return spoil
 
@@ -258,7 +259,7 @@ def profile_with(public_keys: list[Any] | None) -> Spoil:
 def profile_is(data: bytes) -> Spoil:
     def spoil(d: Draft) -> None:
         d.members["profile.json"].data = data
-        d.entry("profile.json").update(size=len(data), sha256=sha256(data))
+        d.entry("profile.json").update(size=len(data), digest=digest(data))
 
     return spoil
 
@@ -311,8 +312,9 @@ BUNDLES: list[tuple[str, Spoil, str]] = [
     ("delete of the loader", deletes("boot.py"), "protected_path"),
     ("delete outside", deletes("../x"), "bad_path"),
 ]
-BAD_PATHS = ("../x", "/x", "a//b", "a\\b", "a/./b", "zz/", "a b", "x.", "é")
+BAD_PATHS = ("../x", "/x", "a//b", "a/./b", "zz/", "a b", "x.")
 BUNDLES += [(f"path {path}", brings(path), "bad_path") for path in BAD_PATHS]
+BUNDLES += [(f"path {path}", brings(path), "bad_bundle") for path in ("a\\b", "é")]  # JSON writes these in another way
 BUNDLES += [
     (f"protected {path}", brings(path), "protected_path")
     for path in (

@@ -30,14 +30,16 @@ def test_what_stands_in_a_modules_way_is_moved_and_nothing_else_is_touched(world
 
 
 def test_what_was_moved_is_back_when_the_update_is_undone(world: World) -> None:
-    old = world.release("1.0.0")
-    bad = world.release("1.1.0", {**CODE, "main.py": b"1 // 0\n"})
-    world.flash(old, {**KEPT, **IN_THE_WAY})
+    """Also what was in a folder that has become a file: it has a place of its own in the backup, and not that of entry 0."""
+    old = world.release("1.0.0", {"aaa": b"old", "spot/x": b"x"})
+    bad = world.release("1.1.0", {**CODE, "main.py": b"1 // 0\n", "aaa": b"new", "spot": b"a file"})
+    mine = {**KEPT, **IN_THE_WAY, "spot/mine.txt": b"mine"}
+    world.flash(old, mine)
     world.offer(bad)
     world.board.start()
     world.board.expect("ota: rolled back from 1.1.0", PATIENCE_S)
     world.board.expect("failed here before|ota: next check in", 60)
-    assert_tree(world.stop(), tree_of(changed(old.files, {**KEPT, **IN_THE_WAY})))
+    assert_tree(world.stop(), tree_of(changed(old.files, mine)))
 
 
 def test_a_file_of_the_same_name_is_moved_too_and_nothing_stands_in_the_way_of_that(world: World) -> None:

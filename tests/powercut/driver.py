@@ -143,9 +143,9 @@ def broken():
     def early(ota, header, digest, signature):
         wanted, total = yield from plan(ota, header, digest, signature)
         made = journal.Journal({"old": "0", "new": "1", "attempts": 3, "timeout_s": 9, "ran": [], "checked": False})
-        for n, entry in lists.entries():
+        for n, (path, _size, _digest, _at) in lists.entries():
             if wanted[n // 8] >> n % 8 & 1:
-                made.entry(n, "+", exists("/" + entry["path"]), entry["path"])
+                made.entry(n, "+", exists("/" + path), path)
         made.end()
         made.close()
         yield from journal._seal()

@@ -74,7 +74,7 @@ def profile(*numbers: int, **ota: Any) -> bytes:
 
 
 def entry(path: str, data: bytes, at: int = 0) -> Entry:
-    return {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "at": at}
+    return {"path": path, "size": len(data), "digest": archive.text_of(hashlib.sha256(data).digest()), "at": at}
 
 
 def listing(files: Mapping[str, bytes], **changes: Any) -> bytes:
@@ -99,7 +99,8 @@ def listing_of(entries: list[Entry], changes: Mapping[str, Any] = NOTHING) -> by
         "delete": [],
         **changes,
     }
-    lines = [{name: value for name, value in header.items() if value is not MISSING}, *entries]
+    first = {name: value for name, value in header.items() if value is not MISSING}
+    lines: list[object] = [first, *(list(found.values()) for found in entries)]
     return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
 
 
@@ -308,7 +309,7 @@ def install(
         try:
             with flat(memory):
                 finish(_fill(job, source, accepted))
-            found = {listed["path"]: Path(lists.target(n, listed)) for n, listed in lists.entries()}
+            found = {path: Path(lists.target(n, path)) for n, (path, _size, _digest, _at) in lists.entries()}
             return {path: file.read_bytes() for path, file in found.items() if file.exists()}
         finally:
             source.close()

@@ -4,15 +4,15 @@
 import hashlib
 import io
 
+from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
-from modules.ota.install import files
 
 
 class TakesAll:
-    def start(self, n, entry):
-        return entry["at"]
+    def start(self, n, at):
+        return at
 
-    def open(self, n, entry):
+    def open(self, n, path):
         yield
         return io.BytesIO(), hashlib.sha256(), 0
 
@@ -22,6 +22,6 @@ class TakesAll:
     def checkpoint(self, n, out, done, at):
         pass
 
-    def written(self, entry, digest):
-        if files.hexdigest(digest) != entry["sha256"]:
-            raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
+    def written(self, path, size, digest, wanted):
+        if lists.text_of(digest) != wanted:
+            raise OtaError("bad_digest", "%s is not what was announced" % path)

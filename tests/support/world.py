@@ -431,5 +431,6 @@ def state_of(found: Tree) -> dict[str, Any]:
     return value
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def digest(data: bytes) -> str:
+    """As an entry of a list has it."""
+    return archives.text_of(hashlib.sha256(data).digest())

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import itertools
-import json
 import struct
 import tarfile
 import tracemalloc
@@ -57,11 +56,11 @@ def members(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def expected(entries: list[dict[str, Any]], files: dict[str, bytes]) -> list[tuple[int, bytes]]:
+def expected(entries: list[archive.Entry], files: dict[str, bytes]) -> list[tuple[int, bytes]]:
     """The place and the content of every member behind the head, as the list has it; -1 for a place that it does not name."""
     found: list[tuple[int, bytes]] = []
-    for at in sorted({entry["at"] for entry in entries}):
-        group = [entry["path"] for entry in entries if entry["at"] == at]
+    for at in sorted({entry.at for entry in entries}):
+        group = [entry.path for entry in entries if entry.at == at]
         size, data = len(files[group[0]]), b"".join(archive.tar_member(path, files[path]) for path in group)
         assert len(group) == 1 or all(len(files[path]) <= PIECE for path in group)
         cuts = [0, *(range(512 + PIECE, 512 + size, PIECE) if size > PIECE else ()), len(data)]
@@ -90,7 +89,7 @@ def test_any_tree_is_read_back_by_tar_by_us_and_from_every_place_in_the_list(siz
         read = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
     signature = {} if made.signature is None else {".release.sig": made.signature}
     assert read == {".release": made.listing, **signature, **made.files}
-    assert list(read) == [".release", *signature, *(entry["path"] for entry in made.entries)]
+    assert list(read) == [".release", *signature, *(entry.path for entry in made.entries)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -111,7 +110,7 @@ def test_the_same_files_give_the_same_bytes_in_whatever_order_they_come() -> Non
 
 def test_small_neighbours_share_a_member_and_the_version_has_its_own() -> None:
     made = made_of({"a.py": 900, "b.py": 4000, "c.py": 4000, "d.py": 70_000, "e.py": 20, "version": 6})
-    places = {entry["path"]: entry["at"] for entry in made.entries}
+    places = {entry.path: entry.at for entry in made.entries}
     assert places["a.py"] == places["b.py"] == 0
     assert len(set(places.values())) == 5
 
@@ -155,10 +154,9 @@ class Forgery:
 
     def with_list(self, **changes: Any) -> bytes:
         """Fields of the entry of d.py changed."""
-        first, *entries = self.made.listing.splitlines(True)
-        lines = [
-            manifest.entry_line({**entry, **(changes if entry["path"] == "d.py" else {})}) for entry in map(json.loads, entries)
-        ]
+        first = self.made.listing.splitlines(True)[0]
+        changed = [entry._replace(**(changes if entry.path == "d.py" else {})) for entry in self.made.entries]
+        lines = [manifest.entry_line(*entry) for entry in changed]
         return archive.head(first + b"".join(lines), None) + self.made.packed
 
 
@@ -175,12 +173,12 @@ def refusal(data: bytes, folder: Path) -> str:
 
 
 FORGERIES: dict[str, tuple[Any, str]] = {
-    "a place that is another": (lambda f: f.with_list(at=f.made.entries[3]["at"] - 1), "bad_member"),
-    "a place in its neighbour's group": (lambda f: f.with_list(at=f.made.entries[4]["at"]), "bad_member"),
+    "a place that is another": (lambda f: f.with_list(at=f.made.entries[3].at - 1), "bad_member"),
+    "a place in its neighbour's group": (lambda f: f.with_list(at=f.made.entries[4].at), "bad_member"),
     "a place in the middle of a large file": (lambda f: f.with_list(at=f.parts[2][0]), "bad_member"),
     "a place beyond the end": (lambda f: f.with_list(at=1 << 30), "bad_bundle"),
     "another size": (lambda f: f.with_list(size=21), "bad_bundle"),
-    "another digest": (lambda f: f.with_list(sha256="0" * 64), "bad_digest"),
+    "another digest": (lambda f: f.with_list(digest=archive.text_of(bytes(32))), "bad_digest"),
     "a file too many in a group": (lambda f: f.with_part(0, f.plain[0] + archive.tar_member("z.py", b"")), "bad_bundle"),
     "a file too few in a group": (lambda f: f.with_part(0, f.plain[0][: 512 + 1024]), "bad_member"),
     "a file in two members": (lambda f: f.with_part(0, f.plain[0][:3000], f.plain[0][3000:]), "bad_bundle"),

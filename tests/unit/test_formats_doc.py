@@ -37,12 +37,12 @@ def test_the_latest_line() -> None:
 
 def test_the_release_list() -> None:
     header = manifest.parse_header(example("header").strip())
-    entries: list[dict[str, Any]] = []
-    for line in example("entries").splitlines():
+    entries: list[Any] = []
+    for line in example("entries").encode().splitlines():
         entries.append(manifest.parse_entry(line, entries[-1] if entries else None))
-        assert manifest.entry_line(entries[-1]).decode() == line + "\n"
+        assert manifest.entry_line(*entries[-1]) == line + b"\n"
     assert manifest.header_line(header).decode() == example("header")
-    assert (len(entries), sum(entry["size"] for entry in entries)) == (header["files"], header["size"])
+    assert (len(entries), sum(entry[1] for entry in entries)) == (header["files"], header["size"])
 
 
 def test_the_limits_and_the_gzip_header_that_the_page_names() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -47,8 +48,8 @@ def rewrite(path: Path, change: dict[str, bytes | None]) -> None:
     entries = bundle.read(path).entries
     head = [(name, changed.pop(name)) for name in (".release", ".release.sig")]
     packed = archive.gzip(b"".join(archive.tar_member(name, data) for name, data in head if data is not None))
-    for at in sorted({entry["at"] for entry in entries}):
-        group = [(entry["path"], changed[entry["path"]]) for entry in entries if entry["at"] == at]
+    for at in sorted({entry.at for entry in entries}):
+        group = [(entry.path, changed[entry.path]) for entry in entries if entry.at == at]
         packed += archive.pack_group([(name, data) for name, data in group if data is not None])
     path.write_bytes(packed + archive.END)
 
@@ -446,7 +447,9 @@ def test_a_bill_of_materials_lies_beside_the_bundle(place: Place) -> None:
     assert (squeak["type"], squeak["version"], squeak["licenses"]) == ("library", "1.1", [{"license": {"id": "MIT"}}])
     assert parts.pop("MicroPython")["version"] == made.header["micropython"]
     listed = {part["name"]: part["hashes"] for part in [*parts.values(), *squeak["components"]]}
-    assert listed == {entry["path"]: [{"alg": "SHA-256", "content": entry["sha256"]}] for entry in made.entries}
+    assert listed == {
+        path: [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}] for path, data in made.files.items()
+    }
     place.built()
     assert (place.root / "dist" / "1.4.0.cdx.json").read_bytes() == raw
     assert Bom.from_json(bill).metadata.component  # type: ignore[attr-defined]

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotctl import archive, bundle
+from iotctl.archive import Entry
 from modules.ota.bundle import lists, reader
 from modules.ota.release.manifest import PIECE
 from modules.ota.transport.http import Http
 from modules.ota.transport.ranges import GAP, FromServer, runs
 from tests.support.scripted_server import KEEP, Route, ScriptedServer, always, answer, proper
 
-Entry = dict[str, Any]
 NAMES = [f"{letter}/{n}" for letter in "abc" for n in range(6)] + ["version", "main.py", "z.txt"]
 SIZES = (0, 1, 511, 512, 513, 3_000, archive.GROUP - 512, archive.GROUP, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 70_001)
 
@@ -69,12 +69,13 @@ class Wants:
         self.files: dict[str, bytes] = {}
         self.pieces: dict[tuple[int, int], int] = {}  # where in the bundle a large file goes on
 
-    def start(self, _n: int, entry: Entry) -> int | None:
-        return entry["at"] if entry["path"] in self._wanted else None
+    def start(self, n: int, at: int) -> int | None:
+        listed: list[Any] = next(entry for m, entry in lists.entries() if m == n)
+        return at if listed[0] in self._wanted else None
 
-    def open(self, _n: int, entry: Entry) -> Generator[None, None, tuple[io.BytesIO, Any, int]]:
+    def open(self, _n: int, path: str) -> Generator[None, None, tuple[io.BytesIO, Any, int]]:
         yield
-        return _Kept(self.files, entry["path"]), hashlib.sha256(), 0
+        return _Kept(self.files, path), hashlib.sha256(), 0
 
     def wrote(self, _size: int) -> None:
         """The progress is of no interest."""
@@ -82,8 +83,8 @@ class Wants:
     def checkpoint(self, n: int, _out: io.BytesIO, done: int, at: int) -> None:
         self.pieces[n, done] = at
 
-    def written(self, entry: Entry, digest: Any) -> None:
-        assert digest.hexdigest() == entry["sha256"]
+    def written(self, _path: str, _size: int, digest: Any, wanted: str) -> None:
+        assert lists.text_of(digest) == wanted
 
 
 class _Kept(io.BytesIO):
@@ -119,14 +120,14 @@ def put_list(files: dict[str, bytes]) -> tuple[list[Entry], bytes]:
     """Leave the list of these files on flash; returns its entries, and the whole bundle."""
     lines, packed = bundle._pack_files(files)
     Path(ota_boot.ota(lists.LIST)).write_bytes(b"{}\n" + lines)
-    return [entry for _n, entry in lists.entries()], HEAD + packed
+    return [Entry(*entry) for _n, entry in lists.entries()], HEAD + packed
 
 
 def groups(entries: list[Entry], whole: int, wanted: set[str]) -> list[tuple[int, int]]:
     """Where the groups with wanted files are in the bundle; whoever wants the last one reads on to the end of the archive."""
-    places = sorted({entry["at"] for entry in entries})
+    places = sorted({entry.at for entry in entries})
     ends = dict(zip(places, [*(len(HEAD) + at for at in places[1:]), whole], strict=True))
-    return [(len(HEAD) + at, ends[at]) for at in places if any(e["at"] == at and e["path"] in wanted for e in entries)]
+    return [(len(HEAD) + at, ends[at]) for at in places if any(e.at == at and e.path in wanted for e in entries)]
 
 
 @given(trees())
@@ -155,9 +156,9 @@ def test_a_large_file_may_begin_at_any_of_its_pieces(tree: tuple[dict[str, bytes
     entries, data = put_list(files)
     visitor = Wants(set(files))
     finish(reader.read_files(Source(data), len(HEAD), memoryview(bytearray(1024)), visitor))
-    assert set(visitor.pieces) == {(n, done) for n, entry in enumerate(entries) for done in range(PIECE, entry["size"], PIECE)}
+    assert set(visitor.pieces) == {(n, done) for n, entry in enumerate(entries) for done in range(PIECE, entry.size, PIECE)}
     for (n, done), at in visitor.pieces.items():
-        again, path = Source(data), entries[n]["path"]
+        again, path = Source(data), entries[n].path
         rest = Resumes(n, at, files[path][:done])
         finish(reader.read_files(again, len(HEAD), memoryview(bytearray(1024)), rest))
         assert rest.files == {path: files[path]}
@@ -171,12 +172,12 @@ class Resumes(Wants):
         super().__init__(set())
         self._n, self._at, self._held = n, at, held
 
-    def start(self, n: int, _entry: Entry) -> int | None:
+    def start(self, n: int, _at: int) -> int | None:
         return self._at if n == self._n else None
 
-    def open(self, _n: int, entry: Entry) -> Generator[None, None, tuple[io.BytesIO, Any, int]]:
+    def open(self, _n: int, path: str) -> Generator[None, None, tuple[io.BytesIO, Any, int]]:
         yield
-        out = _Kept(self.files, entry["path"])
+        out = _Kept(self.files, path)
         out.write(self._held)
         return out, hashlib.sha256(self._held), len(self._held)
 
@@ -207,15 +208,15 @@ def test_runs_cover_what_is_wanted_and_lie_apart(shape: list[tuple[int, int]], w
     entries: list[Entry] = []
     at = 0
     for more, length in shape:
-        entries += [{"path": str(n), "at": at} for n in range(more + 1)]
+        entries += [Entry(str(n), 0, "", at) for n in range(more + 1)]
         at += length
     listed = list(enumerate(entries))
-    found = list(runs(listed, lambda n, entry: entry["at"] if n in wanted else None, at))
+    found = list(runs(listed, lambda n, at: at if n in wanted else None, at))
     assert [last for _b, _e, last in found] == sorted(last for _b, _e, last in found)
     for (_b, end, _l), (begin, _e, _last) in zip(found, found[1:], strict=False):
         assert begin - end > GAP
     for n, entry in listed:
         if n in wanted:
-            following = next((later["at"] for later in entries if later["at"] > entry["at"]), at)
-            assert any(begin <= entry["at"] and following <= end and n <= last for begin, end, last in found)
+            following = next((later.at for later in entries if later.at > entry.at), at)
+            assert any(begin <= entry.at and following <= end and n <= last for begin, end, last in found)
     assert found or not any(n in wanted for n, _entry in listed)

@@ -65,7 +65,7 @@ def made_by(
 
 def damaged(made: Release, path: str) -> bytes:
     """The bundle with 40 wrong bytes in the data of a file that the board does not have yet: what it has is not read."""
-    at = next(entry["at"] for entry in made.bundle.entries if entry["path"] == path) + forge.head_size(made.archive) + 100
+    at = next(entry.at for entry in made.bundle.entries if entry.path == path) + forge.head_size(made.archive) + 100
     data = made.archive
     return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 40]) + data[at + 40 :]
 

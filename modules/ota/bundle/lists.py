@@ -1,5 +1,6 @@
 """Lists of files on flash that have been checked before: the release that runs, and the one that is being installed."""
 
+import binascii
 import json
 
 import ota_boot
@@ -10,7 +11,10 @@ PREVIOUS = "previous"  # the folder of the kept version
 
 
 def entries(name=LIST):
-    """``(n, entry)`` of each file in the list ``/.ota/<name>``. Nothing without a list."""
+    """``(n, [path, size, digest, at])`` of each file in the list ``/.ota/<name>``. Nothing without a list.
+
+    What a board's own list has of a file that its profile excludes is an empty digest.
+    """
     if not ota_boot.exists(ota_boot.ota(name)):
         return
     with open(ota_boot.ota(name), "rb") as f:
@@ -29,15 +33,25 @@ def following(items, end=None):
 
 
 def beside_running():
-    """``(n, entry, the entry of the running version's list for that path, or None)``: both lists are sorted. Generator."""
+    """``(n, entry, the running version's entry)`` of each path in one of the two lists or both: they are sorted. Generator.
+
+    What one of them has not is None.
+    """
     from ..release.paths import key  # who only reads a bundle needs no rules for it
 
-    running = entries(RUNNING)
-    _m, old = following(running, (0, None))
-    for n, entry in entries():
-        while old and key(old["path"]) < key(entry["path"]):
-            _m, old = following(running, (0, None))
-        yield n, entry, old if old and old["path"] == entry["path"] else None
+    end = 0, None
+    listed, running = entries(), entries(RUNNING)
+    (n, entry), (_m, old) = following(listed, end), following(running, end)
+    while entry or old:
+        if entry and old and entry[0] == old[0]:
+            yield n, entry, old
+            (n, entry), (_m, old) = following(listed, end), following(running, end)
+        elif not old or (entry and key(entry[0]) < key(old[0])):
+            yield n, entry, None
+            n, entry = following(listed, end)
+        else:
+            yield n, None, old
+            _m, old = following(running, end)
 
 
 def read_header(name):
@@ -50,9 +64,14 @@ def read_header(name):
     return header if isinstance(header, dict) and isinstance(header.get("sequence"), int) else None
 
 
-def target(n, entry):
+def target(n, path):
     """Where entry `n` of the list is staged."""
-    return ota_boot.ota("loader") if entry["path"] == "ota_boot.py" else ota_boot.slot("stage", n)
+    return ota_boot.ota("loader") if path == "ota_boot.py" else ota_boot.slot("stage", n)
+
+
+def text_of(digest):
+    """The digest of a file as an entry has it: base64, for that is short."""
+    return binascii.b2a_base64(digest.digest())[:-1].decode()
 
 
 def running_sequence():

@@ -107,60 +107,61 @@ def read(ota, offer, base, wanted, total):
 
 def read_files(source, base, view, visitor):
     """The same from a source of transport.ranges, for a visitor such as stage.Stage."""
-    unpacker, size = Unpacker(source), source.size
+    unpacker, whole = Unpacker(source), source.size
     listed = entries()
     try:
         item = following(listed)
-        for begin, end, last in ranges.runs(entries(), visitor.start, size - base):
-            if not begin < end <= size - base:
+        for begin, end, last in ranges.runs(entries(), visitor.start, whole - base):
+            if not begin < end <= whole - base:
                 raise OtaError("bad_bundle", "its list names places beyond the end of the bundle")
             yield from unpacker.go(base + begin, base + end)
             group = None
             while item and item[0] <= last:
-                n, entry = item
-                if entry["at"] != group:
-                    group, opened, skip = entry["at"], False, 0
-                start = visitor.start(n, entry)
+                n, (path, size, wanted, at) = item
+                if at != group:
+                    group, opened, skip = at, False, 0
+                start = visitor.start(n, at)
                 if start is None:
-                    skip += BLOCK + entry["size"] + -entry["size"] % BLOCK
+                    skip += BLOCK + size + -size % BLOCK
                 else:
                     if not opened:
                         yield from unpacker.begin(base + start)
                         opened = True
                     yield from unpacker.copy(skip, view)
                     skip = 0
-                    yield from _read_file(unpacker, base, n, entry, view, visitor)
+                    digest = yield from _read_file(unpacker, base, n, path, size, view, visitor)
+                    visitor.written(path, size, digest, wanted)
                 item = following(listed)
-                if opened and not skip and (item is None or item[1]["at"] != group):
+                if opened and not skip and (item is None or item[1][3] != group):
                     yield from unpacker.end()
-                    if item and unpacker.at != base + item[1]["at"]:
-                        raise OtaError("bad_member", "%s is not where the list says" % item[1]["path"])
+                    if item and unpacker.at != base + item[1][3]:
+                        raise OtaError("bad_member", "%s is not where the list says" % item[1][0])
                     if item is None:
-                        yield from _check_end(unpacker, size, view)
+                        yield from _check_end(unpacker, whole, view)
                 yield
     finally:
         listed.close()  # with its file: one that a failure leaves to the garbage collector is closed at any odd moment
 
 
-def _read_file(unpacker, base, n, entry, view, visitor):
-    """One file: its bytes to the visitor, its digest as the list has it. A large one comes in several members. Generator."""
-    out, digest, done = yield from visitor.open(n, entry)
+def _read_file(unpacker, base, n, path, size, view, visitor):
+    """One file: its bytes to the visitor; returns their digest. A large one comes in several members. Generator."""
+    out, digest, done = yield from visitor.open(n, path)
     try:
-        if not done and (yield from unpacker.tar_head(view)) != (entry["path"], entry["size"]):
-            raise OtaError("bad_member", "the bundle has not %s in its place" % entry["path"])
-        while done < entry["size"]:
-            part = min(entry["size"] - done, _PART)
+        if not done and (yield from unpacker.tar_head(view)) != (path, size):
+            raise OtaError("bad_member", "the bundle has not %s in its place" % path)
+        while done < size:
+            part = min(size - done, _PART)
             yield from unpacker.copy(part, view, digest, out)
             done += part
             visitor.wrote(part)
-            if done < entry["size"] and done % PIECE == 0:
+            if done < size and done % PIECE == 0:
                 yield from unpacker.end()
                 visitor.checkpoint(n, out, done, unpacker.at - base)
                 yield from unpacker.begin(unpacker.at)
         yield from unpacker.take(view[: -done % BLOCK])
     finally:
         out.close()
-    visitor.written(entry, digest)
+    return digest
 
 
 def _check_end(unpacker, size, view):

@@ -11,6 +11,7 @@ import sys
 import ota_boot
 from micropython import const
 
+from ..bundle.lists import text_of
 from ..errors import OtaError
 
 _FOLDER = const(0x4000)
@@ -20,17 +21,6 @@ _HALF = const(800)  # bytes that a pair of blocks holds at least once littlefs h
 _ENTRY = const(24)  # what littlefs has beside a name
 _INLINE = 512 if sys.platform == "rp2" else 128  # so small a file lies there as well: four times what is programmed at once
 _block = 0  # see block_size
-
-
-def hexdigest(digest):
-    """The digest so far as lower-case hexadecimal text."""
-    return "".join("%02x" % byte for byte in digest.digest())
-
-
-def digest(path, view):
-    """SHA-256 of a file as hexadecimal text. Generator."""
-    with open(path, "rb") as f:
-        return hexdigest((yield from hashed(f, view)))
 
 
 def hashed(f, view):
@@ -44,8 +34,8 @@ def hashed(f, view):
     return running
 
 
-def same(path, size, sha256, view):
-    """True when the file at `path` has exactly this size and digest. Generator.
+def same(path, size, wanted, view):
+    """True when the file at `path` has exactly this size and digest, as an entry of a list has them. Generator.
 
     It is opened first and measured then: littlefs reads whole folders to find a path, hundreds of times from the flash.
     """
@@ -59,7 +49,7 @@ def same(path, size, sha256, view):
         if f.seek(0, 2) != size:
             return False
         f.seek(0)
-        return hexdigest((yield from hashed(f, view))) == sha256
+        return text_of((yield from hashed(f, view))) == wanted
 
 
 def file_size(path):

@@ -3,6 +3,7 @@
     /.ota/journal.new              the journal until it is committed; its format is ota_boot's
 """
 
+import binascii
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, entries, following, read_header
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, entries, read_header
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -25,13 +26,13 @@ def commit(ota, header):
     """
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
-        yield from _write(journal, header["files"], header["delete"], ota.excluded)
+        marked = yield from _write(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
     finally:
         journal.close()
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
-    yield from _stage_list(header["files"], ota.excluded)
+    yield from _stage_list(header["files"], marked)
     yield from _seal()
 
 
@@ -64,35 +65,46 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
+    """All of its entries; what goes comes behind what is new. Generator; returns the paths on the list that `names` exclude."""
     staged, aside = files.filled("stage"), _ASIDE if read_header(RUNNING) else ""
+    marked, goes = [], False
+    journal.next = count + 1
     for n, entry, old in beside_running():
-        if staged(n):
-            yield from journal.put(n, entry["path"], names, "" if old else aside)
+        if entry:
+            if paths.excluded(entry[0], names):
+                marked.append(entry[0])
+            if staged(n):
+                yield from journal.put(n, entry[0], names, "" if old else aside)
+        goes = goes or not entry or bool(journal.twins(entry[0]))
         yield
     yield from journal.put(count, ".ota/" + RUNNING, ())
-    journal.next = count + 1
-    yield from journal.removals(names)
-    yield from journal.twins(names)
+    for _n, entry, old in beside_running() if goes else ():
+        if entry:
+            for twin in journal.twins(entry[0]):
+                yield from journal.delete_tree(twin, names, _ASIDE)
+        elif old[2] and not _keep(old[0], names):
+            journal.delete(old[0])
+        yield
     for name in deletes:
         yield from journal.delete_tree(name, names)
+    return marked
 
 
-def _stage_list(count, names):
-    """The list that will be kept, with the excluded entries marked, staged like a file of the tree. Generator.
+def _stage_list(count, marked):
+    """The list that will be kept, `marked` entries without their digest, staged like a file of the tree. Generator.
 
     Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
     """
     path = ota_boot.slot("stage", count)
     ota_boot.make_parents(path)
-    if not any(paths.excluded(entry["path"], names) for _n, entry in entries()):
+    if not marked:
         os.rename(ota_boot.ota(LIST), path)
         return
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
         out.write(source.readline())
         for line in source:
-            if paths.excluded(json.loads(line)["path"], names):
-                line = line.rstrip()[:-1] + b',"excluded":true}\n'
-            out.write(line)
+            entry = json.loads(line)
+            out.write(line.replace(entry[2].encode(), b"") if entry[0] in marked else line)
             yield
 
 
@@ -116,44 +128,31 @@ class Journal:
             yield from self._clear_parents(path)
         self.entry(n, "+", there is False, path, aside)
 
-    def removals(self, excluded):
-        """What the old list has and the new one has not. Both are sorted: one walk through them. Generator."""
-        new = entries()
-        _m, mine = following(new, (0, None))
-        for _n, old in entries(RUNNING):
-            while mine and paths.key(mine["path"]) < paths.key(old["path"]):
-                _m, mine = following(new, (0, None))
-                yield
-            listed = mine and mine["path"] == old["path"]
-            if not listed and not old.get("excluded") and not _keep(old["path"], excluded):
-                self.delete(old["path"])
-            yield
-
-    def twins(self, excluded):
-        """An unlisted ``m.py`` or folder ``m/`` would be imported in place of a listed ``m.mpy``: it goes aside. Generator."""
-        for _n, entry in entries():
-            stem, _dot, suffix = entry["path"].rpartition(".")
-            if suffix == "mpy" and self._look(stem + ".py") is not None:
-                yield from self.delete_tree(stem + ".py", excluded, _ASIDE)
-            if suffix in ("py", "mpy") and _is_imported(stem) and self._look(stem):
-                yield from self.delete_tree(stem, excluded, _ASIDE)
-                self._folder = None
-                _remove_empty(stem)
-            yield
+    def twins(self, path):
+        """What would be imported in place of a listed ``m.mpy``: ``m.py``, or a folder ``m/``."""
+        stem, _dot, suffix = path.rpartition(".")
+        found = [stem + ".py"] if suffix == "mpy" and self._look(stem + ".py") is not None else []
+        if suffix in ("py", "mpy") and _is_imported(stem) and self._look(stem):
+            found.append(stem)
+        return found
 
     def delete_tree(self, path, excluded, aside=""):
         """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator."""
         target = ota_boot.live(path)
         if not ota_boot.exists(target):
             return
-        for name in files.walk(path) if files.is_folder(target) else (path,):
+        folder = files.is_folder(target)
+        for name in files.walk(path) if folder else (path,):
             if not _keep(name, excluded):
                 self._delete_unlisted(name, aside)
             yield
+        if folder and aside:
+            self._folder = None
+            _remove_empty(path)
 
     def end(self):
         """It is whole."""
-        self._f.write("end %s\n" % files.hexdigest(self._digest))
+        self._f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
 
     def close(self):
         self._f.close()
@@ -244,7 +243,7 @@ def _is_imported(stem):
 
 def _listed(name, path):
     path = path.lower()
-    return any(path == entry["path"].lower() for _n, entry in entries(name))
+    return any(path == entry[0].lower() for _n, entry in entries(name))
 
 
 def _remove_empty(path):

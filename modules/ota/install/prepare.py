@@ -5,7 +5,6 @@ And before it is committed: is it still right?
 What an interrupted staging has left is used again, once its digest has been checked; another release clears it.
 """
 
-import binascii
 import gc
 import json
 import os
@@ -35,7 +34,9 @@ def check(ota, head, force, offer, only=None):
     """
     expect = (offer["version"], offer["sequence"]) if offer else None
     rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
-    return (yield from check_release(rules, head[0], head[1], only))
+    header = yield from check_release(rules, head[0], head[1], only)
+    ota.verified = head[:2]
+    return header
 
 
 def check_release(rules, digest, sig, only=None):
@@ -57,7 +58,7 @@ def check_lines(rules):
         while line := _line(f, manifest.MAX_LINE):
             entry = manifest.parse_entry(line, entry)
             count += 1
-            total += entry["size"]
+            total += entry[1]
             yield
     if count != header["files"] or total != header["size"]:
         raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
@@ -99,10 +100,10 @@ def plan(ota, header, digest, sig):
     part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
     need, total, folder, tiny = _METADATA, 0, -1, 0
     for n, entry, runs in beside_running():
-        if not skips(entry["path"], ota.excluded):
-            if not (yield from _have(ota, n, entry, runs, staged(n) or entry["path"] == "ota_boot.py")):
+        if entry and not skips(entry[0], ota.excluded):
+            if not (yield from _have(ota, n, entry, runs, staged(n) or entry[0] == "ota_boot.py")):
                 wanted[n // 8] |= 1 << n % 8
-                rest = entry["size"] - (part[1] if part and part[0] == n else 0)
+                rest = entry[1] - (part[1] if part and part[0] == n else 0)
                 total += rest
                 if rest > _INLINE:
                     need += files.blocks(rest, block)
@@ -121,13 +122,13 @@ def _have(ota, n, entry, runs, staged):
 
     :param runs: what the running version's list has for it: a file that is another one there is not even read.
     """
-    view = ota.view
-    if runs is None or runs["sha256"] == entry["sha256"] or runs.get("excluded"):
-        if (yield from files.same(ota_boot.live(entry["path"]), entry["size"], entry["sha256"], view)):
-            if staged and ota_boot.exists(target(n, entry)):
-                os.remove(target(n, entry))  # from a staging that was interrupted before the file on disk became right
+    path, size, digest, _at = entry
+    if runs is None or runs[2] in ("", digest):
+        if (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
+            if staged and ota_boot.exists(target(n, path)):
+                os.remove(target(n, path))  # from a staging that was interrupted before the file on disk became right
             return True
-    return staged and (yield from files.same(target(n, entry), entry["size"], entry["sha256"], view))
+    return staged and (yield from files.same(target(n, path), size, digest, ota.view))
 
 
 def recheck(ota, compare):
@@ -135,29 +136,31 @@ def recheck(ota, compare):
 
     :param compare: True when some time has passed since it was filled: the tree is compared once more as well.
 
-    1. The list on flash is the one that was checked, signed by a pinned key, and every staged file has its digest.
+    1. The list on flash is the one that was checked, signed by a pinned key (not asked again in the same job), and every staged
+       file has its digest.
     2. Where keys are pinned, the new profile pins one that verifies this very release, and some for channel files: no lock-out,
        no take-over.
     """
     (digest, sig), header = _read_id(), read_header(LIST)
     if not digest or not header:
         raise OtaError("no_update", "what was staged is not there any more")
-    if (yield from files.digest(ota_boot.ota(LIST), ota.view)) != binascii.hexlify(digest).decode():
-        raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
-    if ota.keys:
+    with open(ota_boot.ota(LIST), "rb") as f:
+        if (yield from files.hashed(f, ota.view)).digest() != digest:
+            raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
+    if ota.keys and ota.verified != (digest, sig):
         yield from signature.checking(digest, sig, ota.keys)
     profile, filled = None, files.filled("stage")
-    for n, entry in entries():
-        staged = target(n, entry)
-        if filled(n) or (entry["path"] == "ota_boot.py" and ota_boot.exists(staged)):
-            if not (yield from files.same(staged, entry["size"], entry["sha256"], ota.view)):
-                raise OtaError("flash_error", "%s changed on flash after it had been staged" % entry["path"])
-        elif not skips(entry["path"], ota.excluded):
-            staged = ota_boot.live(entry["path"])
-            if compare and not (yield from files.same(staged, entry["size"], entry["sha256"], ota.view)):
-                raise OtaError("no_update", "%s is not what it was when the update was staged" % entry["path"])
-        if entry["path"] == "profile.json":
-            profile = staged, entry["size"]
+    for n, (path, size, wanted, _at) in entries():
+        staged = target(n, path)
+        if filled(n) or (path == "ota_boot.py" and ota_boot.exists(staged)):
+            if not (yield from files.same(staged, size, wanted, ota.view)):
+                raise OtaError("flash_error", "%s changed on flash after it had been staged" % path)
+        elif not skips(path, ota.excluded):
+            staged = ota_boot.live(path)
+            if compare and not (yield from files.same(staged, size, wanted, ota.view)):
+                raise OtaError("no_update", "%s is not what it was when the update was staged" % path)
+        if path == "profile.json":
+            profile = staged, size
         yield
     if ota.keys and not excluded("profile.json", ota.excluded):
         yield from _check_profile(ota.keys, profile, digest, sig)

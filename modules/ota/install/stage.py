@@ -5,12 +5,11 @@
     /.ota/loader                   a new ota_boot.py: put in place after the confirmation
 """
 
-import binascii
 import hashlib
 
 import ota_boot
 
-from ..bundle.lists import target
+from ..bundle.lists import target, text_of
 from ..errors import OtaError
 
 
@@ -28,29 +27,29 @@ class Stage:
         self.done = 0
         self.folder = None  # the last one that was made
 
-    def start(self, n, entry):
+    def start(self, n, at):
         """Where in the bundle the bytes begin that are wanted of a file; None when it lies in its place already."""
         if not self.wanted[n // 8] >> n % 8 & 1:
             return None
         part = self.ota.store.get("part")
-        return part[2] if part and part[0] == n else entry["at"]
+        return part[2] if part and part[0] == n else at
 
-    def open(self, n, entry):
+    def open(self, n, path):
         """``(file, digest, done)``: where to write, and what it has already of a large file. Generator."""
-        path = target(n, entry)
-        folder = path[: path.rindex("/")]
+        staged = target(n, path)
+        folder = staged[: staged.rindex("/")]
         if folder != self.folder:
             self.folder = folder
-            ota_boot.make_parents(path)
+            ota_boot.make_parents(staged)
         part, digest = self.ota.store.get("part"), hashlib.sha256()
         if not part or part[0] != n:
-            return open(path, "wb"), digest, 0
-        out = open(path, "r+b")
+            return open(staged, "wb"), digest, 0
+        out = open(staged, "r+b")
         while out.tell() < part[1]:
             n = out.readinto(self.ota.view[: part[1] - out.tell()])
             if not n:
                 out.close()
-                raise OtaError("flash_error", "%s is shorter on flash than it was" % entry["path"])
+                raise OtaError("flash_error", "%s is shorter on flash than it was" % path)
             digest.update(self.ota.view[:n])
             yield
         return out, digest, part[1]
@@ -66,9 +65,9 @@ class Stage:
         self.ota.store.set("part", [n, done, at])
         self.ota.store.save()
 
-    def written(self, entry, digest):
+    def written(self, path, size, digest, wanted):
         """The file is there: it must be the one that the list has."""
         self.ota.store.set("part", None)
-        if binascii.hexlify(digest.digest()).decode() != entry["sha256"]:
-            raise OtaError("bad_digest", "%s is not what was announced" % entry["path"])
-        self.ota.log("staged", entry["path"], entry["size"], "bytes")
+        if text_of(digest) != wanted:
+            raise OtaError("bad_digest", "%s is not what was announced" % path)
+        self.ota.log("staged", path, size, "bytes")

@@ -27,7 +27,7 @@ import ota_boot
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST, RUNNING, entries
+from ..bundle.lists import LIST, RUNNING, entries, text_of
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -94,10 +94,10 @@ def _scan(ota, announced, notes):
             yield from archive.copy(member, ota.view, digest, text)
             if text:
                 texts[path] = text.getvalue()
-            out.write(manifest.entry_line({"path": path, "size": member.size, "sha256": files.hexdigest(digest), "at": 0}))
+            out.write(manifest.entry_line(path, member.size, text_of(digest), 0))
     if texts["version"].strip() != announced.encode():
         raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
-    listed = [entry["path"] == "ota_boot.py" for _n, entry in entries(RUNNING)]
+    listed = [entry[0] == "ota_boot.py" for _n, entry in entries(RUNNING)]
     if missing and (any(listed) or not listed):
         raise OtaError("wrong_name", "of another platform: it has no " + missing.pop())
     return [at for _key, at in sorted(found)], total, _deletes(ota, texts["profile.json"])
@@ -121,7 +121,8 @@ def _write_list(ota, version, notes, places, total, deletes):
         out.write(manifest.header_line(header))
         for n, at in enumerate(places):
             source.seek(at)
-            out.write(manifest.entry_line(dict(json.loads(source.readline()), at=n)))
+            path, size, digest, _at = json.loads(source.readline())
+            out.write(manifest.entry_line(path, size, digest, n))
             yield
 
 
@@ -135,16 +136,16 @@ def _stage(ota, notes, header, numbers):
     target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest(), None)))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
         for path, member in archive.members():
-            n, entry = numbers.get(found.tell()), json.loads(found.readline() or "{}")
-            if n is None or path != entry["path"] or member.size != entry["size"]:
+            n, entry = numbers.get(found.tell()), json.loads(found.readline() or "[0]")
+            if n is None or entry[:2] != [path, member.size]:
                 break
-            if target.start(n, entry) is not None:
-                out, digest, _done = yield from target.open(n, entry)
+            if target.start(n, n) is not None:
+                out, digest, _done = yield from target.open(n, path)
                 try:
                     yield from archive.copy(member, ota.view, digest, out)
                 finally:
                     out.close()
-                target.written(entry, digest)
+                target.written(path, member.size, digest, entry[2])
             else:
                 yield from archive.copy(member, ota.view)
         else:

@@ -1,21 +1,21 @@
 """The `.release` member: a header line, then one JSON line a file, in the order in which the files follow.
 
-Pure: what is valid, and how a line is written; it opens nothing. Host and board use the same code. An entry's `at` is where its
-group of files begins in the archive, counted from the end of the head; groups follow each other, so it never falls, and a file
-that is cut into pieces (above PIECE) has a group of its own.
+Pure: what is valid, and how a line is written; it opens nothing. Host and board use the same code. An entry is a list, [path,
+size, digest, at]: the SHA-256 in base64, and where its group of files begins in the archive, counted from the end of the head;
+groups follow each other, so it never falls, and a file that is cut into pieces (above PIECE) has a group of its own.
 
->>> parse_entry('{"path":"main.py","size":3,"sha256":"' + "0" * 64 + '","at":0}', None)["size"]
+>>> parse_entry(b'["main.py",3,"' + b"A" * 43 + b'=",0]', None)[1]
 3
 """
 
+import binascii
 import json
 
 from iot_platform.module import name_ok
-from micropython import const
 
 from ..errors import OtaError
 from . import paths
-from .fields import FORMAT, MAX_COUNTER, check_keys, is_digest, is_version, is_whole, load_object
+from .fields import FORMAT, MAX_COUNTER, check_keys, is_version, is_whole, load_object
 
 HEADER = "format name version sequence micropython mpy created expires notes files size delete"
 MAX_HEADER = 4096  # bytes of the line
@@ -24,7 +24,6 @@ MAX_NOTES = 2048
 MAX_LINE = 512  # bytes of an entry's line
 MAX_FILE = 8 * 1024 * 1024
 PIECE = 32768  # bytes of a file in one gzip member; only larger files have several
-_ENTRY = const("path size sha256 at")
 
 
 def parse_header(line):
@@ -54,19 +53,27 @@ def parse_header(line):
 
 
 def parse_entry(line, previous):
-    """One file's entry as a dict; `previous` is the entry before it, or None. OtaError otherwise."""
-    if len(line) > MAX_LINE:
-        raise OtaError("bad_bundle", "an entry of the release is longer than %d bytes" % MAX_LINE)
-    entry = load_object(line, "an entry of the release")
-    check_keys(entry, _ENTRY.split(), "an entry of the release")
-    path = entry["path"]
+    """One file's entry; `previous` is the entry before it, or None. OtaError otherwise.
+
+    The line, bytes, must be just as entry_line() writes it: so nothing in it can mean two things.
+    """
+    if len(line) > MAX_LINE or line.find(b"[", 1) >= 0 or line.find(b"{") >= 0:  # what is nested takes memory
+        raise OtaError("bad_bundle", "an entry of the release is longer than %d bytes, or nested" % MAX_LINE)
+    try:
+        entry = json.loads(line)
+        path, size, digest, at = entry
+        plain = entry_line(path, size, digest, at) == line + b"\n"
+    except (ValueError, TypeError):
+        plain = False
+    if not plain:
+        raise OtaError("bad_bundle", "an entry of the release is not written as it must be")
     paths.check_member(path)
-    paths.check_order(previous["path"] if previous else None, path)
-    if not is_whole(entry["size"], MAX_FILE):
+    paths.check_order(previous[0] if previous else None, path)
+    if not is_whole(size, MAX_FILE):
         raise OtaError("bad_bundle", "the size of %s is not a size" % path)
-    if not is_digest(entry["sha256"]):
-        raise OtaError("bad_bundle", "the sha256 of %s is not a digest" % path)
-    if not is_whole(entry["at"], MAX_COUNTER) or not _follows(entry, previous):
+    if not _is_digest(digest):
+        raise OtaError("bad_bundle", "the digest of %s is none" % path)
+    if not is_whole(at, MAX_COUNTER) or not _follows(size, at, previous):
         raise OtaError("bad_bundle", "%s is not where its place in the list says" % path)
     return entry
 
@@ -77,19 +84,25 @@ def header_line(header):
     return ("{%s}\n" % ",".join(pairs)).encode()
 
 
-def entry_line(entry, excluded=False):
-    """An entry's likewise. The list that a board keeps marks what its profile excludes."""
-    mark = ',"excluded":true' if excluded else ""
-    line = '{"path":"%s","size":%d,"sha256":"%s","at":%d%s}\n'
-    return (line % (entry["path"], entry["size"], entry["sha256"], entry["at"], mark)).encode()
+def entry_line(path, size, digest, at):
+    """An entry's likewise."""
+    return ('["%s",%d,"%s",%d]\n' % (path, size, digest, at)).encode()
 
 
-def _follows(entry, previous):
+def _is_digest(text):
+    try:
+        raw = binascii.a2b_base64(text)
+    except ValueError:
+        return False
+    return len(raw) == 32 and binascii.b2a_base64(raw)[:-1] == text.encode()
+
+
+def _follows(size, at, previous):
     if previous is None:
-        return entry["at"] == 0
-    if entry["at"] == previous["at"]:
-        return entry["size"] <= PIECE and previous["size"] <= PIECE
-    return entry["at"] > previous["at"]
+        return at == 0
+    if at == previous[3]:
+        return size <= PIECE and previous[1] <= PIECE
+    return at > previous[3]
 
 
 def check_delete(names):

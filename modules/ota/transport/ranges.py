@@ -18,21 +18,21 @@ def runs(entries, start, size):
     `last`. Generator; walks the list once, in constant memory.
 
     :param entries: ``(n, entry)`` in the list's order.
-    :param start: called with n and entry: where the wanted bytes of it begin, or None.
+    :param start: called with n and its place: where the wanted bytes of it begin, or None.
     :param size: bytes of the files' part.
     """
     begin = end = last = group = None
-    for n, entry in entries:
-        if last is not None and end is None and entry["at"] != group:
-            end = entry["at"]
-        at = start(n, entry)
+    for n, (_path, _size, _digest, place) in entries:
+        if last is not None and end is None and place != group:
+            end = place
+        at = start(n, place)
         if at is not None:
             if end is not None and at - end > GAP:
                 yield begin, end, last
                 last = None
             if last is None:
                 begin = at
-            group, last, end = entry["at"], n, None
+            group, last, end = place, n, None
     if last is not None:
         yield begin, size if end is None else end, last
 
