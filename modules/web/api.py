@@ -1,4 +1,4 @@
-"""What the page reads and does: its files, what panels have declared, the update's buttons and uploads, settings.
+"""What the page reads and does: its files, what panels have declared, the update's buttons and uploads.
 
 Each handler gets the module and the http.Request, and returns what becomes JSON, ``(that, status)``, or a status alone; None when
 there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
@@ -11,7 +11,7 @@ from iot_platform.module import name_ok
 from micropython import const
 
 from .events import declared, kind
-from .http import Refused
+from .http import Refused, need
 
 _FOLDER = const("/modules/web")
 _MAX_VALUE = const(256)
@@ -20,7 +20,6 @@ _SPARE = const(24_576)  # bytes of the disk that stay free
 _SLOWEST = const(1024)  # bytes a second
 _FIRST_S = const(60)
 _FULL = const(28)  # ENOSPC
-_MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
 
 
 async def page(_web, request):
@@ -81,29 +80,6 @@ def _setting(platform, item, given):
     return 202
 
 
-def prefs(web, request):
-    """The preferences, for a back-up, or from one. Passwords only where they are asked for; the page's own stays here."""
-    prefs = web.platform.prefs
-    if request.method == "POST":
-        value = request.json()
-        before = {key: prefs.get(key) for key in value}
-        try:
-            for key in value:
-                if key[:4] != "web.":
-                    prefs.set(key, value[key])
-            prefs.save()
-        except ValueError:  # too much for the flash
-            for key in before:
-                prefs.set(key, before[key])
-            raise Refused(413, "too_large")
-        return 204
-    return {
-        key: value
-        for key, value in prefs.items()
-        if key[:4] != "web." and key != "mqtt.pending" and ("password" not in key or request.query == "secrets=1")
-    }
-
-
 def restart(web, _request):
     web.platform.request_reset("asked for on the page")
     return 202
@@ -114,7 +90,7 @@ def restart(web, _request):
 
 def ota(web, request):
     """The update's buttons, and its channel."""
-    module, verb, value = _need(web, "ota"), request.path[9:], request.json()
+    module, verb, value = need(web, "ota"), request.path[9:], request.json()
     force, name = value.get("force", False), value.get("channel")
     if not isinstance(force, bool):
         raise Refused(400, "bad_value", "force")
@@ -148,7 +124,7 @@ async def upload(web, request):
     Nothing of it is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and a job
     of the updater exclude each other. One that fails leaves no file.
     """
-    module, size = _need(web, "ota"), int(request.fields["content-length"])
+    module, size = need(web, "ota"), int(request.fields["content-length"])
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large")
     job = module.begin_upload()
@@ -180,79 +156,3 @@ async def upload(web, request):
     if not module.request_install(request.query == "force=1"):
         raise Refused(409, "busy")
     return 202
-
-
-# -- settings, as the user makes them: in prefs.json, before what the profile says. A password is never given out
-
-
-def wifi(web, request):
-    module, verb = _need(web, "wifi"), request.path[10:]
-    if verb == "scan":
-        web.platform.board.feed()
-        try:
-            return {"networks": _networks(module.scan())}
-        except OSError as error:
-            raise Refused(503, "scan_failed", str(error), 5)
-    if verb == "join":
-        value = request.json()
-        try:
-            module.join(value.get("ssid"), value.get("password") or "")
-        except ValueError as error:
-            raise Refused(400, "bad_value", str(error))
-        return 202
-    if verb == "forget":
-        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
-        web.platform.prefs.save()
-        module.start()
-        return 202
-    return module.status()
-
-
-def _networks(heard):
-    """Strongest first."""
-    found = {}
-    for ssid, _mac, _channel, rssi, security, _hidden in heard:
-        try:
-            name = ssid.decode()
-        except UnicodeError:  # a name of any bytes: no page could send it back
-            continue
-        if name and (name not in found or rssi > found[name]["rssi"]):
-            found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
-    return sorted(found.values(), key=lambda value: -value["rssi"])
-
-
-def mqtt(web, _request):
-    platform = _need(web, "mqtt").platform
-    section = platform.profile.get("mqtt")
-    section = section if isinstance(section, dict) else {}
-    found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
-    found["password"] = bool(found["password"])
-    return found
-
-
-def settings(web, request):
-    """MQTT's. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
-    value, module, prefs = request.json(), _need(web, "mqtt"), web.platform.prefs
-    if not all(name in dict(_MQTT) for name in value):
-        raise Refused(400, "bad_value", "host, port, user, password, tls")
-    before = {name: prefs.get("mqtt." + name) for name in value}
-    _set(web, "mqtt", value)
-    error = web.platform.settings("mqtt")[1]
-    if error:
-        _set(web, "mqtt", before)
-        raise Refused(400, "bad_value", "%s %s; expected: %s" % error)
-    prefs.save()
-    module.start()  # from now on
-
-
-def _set(web, section, value):
-    for name in value:
-        web.platform.prefs.set("%s.%s" % (section, name), value[name])  # None removes it
-
-
-def _need(web, name):
-    """A module that is there; OTA must be able to work as well."""
-    module = web.platform.module(name)
-    if not module or name == "ota" and not module.cfg:
-        raise Refused(409, "not_configured", name)
-    return module

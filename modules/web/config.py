@@ -1,8 +1,15 @@
-"""The profile's ``web`` section: which keys there are, and what each must be. Pure; host and board use the same code."""
+"""What is set: in the profile's ``web`` section, checked by host and board with the same code; and on the page.
+
+The page's requests are like those of api, but rarer: see server.
+"""
 
 from iot_platform.module import plain
+from micropython import const
 
+from .http import Refused, need
 from .module import password_ok
+
+_MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
 
 
 def check(web):
@@ -34,3 +41,96 @@ _OPTIONAL = (
     ("max_streams", _between(1, 12), "event streams at once, 1 to 12"),
     ("session_s", _between(60, 86_400), "seconds after which an unused login ends, 60 to 86400"),
 )
+
+
+# -- settings, as the user makes them: in prefs.json, before what the profile says. A password is never given out
+
+
+def wifi(web, request):
+    module, verb = need(web, "wifi"), request.path[10:]
+    if verb == "scan":
+        web.platform.board.feed()
+        try:
+            return {"networks": _networks(module.scan())}
+        except OSError as error:
+            raise Refused(503, "scan_failed", str(error), 5)
+    if verb == "join":
+        value = request.json()
+        try:
+            module.join(value.get("ssid"), value.get("password") or "")
+        except ValueError as error:
+            raise Refused(400, "bad_value", str(error))
+        return 202
+    if verb == "forget":
+        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
+        web.platform.prefs.save()
+        module.start()
+        return 202
+    return module.status()
+
+
+def _networks(heard):
+    """Strongest first."""
+    found = {}
+    for ssid, _mac, _channel, rssi, security, _hidden in heard:
+        try:
+            name = ssid.decode()
+        except UnicodeError:  # a name of any bytes: no page could send it back
+            continue
+        if name and (name not in found or rssi > found[name]["rssi"]):
+            found[name] = {"ssid": name, "rssi": rssi, "open": security == 0}
+    return sorted(found.values(), key=lambda value: -value["rssi"])
+
+
+def mqtt(web, _request):
+    platform = need(web, "mqtt").platform
+    section = platform.profile.get("mqtt")
+    section = section if isinstance(section, dict) else {}
+    found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
+    found["password"] = bool(found["password"])
+    return found
+
+
+def settings(web, request):
+    """MQTT's. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
+    value, module, prefs = request.json(), need(web, "mqtt"), web.platform.prefs
+    if not all(name in dict(_MQTT) for name in value):
+        raise Refused(400, "bad_value", "host, port, user, password, tls")
+    before = {name: prefs.get("mqtt." + name) for name in value}
+    _set(web, "mqtt", value)
+    error = web.platform.settings("mqtt")[1]
+    if error:
+        _set(web, "mqtt", before)
+        raise Refused(400, "bad_value", "%s %s; expected: %s" % error)
+    prefs.save()
+    module.start()  # from now on
+
+
+def _set(web, section, value):
+    for name in value:
+        web.platform.prefs.set("%s.%s" % (section, name), value[name])  # None removes it
+
+
+def prefs(web, request):
+    """The preferences, for a back-up, or from one. Passwords only where they are asked for; the page's own stays here."""
+    prefs = web.platform.prefs
+    if request.method == "POST":
+        value = request.json()
+        before = {key: prefs.get(key) for key in value}
+        try:
+            for key in value:
+                if key[:4] != "web.":
+                    prefs.set(key, value[key])
+            prefs.save()
+        except ValueError:  # too much for the flash
+            for key in before:
+                prefs.set(key, before[key])
+            raise Refused(413, "too_large")
+        return 204
+    return {
+        key: value
+        for key, value in prefs.items()
+        if key[:4] != "web."
+        and key not in ("mqtt.pending", "wifi.old")  # on their way, and with a password in them
+        and ("password" not in key or request.query == "secrets=1")
+    }

@@ -45,6 +45,14 @@ class Refused(Exception):
     """
 
 
+def need(web, name):
+    """A module that is there; OTA must be able to work as well."""
+    module = web.platform.module(name)
+    if not module or name == "ota" and not module.cfg:
+        raise Refused(409, "not_configured", name)
+    return module
+
+
 class Request:
     """:param sock: does not block; `address` is the client's, as text."""
 

@@ -1,4 +1,4 @@
-"""The password: login, another one, the first one, and what wrong ones lead to. In memory from a login until no browser is there.
+"""The password: login, another one, the first one, and what wrong ones lead to. In memory only meanwhile.
 
 A wrong password counts for its address and for all together. After the third one the address is refused: for 5 s, then
 twice as long each time, up to 15 minutes. After the twentieth of all, strangers are heard one after the other, some seconds

@@ -29,26 +29,26 @@ _LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
 _NOTES = const(10)  # lines in the log about refused requests
-_CALLS = {  # by the path below /api/; what is text is a function of passwords, which is imported when somebody needs it
+_CALLS = {  # by the path below /api/; the file of what is text is in memory only meanwhile
     "GET": {
         "session": sessions.status,
         "status": events.status,
         "panels": events.panels,
-        "prefs": api.prefs,
+        "prefs": "config.prefs",
         "values": events.values,
         "log": events.log,
         "events": events.events,
-        "wifi": api.wifi,
-        "mqtt": api.mqtt,
+        "wifi": "config.wifi",
+        "mqtt": "config.mqtt",
     },
     "POST": {
-        "login": "login",
+        "login": "passwords.login",
         "logout": sessions.logout,
-        "password": "change",
+        "password": "passwords.change",
         "log/level": events.level,
         "log/purge": events.purge,
         "action": api.action,
-        "prefs": api.prefs,
+        "prefs": "config.prefs",
         "restart": api.restart,
         "ota/check": api.ota,
         "ota/update": api.ota,
@@ -58,10 +58,10 @@ _CALLS = {  # by the path below /api/; what is text is a function of passwords, 
         "ota/cancel": api.ota,
         "ota/channel": api.ota,
         "ota/upload": api.upload,
-        "wifi/scan": api.wifi,
-        "wifi/join": api.wifi,
-        "wifi/forget": api.wifi,
-        "mqtt": api.settings,
+        "wifi/scan": "config.wifi",
+        "wifi/join": "config.wifi",
+        "wifi/forget": "config.wifi",
+        "mqtt": "config.settings",
     },
 }
 
@@ -199,7 +199,12 @@ class Server:
         try:
             await request.read()
             sessions.guard(self.web, request)
-            found = self._find(request)(self.web, request)
+            found = self._find(request)
+            if isinstance(found, str):
+                file, _, name = found.partition(".")
+                found = self.web.platform.once("modules.web." + file, name, self.web, request)
+            else:
+                found = found(self.web, request)
             if hasattr(found, "send"):  # of an async handler
                 found = await found
             if request.started:
@@ -232,10 +237,6 @@ class Server:
         method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
         key = path[:5] == "/api/" and path[5:]
         found = own.get((method, path)) or _CALLS[method].get(key)
-        if isinstance(found, str):
-            import modules.web.passwords as passwords
-
-            return getattr(passwords, found)
         if found:
             return found
         if not key and method == "GET":

@@ -218,10 +218,11 @@ def test_settings_are_preferences_before_the_profile_and_can_be_taken_back(share
 
 def test_a_back_up_has_passwords_only_when_asked_and_brings_back_what_it_has(shared: WebWorld, client: Client) -> None:
     saved = {"wifi.password": "simulated", "mine": {"deep": [1]}, "name": "Shed"}
-    assert client.post("/api/prefs", {**saved, "web.password": "stolen"}).status == 204
+    tried = {"wifi.old": ["home", "simulated too"]}  # the network before, while another one is tried
+    assert client.post("/api/prefs", {**saved, **tried, "web.password": "stolen"}).status == 204
     assert client.get("/api/prefs").json.items() >= {"mine": {"deep": [1]}, "name": "Shed"}.items()
     text = client.get("/api/prefs").body.decode()
-    assert "password" not in text and "web." not in text
+    assert "password" not in text and "web." not in text and "simulated" not in text
     everything = client.get("/api/prefs?secrets=1").json
     assert everything.items() >= saved.items() and not [key for key in everything if key.startswith("web.")]
     refused(client.post("/api/prefs", {f"big{n}": "x" * 60 for n in range(20)}), 413, "too_large")  # more than a body may be
@@ -230,7 +231,7 @@ def test_a_back_up_has_passwords_only_when_asked_and_brings_back_what_it_has(sha
     refused(answer, 413, "too_large")
     kept = client.get("/api/prefs").json
     assert "big0" in kept and "big9" not in kept
-    cleared = dict.fromkeys([*saved, *(key for key in kept if key.startswith("big"))])
+    cleared = dict.fromkeys([*saved, *tried, *(key for key in kept if key.startswith("big"))])
     assert client.post("/api/prefs", cleared).status == 204
     assert client.get("/api/prefs?secrets=1").json.keys() & cleared.keys() == set()
 
