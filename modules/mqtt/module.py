@@ -150,7 +150,7 @@ class Module(Base):
         self._enter("connected")
         self.log("connected to", cfg["host"])
         topics = ["%s/command/#" % self.base, "iot-platform/version", self.base + _STATUS]
-        if cfg["discovery"]:
+        if cfg["discovery"] and not self.platform.update_boot:  # there memory is for the update
             topics.append(cfg["discovery"] + "/status")
             self.announce_at = self._since
         for topic in topics:

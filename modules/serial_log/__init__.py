@@ -52,16 +52,6 @@ class Module(Base):
         if text and dropped < len(text):
             self.execute(text)
 
-    def routes(self, web):
-        web.route("/api/console", self._typed, "POST")
-
-    def _typed(self, _web, request):
-        line = request.json().get("line")
-        if not isinstance(line, str) or not 0 < len(line.strip()) <= _MAX_COMMAND:
-            return {"error": "bad_value", "message": "a line of 1 to 120 characters"}, 400
-        self.execute(line, "web")
-        return 202
-
     def execute(self, line, source="console"):
         """Run one command of the console; what it says goes to the log. Words that mean nothing here are for the bus."""
         platform = self.platform

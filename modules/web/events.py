@@ -21,6 +21,7 @@ _STREAMS = const(4)  # at once, unless the profile says otherwise
 _LEAST = const(6_000)  # bytes of free heap, so that there is still some for requests
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
+_MAX_LINE = const(120)  # characters typed
 
 
 # What the board itself can be set to, where the module runs: as a module's panel says it
@@ -131,6 +132,15 @@ async def log(_web, request):
 def level(_web, request):
     if not SerialLog.set_level(request.json().get("level")):
         raise Refused(400, "bad_level")
+
+
+def console(web, request):
+    """A line as if it were typed, but for what is only for whoever holds the cable. What it says goes to the log."""
+    line, module = request.json().get("line"), web.platform.module("serial_log")
+    if not module or not isinstance(line, str) or not 0 < len(line.strip()) <= _MAX_LINE:
+        raise Refused(400, "bad_value", "a line of 1 to 120 characters")
+    module.execute(line, "web")
+    return 202
 
 
 def purge(_web, _request):

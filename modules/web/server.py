@@ -47,6 +47,7 @@ _CALLS = {  # by the path below /api/; the file of what is text is in memory onl
         "password": "passwords.change",
         "log/level": events.level,
         "log/purge": events.purge,
+        "console": events.console,
         "action": api.action,
         "prefs": "config.prefs",
         "restart": api.restart,

@@ -31,7 +31,7 @@ def refused(answer: Any, status: int, reason: str) -> None:
 
 
 def test_the_api_has_its_routes_and_the_document_names_each_of_them() -> None:
-    assert len(ROUTES) == 29
+    assert len(ROUTES) == 30
     text = (ROOT / "docs" / "api.md").read_text()
     assert [route for route in ROUTES if f"{route[0]} {route[1]}" not in text] == []
 
