@@ -44,6 +44,24 @@ def test_settings_are_used_without_a_restart(mqtt_world: WebWorld, tmp_path: Pat
     assert not [text for text in texts if SECRET in text]
 
 
+def test_two_browsers_and_home_assistant_press_install_at_once(mqtt_world: WebWorld, tmp_path: Path) -> None:
+    """One update, and all see it."""
+    first, second = mqtt_world.client(), mqtt_world.client()
+    with Broker(tmp_path / "broker") as broker, Observer(broker) as seen:
+        assert first.post("/api/mqtt", {"host": "127.0.0.1", "port": broker.port}).status == 204
+        seen.wait("sim-board/sim-0001/status/version", "1.0.0")
+        mqtt_world.offer(mqtt_world.release("1.1.0", {"www/new": b"x" * 9000}, modules=(*MODULES, "mqtt")))
+        since = mqtt_world.now()
+        seen.publish("sim-board/sim-0001/command/ota/update", "install")
+        asked = [client.post("/api/ota/update").status for client in (first, second)]
+        mqtt_world.board.expect("confirmed: version 1.1.0 stays", PATIENCE_S, since)
+        replies = [message.text for message in seen.of("sim-board/sim-0001/reply/ota/update")]
+        assert sum(["started" in text for text in replies]) + asked.count(202) == 1, (replies, asked)
+        assert mqtt_world.lines_since(since).count("is on trial, boot 1") == 1
+        assert [client.get("/api/values").json["version"] for client in (first, second)] == ["1.1.0", "1.1.0"]
+        seen.wait("sim-board/sim-0001/status/version", "1.1.0")
+
+
 def test_what_mqtt_would_refuse_is_refused_and_changes_nothing(mqtt_world: WebWorld) -> None:
     client = mqtt_world.client()
     before = client.get("/api/mqtt").json
