@@ -22,6 +22,7 @@ from .errors import OtaError, from_system
 from .job import PEAK
 
 _OBTAIN = PEAK + 8 * 1024  # bytes of free heap, with what the other modules take meanwhile
+_TRIES = const(3)  # update boots, as state has it: importing that would take memory (a test compares them)
 _ROOM = const(16 * 1024)  # bytes of disk that an update boot is asked for at least
 
 
@@ -201,7 +202,8 @@ def _refusing(ota, job):
         arrives = error.kind in ("transport", "damage") and ota.name != "install"
         if arrives and error.kind == "damage":
             ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong
-        if error.reason != "no_memory" and not arrives:
+        again = error.reason == "no_memory" and ota.platform.update_boot < _TRIES
+        if not again and not arrives:
             if ota.name == "install":
                 ota.discard()
             yield from ota.clear_stage()

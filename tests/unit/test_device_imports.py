@@ -111,3 +111,12 @@ def test_what_a_phase_begins_with_is_imported_a_step_each_the_deepest_first() ->
 def _found(module: str, name: str) -> Path | None:
     """The file that ``from module import name`` imports: a submodule of that name, or else the module."""
     return _file(f"{module}.{name}") or _file(module)
+
+
+def test_an_update_and_the_state_agree_on_how_many_update_boots_there_are() -> None:
+    """Each has the number: an update that imported the state for it would take memory."""
+    tries = [line.split() for name in ("updates", "state") for line in (ROOT / f"modules/ota/{name}.py").read_text().splitlines()]
+    found = [
+        words[2].removeprefix("const(").removesuffix(")") for words in tries if words[:2] in (["_TRIES", "="], ["TRIES", "="])
+    ]
+    assert len(found) == 2 and found[0] == found[1]

@@ -79,15 +79,17 @@ def _scan(ota, announced, notes):
     Returns where in the notes each of them is, in the order of a list, the sum of the sizes, and what is to be deleted.
     """
     missing = {"ota_boot.py", "modules/ota"}
-    found, total, texts = [], 0, {"version": b"", "profile.json": b"{}"}
+    found, n = [None] * _MAX_FILES, 0  # one that grows needs 1 KiB in one piece: later there is none
+    total, texts = 0, {"version": b"", "profile.json": b"{}"}
     ota_boot.make_parents(notes)
     with _Archive(ota.archive) as archive, open(notes, "wb") as out:
         for path, member in archive.members():
             total += member.size
-            if len(found) >= _MAX_FILES or total > _MAX_TOTAL:
+            if n >= _MAX_FILES or total > _MAX_TOTAL:
                 raise OtaError("too_large", "the archive has more than %d files or %d bytes" % (_MAX_FILES, _MAX_TOTAL))
             missing.discard("modules/ota" if path.startswith("modules/ota/") else path)
-            found.append((paths.key(path), out.tell()))
+            found[n] = (paths.key(path), out.tell())
+            n += 1
             digest, text = hashlib.sha256(), io.BytesIO() if path in texts else None
             if text and member.size > _MAX_TEXT:
                 raise OtaError("bad_bundle", "%s is larger than %d bytes" % (path, _MAX_TEXT))
@@ -100,7 +102,11 @@ def _scan(ota, announced, notes):
     listed = [entry[0] == "ota_boot.py" for _n, entry in entries(RUNNING)]
     if missing and (any(listed) or not listed):
         raise OtaError("wrong_name", "of another platform: it has no " + missing.pop())
-    return [at for _key, at in sorted(found)], total, _deletes(ota, texts["profile.json"])
+    del found[n:]
+    found.sort()
+    for n, entry in enumerate(found):
+        found[n] = entry[1]
+    return found, total, _deletes(ota, texts["profile.json"])
 
 
 def _deletes(ota, profile):
