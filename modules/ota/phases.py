@@ -13,7 +13,7 @@ from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
 _JOB = const(("module", "errors", "phases", "job", "updates"))
-_PLENTY = const(44 * 1024)  # bytes of free heap beside which the largest phase has room: more than updates asks for
+_PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
 
 in_job = False  # True while a job runs: its own code stays then
 
