@@ -66,7 +66,6 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
         raise IotctlError("the file system must be lfs or fat")
     if like not in PORTS:
         raise IotctlError(f"there is no board {like!r}; there are {', '.join(PORTS)}")
-    image.parent.mkdir(parents=True, exist_ok=True)
     claim(image)
     try:
         return Board(image, like=like, fs=fs, heap=heap, device_id=device_id, env={"SIMULATOR_WEB_PORT": str(web_port)})
@@ -75,7 +74,11 @@ def open_board(image: Path, *, fs: str, heap: str | None, device_id: str, web_po
 
 
 def claim(image: Path) -> None:
-    """Keep an image, or a folder of them, until this program ends. IotctlError when another one has it."""
+    """Keep an image, or a folder of them, until this program ends. IotctlError when another one has it.
+
+    The folder that it is in is made, for the first one on a computer.
+    """
+    image.parent.mkdir(parents=True, exist_ok=True)
     lock = image.with_name(image.name + ".lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from iotctl import ROOT
+from iotctl.errors import IotctlError
+from iotctl.sim import claim
 from sim.board import Board
 
 _MAIN = b"import os, time\nprint('alive')\ntime.sleep(600)\n"
@@ -124,6 +128,13 @@ def test_an_image_has_one_board_at_a_time_and_sigterm_leaves_none_running(tmp_pa
         finally:
             first.terminate()
     _ended(int(board))
+
+
+def test_the_first_demo_on_a_computer_makes_the_folder_that_it_keeps(tmp_path: Path) -> None:
+    """In a fresh clone there is none yet."""
+    claim(tmp_path / "cache" / "demo")
+    with pytest.raises(IotctlError, match="another simulated board runs on"):
+        claim(tmp_path / "cache" / "demo")
 
 
 def test_board_code_does_not_reach_the_computer(tmp_path: Path) -> None:
