@@ -1,11 +1,12 @@
 """Deciding whether this board wants what the channel file announces.
 
-What is needed after the signature's check is imported after it: a heap of 128 KiB with everything has no room for both.
+What is needed after the signature's check comes after it, by phases: a heap of 128 KiB with everything has no room for both.
 """
 
 import binascii
 import hashlib
 
+from . import phases
 from .errors import OtaError
 from .release import channel, signature
 
@@ -30,9 +31,7 @@ def decide(ota, raw, etag, force):
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
     offer = None
     if force:
-        from .release import policy
-
-        policy.check_sequence(sequence, ota.floor, True)
+        phases.part("release.policy").check_sequence(sequence, ota.floor, True)
     if force or _wanted(ota, value, source):
         offer = dict(value["bundle"], version=version, sequence=sequence, source=source, notes=value["notes"])
     ota.store.set("etag", [ota.channel, etag] if offer is None and etag else None)
@@ -40,8 +39,7 @@ def decide(ota, raw, etag, force):
 
 
 def _wanted(ota, value, source):
-    from .release import policy
-
+    policy = phases.part("release.policy")
     version, sequence = value["version"], value["sequence"]
     if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):
         return False
@@ -49,10 +47,8 @@ def _wanted(ota, value, source):
     if not policy.rollout_allows(value, platform.board.unique_id(), platform.prefs.text("group")):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
-    from . import state
-
     ota.module.found(version, value["notes"])
-    check_failed(ota, version, state.failure(ota.store, sequence))
+    check_failed(ota, version, phases.part("state").failure(ota.store, sequence))
     check_refused(ota, version, source)
     return True
 
@@ -64,9 +60,8 @@ def check_failed(ota, version, failure):
     """
     if not failure:
         return
-    from .release import policy
-
-    pause, passed = policy.retry_pause(failure[1], failure[3]), sum(failure[4:])  # an older state has no such number
+    pause = phases.part("release.policy").retry_pause(failure[1], failure[3])
+    passed = sum(failure[4:])  # an older state has no such number
     if pause is not None and passed >= pause:
         return
     if ota.name in ("check", "fetch", "update"):
