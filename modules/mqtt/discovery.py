@@ -8,7 +8,8 @@ tables in the code they would stay in memory for good. In memory only while they
 import binascii
 import json
 
-from iot_platform.profile import kind_of, unique
+from iot_platform.module import kind_of
+from iot_platform.profile import unique
 from micropython import const
 
 # What all messages have in common; a line for each entity: its place, what must run or be allowed, its own keys; then, for what

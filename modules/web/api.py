@@ -7,10 +7,10 @@ there is nothing to say, or when it has said it by itself. The body of a POST ha
 import binascii
 
 from iot_platform.log import SerialLog
-from iot_platform.module import name_ok
+from iot_platform.module import kind_of, name_ok
 from micropython import const
 
-from .events import declared, kind
+from .events import declared
 from .http import Refused, need
 
 _FOLDER = const("/modules/web")
@@ -58,7 +58,7 @@ def action(web, request):
                 for item in panel.get("settings", ()):
                     if item[0] == key:
                         return _setting(web.platform, item, given)
-                if key in [item[0] for item in panel.get("values", ()) if "sensor" not in kind(item)]:
+                if key in [item[0] for item in panel.get("values", ()) if "sensor" not in kind_of(item)]:
                     path = key
                 elif key in [item[0] for item in panel.get("actions", ())]:
                     path = panel["id"] + "/" + key

@@ -12,6 +12,7 @@ import json
 import time
 
 from iot_platform.log import SerialLog
+from iot_platform.module import kind_of
 from micropython import const
 
 from .http import Refused
@@ -23,15 +24,10 @@ _LINES = const(4)  # in one piece
 _KEYS = const(8)
 _MAX_LINE = const(120)  # characters typed
 
-
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
     {"id": "web", "title": "Board", "settings": (("name", "Name, also of its address", "", "text", "[a-z0-9-]+$"),)},
-    {
-        "id": "wifi",
-        "title": "Network",
-        "settings": (("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),),
-    },
+    {"id": "wifi", "title": "Network", "settings": (("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),)},
     {
         "id": "ota",
         "title": "Updates",
@@ -41,10 +37,6 @@ _OWN = (
         ),
     },
 )
-
-
-def kind(item):
-    return item[3] if len(item) > 3 else "sensor"
 
 
 def declared(web):
@@ -70,11 +62,11 @@ def panels(web, _request):
 
 def _set(web, item):
     """What a setting is; one that nobody has set is nothing, but a switch what its range says."""
-    return web.platform.setting(item[0], item[4] if item[4:] and kind(item) == "switch" else None)
+    return web.platform.setting(item[0], item[4] if item[4:] and kind_of(item) == "switch" else None)
 
 
 def _item(item):
-    return {"key": item[0], "label": item[1], "unit": item[2], "kind": kind(item), "range": item[4:]}
+    return {"key": item[0], "label": item[1], "unit": item[2], "kind": kind_of(item), "range": item[4:]}
 
 
 def status(web, _request):

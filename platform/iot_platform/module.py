@@ -5,7 +5,8 @@
 >>> bus.take_changes()
 {'temperature': 21.5}
 
-Beside it what may be called a name, and borrow() and forget(): code that is needed now and then is in memory only meanwhile.
+Beside it what may be called a name, of what kind a panel's value is, and borrow() and forget(): code that is needed now and then
+is in memory only meanwhile.
 """
 
 import gc
@@ -39,6 +40,11 @@ def plain(text, more=b""):
 def printable(text, least=33):
     """True when a str has printable ASCII characters only. `least`: 32 lets spaces pass."""
     return all(least <= c < 127 for c in octets(text))
+
+
+def kind_of(item):
+    """Of a panel's value or setting: sensor, binary_sensor, switch, number, select or text."""
+    return item[3] if len(item) > 3 else "sensor"
 
 
 class Module:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 
-from .module import name_ok, plain, printable
+from .module import kind_of, name_ok, plain, printable
 
 MAX_BYTES = 16 * 1024
 NOT_VERIFIED = "not verified"  # in place of a `ca`: whoever answers is taken for the server
@@ -138,11 +138,6 @@ def unique(panel, key):
     """What a panel's value or action is called elsewhere, such as ``lamp_on``."""
     begin = panel["id"] + "/"
     return (key if key.startswith(begin) else begin + key).replace("/", "_").replace(".", "_")
-
-
-def kind_of(item):
-    """sensor, binary_sensor, switch, number, select or text."""
-    return item[3] if len(item) > 3 else "sensor"
 
 
 def _problem(panel, part, item, seen):

@@ -19,7 +19,7 @@ from ..release.paths import excluded, skips
 from . import files
 
 _METADATA = const(8)  # blocks that the journal, the state, the backup and the reserve may take beside the stage
-_INLINE = const(128)  # so small a file littlefs keeps beside its name
+_INLINE = const(128)  # so small a file littlefs keeps beside its name, on every port: see files
 _MAX_PROFILE = const(16 * 1024)
 _ID = const(32)
 _LINE = const(256)
