@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from iot_platform.module import name_ok
@@ -93,6 +94,61 @@ DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Such as d
 GroupOption = Annotated[str | None, typer.Option("--group", metavar="NAME", help="The group that it is in.")]
 TagsOption = Annotated[str | None, typer.Option("--tags", metavar="WORDS", help='Such as "outside dry".')]
 TimeoutOption = Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the result.")]
+
+
+class Chosen(NamedTuple):
+    """The boards that a command is for: these, or None for all that are online and, where it is named, say the group."""
+
+    devices: list[str] | None
+    group: str = ""
+
+
+def _chosen(
+    devices: DevicesArgument = None,
+    everyone: EveryoneOption = False,
+    group: OfGroupOption = None,
+    fleet: FleetOption = None,
+) -> Chosen:
+    if [bool(devices), everyone, group is not None].count(True) != 1:
+        raise IotctlError("name the boards, or say --all, or --group", 2)
+    named = registers.group(_register(fleet), group) if group is not None and fleet else devices or None
+    return Chosen(named, group or "")
+
+
+def _address(
+    broker: BrokerOption = "127.0.0.1",
+    user: UserOption = None,
+    password: BrokerPasswordOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+) -> Address:
+    from iotctl.fleet import Address
+
+    host, _colon, port = broker.partition(":")
+    if port and not port.isdigit():
+        raise IotctlError(f"--broker {broker}: expected a host, or host:port", 2)
+    return Address(host, int(port or 0), user, password, tls, ca)
+
+
+def _composed(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose `address` and `chosen` are made of options: on the command line these stand in their place."""
+
+    def parameters(of: Callable[..., object]) -> dict[str, Parameter]:
+        found = signature(of, locals={"Address": Any}, eval_str=True).parameters  # not imported yet
+        return {name: each.replace(kind=Parameter.KEYWORD_ONLY) for name, each in found.items()}
+
+    own = parameters(command)
+    makers: dict[str, Callable[..., object]] = {"address": _address, "chosen": _chosen}
+    options = {name: parameters(makers[name]) for name in own if name in makers}
+
+    @functools.wraps(command, ("__name__", "__doc__"))
+    def composed(**given: Any) -> None:
+        made = {name: makers[name](**{each: given.pop(each) for each in its}) for name, its in options.items()}
+        command(**made, **given)
+
+    shown = [each for name in own for each in options.get(name, {name: own[name]}).values()]
+    composed.__signature__ = Signature(shown)  # type: ignore[attr-defined]
+    return composed
 
 
 @app.callback()
@@ -539,12 +595,9 @@ def dev(
 
 
 @app.command()
+@_composed
 def watch(
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     fleet: FleetOption = None,
     site: Annotated[
         Path | None, typer.Option("--site", metavar="DIR", help="The web server's folder, for who is behind.", exists=True)
@@ -561,7 +614,6 @@ def watch(
     from iotctl import watch as view
     from iotctl.offers import Site
 
-    address = _address(broker, user, password, tls, ca)
     known = view.Known(_register(fleet), Site(site))
     if as_json:
         terminal.say_json(view.as_json(view.snapshot(address), known))
@@ -574,34 +626,25 @@ def watch(
 
 
 @app.command()
+@_composed
 def forget(
     device: DeviceArgument,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     discovery: Annotated[str, typer.Option("--discovery", help="Home Assistant's prefix.")] = "homeassistant",
 ) -> None:
     """Clear what the broker keeps of a board that will not come back, so that `watch` and Home Assistant show it no more.
 
     Example: iotctl forget door/24a1 --broker homeassistant.local
     """
-    with _fleet(_address(broker, user, password, tls, ca)) as fleet:
+    with _fleet(address) as fleet:
         terminal.say(f"{device}: {fleet.forget(device, discovery)} topics cleared")
 
 
 @app.command()
+@_composed
 def update(
-    devices: DevicesArgument = None,
-    everyone: EveryoneOption = False,
-    group: OfGroupOption = None,
-    fleet: FleetOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    chosen: Chosen,
+    address: Address,
     force: Annotated[bool, typer.Option("--force", help="Also a version that failed or was rolled back there.")] = False,
     timeout: TimeoutOption = 900,
     as_json: JsonOption = False,
@@ -612,24 +655,17 @@ def update(
 
     Exit code 0 when all run the current version afterwards, 1 when one does not.
     """
-    chosen = _chosen(devices, everyone, group, fleet)
-    address = _address(broker, user, password, tls, ca)
-    _ask_boards(address, chosen, "ota/update", "force" if force else "", timeout, as_json, group or "")
+    _ask_boards(address, chosen, "ota/update", "force" if force else "", timeout, as_json)
 
 
 @app.command("wifi")
+@_composed
 def wifi_command(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.")],
-    devices: DevicesArgument = None,
-    everyone: EveryoneOption = False,
-    group: OfGroupOption = None,
-    fleet: FleetOption = None,
+    chosen: Chosen,
+    *,
     wifi_password: WifiPasswordOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     timeout: TimeoutOption = _SOON_S,
     as_json: JsonOption = False,
 ) -> None:
@@ -639,25 +675,21 @@ def wifi_command(
 
     The profile must allow it: "mqtt": {"commands": ["wifi"]}. The network's password goes through the broker.
     """
-    chosen = _chosen(devices, everyone, group, fleet)
     prefs = _network(network, wifi_password)
     asked = {"ssid": prefs["wifi.ssid"], "password": prefs["wifi.password"]}
-    address = _address(broker, user, password, tls, ca)
-    _ask_boards(address, chosen, "wifi", json.dumps(asked, ensure_ascii=False), timeout, as_json, group or "")
+    _ask_boards(address, chosen, "wifi", json.dumps(asked, ensure_ascii=False), timeout, as_json)
 
 
 @app.command()
+@_composed
 def assign(
+    *,
     devices: DevicesArgument = None,
     name: Annotated[str | None, typer.Option("--name", help="What one board is called, such as kitchen.")] = None,
     group: GroupOption = None,
     tags: TagsOption = None,
     fleet: FleetOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
 ) -> None:
     """Put boards into a group and give them tags, or with --fleet all boards as the register says; "" takes out. Or name one.
 
@@ -674,7 +706,7 @@ def assign(
     for entry in _register(fleet).values():
         wanted += [(entry.id, path, text) for path, text in (("group", entry.group), ("tags", " ".join(entry.tags))) if text]
     bad = 0
-    with _fleet(_address(broker, user, password, tls, ca)) as heard:
+    with _fleet(address) as heard:
         for device, path, text in wanted:
             board = heard.get(device) if fleet else heard.find(device)
             if fleet and (board is None or board.values.get(path, "") == text):
@@ -687,13 +719,10 @@ def assign(
 
 
 @app.command()
+@_composed
 def rollback(
     device: DeviceArgument,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     timeout: TimeoutOption = 900,
     as_json: JsonOption = False,
 ) -> None:
@@ -701,23 +730,21 @@ def rollback(
 
     Example: iotctl rollback door/24a1 --broker homeassistant.local
     """
-    _ask_boards(_address(broker, user, password, tls, ca), [device], "ota/rollback", "", timeout, as_json)
+    _ask_boards(address, Chosen([device]), "ota/rollback", "", timeout, as_json)
 
 
 SiteOption = Annotated[Path, typer.Option("--site", metavar="DIR", help="The web server's folder.", exists=True, file_okay=False)]
 
 
 @app.command("dashboard")
+@_composed
 def dashboard_command(
     site: SiteOption,
+    *,
     key: KeyOption = None,
     passphrase: PassphraseOption = None,
     fleet: FleetOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     host: Annotated[str, typer.Option("--host", help="An address; 0.0.0.0 for browsers on your network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8090,
     names: Annotated[list[str] | None, typer.Option("--name", help="Another name that browsers know it by.")] = None,
@@ -731,7 +758,6 @@ def dashboard_command(
     from iotctl.dashboard import main as dashboard
 
     place = dashboard.Place(host, port, tuple(names or ()))
-    address = _address(broker, user, password, tls, ca)
     dashboard.run(address, site.resolve(), _private(key, passphrase), _register(fleet), place, terminal.say)
 
 
@@ -741,16 +767,14 @@ OnceOption = Annotated[bool, typer.Option("--once", help="Look once, and end: fo
 
 
 @rollouts.command("start")
+@_composed
 def rollout_start(
     path: BundleArgument,
     site: SiteOption,
+    *,
     key: KeyOption = None,
     passphrase: PassphraseOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     channel: Annotated[str, typer.Option("--channel", help="stable, canary, ...")] = "stable",
     steps: Annotated[str, typer.Option("--steps", help="Percents of the boards.")] = "1,10,50,100",
     soak: Annotated[str, typer.Option("--soak", help="How long each step is watched at least: 90s, 30m, 2h.")] = "30m",
@@ -768,28 +792,26 @@ def rollout_start(
     from iotctl import rollout
 
     course = rollout.Course(channel, rollout.parse_steps(steps), rollout.parse_time(soak), max_failures, group)
-    with _runner(site, key, passphrase).locked() as runner, _fleet(_address(broker, user, password, tls, ca)) as fleet:
+    with _runner(site, key, passphrase).locked() as runner, _fleet(address) as fleet:
         runner.start(path, fleet.boards(), course)
         _roll(runner, fleet, once)
 
 
 @rollouts.command("resume")
+@_composed
 def rollout_resume(
     site: SiteOption,
+    *,
     key: KeyOption = None,
     passphrase: PassphraseOption = None,
-    broker: BrokerOption = "127.0.0.1",
-    user: UserOption = None,
-    password: BrokerPasswordOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    address: Address,
     once: OnceOption = False,
 ) -> None:
     """Go on with a rollout that was paused, or whose computer was switched off.
 
     Example: iotctl rollout resume --site site --key channel.pem --broker broker.local
     """
-    with _runner(site, key, passphrase).locked() as runner, _fleet(_address(broker, user, password, tls, ca)) as fleet:
+    with _runner(site, key, passphrase).locked() as runner, _fleet(address) as fleet:
         runner.change("running")
         _roll(runner, fleet, once)
 
@@ -869,13 +891,6 @@ def _network(name: str, password: str | None) -> dict[str, object]:
     return found
 
 
-def _chosen(devices: list[str] | None, everyone: bool, group: str | None, fleet: Path | None) -> list[str] | None:
-    """The boards that a command is for; None for all of them, or all that say that they are in the group."""
-    if [bool(devices), everyone, group is not None].count(True) != 1:
-        raise IotctlError("name the boards, or say --all, or --group", 2)
-    return registers.group(_register(fleet), group) if group is not None and fleet else devices or None
-
-
 def _register(path: Path | None) -> registers.Register:
     return registers.read(path) if path else {}
 
@@ -918,19 +933,9 @@ def _line(stands: Rollout) -> str:
     return f"{where}: {counts or 'nothing yet'} {stands.why}".strip()
 
 
-def _address(broker: str, user: str | None, password: str | None, tls: bool, ca: Path | None) -> Address:
-    from iotctl.fleet import Address
-
-    host, _colon, port = broker.partition(":")
-    if port and not port.isdigit():
-        raise IotctlError(f"--broker {broker}: expected a host, or host:port", 2)
-    return Address(host, int(port or 0), user, password, tls, ca)
-
-
-def _ask_boards(
-    address: Address, devices: list[str] | None, path: str, payload: str, timeout: int, as_json: bool, group: str = ""
-) -> None:
-    """Send boards (None: the group's that are online) a command, tell what happens, and end with the results as exit code."""
+def _ask_boards(address: Address, chosen: Chosen, path: str, payload: str, timeout: int, as_json: bool) -> None:
+    """Send boards a command, tell what happens, and end with the results as exit code."""
+    devices, group = chosen
     with _fleet(address) as fleet:
         there = [board.name for board in fleet.boards() if board.online and group in ("", board.group)]
         if group and devices is None and not there:
