@@ -828,9 +828,9 @@ def rollout_status(site: SiteOption, as_json: JsonOption = False) -> None:
         return
     terminal.say(_line(stands))
     for name, outcome in sorted(stands.boards.items()):
-        if outcome.result in ("failed", "vanished"):
+        if outcome.bad:
             terminal.say(f"  {name}: {outcome.result} {outcome.why}")
-        elif outcome.result == "confirmed" and stands.state in ("halted", "aborted"):
+        elif outcome.result == "confirmed" and stands.stopped:
             terminal.say(f"  {name}: runs {stands.version}")
 
 
@@ -922,7 +922,7 @@ def _roll(runner: Runner, fleet: Fleet, once: bool) -> None:
             last = _line(stands)
             terminal.say(last)
         if once or stands.over:
-            raise typer.Exit(errors.REFUSED if stands.state in ("halted", "aborted") else 0)
+            raise typer.Exit(errors.REFUSED if stands.stopped else 0)
         time.sleep(1)
 
 

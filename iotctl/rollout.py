@@ -45,6 +45,10 @@ class Outcome:
     group: str = ""
     away: float = 0.0
 
+    @property
+    def bad(self) -> bool:
+        return self.result in ("failed", "vanished")
+
 
 @dataclass(frozen=True)
 class Course:
@@ -86,7 +90,12 @@ class Rollout:
 
     @property
     def over(self) -> bool:
-        return self.state in ("halted", "aborted", "done", "reverted")
+        return self.stopped or self.state in ("done", "reverted")
+
+    @property
+    def stopped(self) -> bool:
+        """True when it is over before it has reached all."""
+        return self.state in ("halted", "aborted")
 
     def count(self, result: str) -> int:
         return sum(outcome.result == result for outcome in self.boards.values())
@@ -151,7 +160,7 @@ def _outcome(rollout: Rollout, board: Board, known: Outcome, now: float) -> Outc
 def judge(rollout: Rollout, now: float) -> str:
     """What is to be done now: "halt", "advance", "finish" or "wait"."""
     reached = [rollout.boards[name] for name in rollout.reached()]
-    bad = sum(outcome.result in ("failed", "vanished") for outcome in reached)
+    bad = sum(outcome.bad for outcome in reached)
     if bad and 100 * bad > rollout.max_failures * len(reached):
         return "halt"
     confirmed = sum(outcome.result == "confirmed" for outcome in reached)
@@ -169,7 +178,7 @@ def enough(boards: int) -> int:
 def reason(rollout: Rollout) -> str:
     """Why a rollout halts, in a sentence."""
     reached = rollout.reached()
-    bad = [(name, each) for name, each in rollout.boards.items() if each.result in ("failed", "vanished") and name in reached]
+    bad = [(name, each) for name, each in rollout.boards.items() if each.bad and name in reached]
     name, worst = bad[0]
     return f"{len(bad)} of {len(reached)} boards did not take it; {name}: {worst.why or worst.result}"
 
@@ -388,10 +397,10 @@ class Runner:
     def _lead(self, rollout: Rollout, now: float) -> None:
         """Write the channel file for where the rollout stands, unless that was done and only not remembered."""
         path = self._channel_file(rollout.name, rollout.channel)
-        if not _leads_to(path, rollout.sequence, rollout.leads()):  # killed between the channel file and its note
+        led = rollout.leads()
+        if not _leads_to(path, rollout.sequence, led):  # killed between the channel file and its note
             self._check_site(rollout)
-            notes = f"Halted: {rollout.why}" if rollout.state in ("halted", "aborted") else None
-            led = rollout.leads()
+            notes = f"Halted: {rollout.why}" if rollout.stopped else None
             options = publish.Options(rollout.channel, led["percent"], notes=notes, groups=led.get("groups", {}))
             self._written()
             publish.publish(Path(rollout.bundle), self.site, options, self._key)

@@ -199,7 +199,7 @@ class Driver:
 
 def _as_json(stands: Rollout, driving: bool, problem: str) -> dict[str, Any]:
     reached = stands.reached()
-    bad = [(name, each) for name, each in sorted(stands.boards.items()) if each.result in ("failed", "vanished")]
+    bad = [(name, each) for name, each in sorted(stands.boards.items()) if each.bad]
     counts = {result: sum(stands.boards[name].result == result for name in reached) for result in _RESULTS}
     return {
         "version": stands.version,
