@@ -227,9 +227,8 @@ class Live:
         if kind == "log":
             log.take(text)
         elif (kind, key) == ("reply", "log"):
-            order = Order("log", 0.0)
-            take(order, text)
-            log.problem = order.text if order.state == "failed" else ""
+            state, why = _reply(text)
+            log.problem = why if state == "failed" else ""
         elif (kind, key) == ("status", "online"):
             log.next = 0
             if text == "true" and time.monotonic() - log.asked < _LOG_S:
@@ -259,15 +258,19 @@ class Live:
 
 
 def take(order: Order, text: str) -> None:
-    """What a board has replied."""
+    """What a board has replied to it."""
+    order.state, said = _reply(text)
+    if order.state != "started":
+        order.text = said
+
+
+def _reply(text: str) -> tuple[str, str]:
+    """What a board has replied: "started", "done" or "failed", and in its words how it stands now, or why it failed."""
     try:
         reply = json.loads(text)
         state, ok = str(reply.get("state", "")), reply.get("ok") is True
     except (ValueError, AttributeError, RecursionError):
         state, ok, reply = "", False, {"error": "bad_reply"}
-    if ok and state == "started":
-        order.state = "started"
-    elif ok:
-        order.state, order.text = "done", state
-    else:
-        order.state, order.text = "failed", f"{reply.get('error')}: {reply.get('message', 'no reason given')}"[:200]
+    if ok:
+        return ("started" if state == "started" else "done"), state
+    return "failed", f"{reply.get('error')}: {reply.get('message', 'no reason given')}"[:200]
