@@ -131,8 +131,7 @@ def heap(profile: Profile, port: Port) -> Heap:
     table = json.loads(HEAP.read_text())
     more = " ".join(name for name in ("mqtt", "web") if name in profile.modules)
     others = tuple(name for name in profile.modules if name not in _MEASURED)
-    ota, mqtt = (profile.value.get(name) for name in ("ota", "mqtt"))
-    secure = isinstance(ota, dict) and str(ota.get("url")).startswith("https:") or isinstance(mqtt, dict) and mqtt.get("tls")
+    secure = str(profile.section("ota").get("url")).startswith("https:") or profile.section("mqtt").get("tls")
     return Heap(table["at_rest"][more], table["update_boot"], port.tls_k if secure else None, others)
 
 

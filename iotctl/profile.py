@@ -53,6 +53,11 @@ class Profile:
         """The kind of board that it is for, if it says so."""
         return self.value.get("board")
 
+    def section(self, name: str) -> dict[str, Any]:
+        """An object in it, such as "ota"; {} where it has none."""
+        found = self.value.get(name)
+        return found if isinstance(found, dict) else {}
+
     @property
     def chip(self) -> str:
         """What mpy-cross calls the native code of that board; "" where it is not known."""
@@ -74,7 +79,7 @@ class Profile:
     @property
     def _ota(self) -> dict[str, Any]:
         """OTA's section; empty on a board without OTA, where nobody checks it."""
-        return dict(self.value.get("ota") or {}) if "ota" in self.modules else {}
+        return self.section("ota") if "ota" in self.modules else {}
 
 
 def read(path: Path) -> Profile:
@@ -116,11 +121,9 @@ def problems(profile: Profile, here: bool = True) -> list[Problem]:
 
 def warnings(profile: Profile) -> list[str]:
     """What is allowed, but not what one wants for long."""
-    found = [(name, profile.value.get(name)) for name in ("ota", "mqtt")]
-    careless = [name for name, section in found if isinstance(section, dict) and section.get("ca") == board_profile.NOT_VERIFIED]
+    careless = [name for name in ("ota", "mqtt") if profile.section(name).get("ca") == board_profile.NOT_VERIFIED]
     said = [f"{name}.ca: who answers is not verified, and gets what the board sends: passwords, tokens" for name in careless]
-    ota = profile.value.get("ota")
-    if isinstance(ota, dict) and "example.org" in str(ota.get("url")):
+    if "example.org" in str(profile.section("ota").get("url")):
         said.append("ota.url: is an example: name your server before you flash; on a board only a release or a cable changes it")
     return said
 
