@@ -256,7 +256,7 @@ class Lab:
     def flash(self, release: Release, beside: Files | None = None) -> None:
         """An empty chip with this release, and with files that no release brings."""
         self.board.format()
-        self.board.write({**(beside or {}), **release.files, ".ota/release": release.bundle.listing})
+        self.board.write({**(beside or {}), **release.bundle.flashed})
 
     def settled(self, old: Release, new: Release, beside: Files | None = None) -> None:
         """A board that runs `old` and has nothing to do; its server offers `new`. `beside`: see flash()."""
