@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
+from bench.report import put  # noqa: E402
 from tests.mqtt.conftest import BASE, LAMP_FILES, WITH_LAMP, mqtt_world  # noqa: E402
 from tests.mqtt.test_commands import UPDATE, start  # noqa: E402
 from tests.mqtt.test_truth import FAILS, REPLY  # noqa: E402
@@ -25,7 +26,6 @@ from tests.support.broker import Broker, Message, Observer  # noqa: E402
 from tests.support.world import PATIENCE_S, Changes, Slowly, World  # noqa: E402
 
 PAGE = ROOT / "docs" / "mqtt.md"
-BEGIN, END = "<!-- recorded by tools/moments.py -->\n", "<!-- until here -->\n"
 NOISE = re.compile(r"status/(freeram|freedisk|rssi|uptime|loop/.*|lamp/.*|ota/(bytes|total|progress|status))$")
 BIG: Changes = {**LAMP_FILES, "www/a.txt": b"a" * 90_000}
 
@@ -144,8 +144,7 @@ def main() -> int:
         rows = record(world, seen, broker)
     table = "| moment | what the topics say, one after the other |\n| --- | --- |\n"
     table += "".join(f"| {moment} | {cell} |\n" for moment, cell in rows)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + table + END + rest.partition(END)[2])
+    PAGE.write_text(put(PAGE.read_text(), "moments", table))
     print(table)
     return 0
 
