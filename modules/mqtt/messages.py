@@ -80,10 +80,7 @@ def _ota(mqtt, ota, path, text):
     if verb == "auto_install":
         if text not in ("true", "false"):
             return encode(False, "bad_value", "true or false")
-        on = text == "true"
-        mqtt.platform.prefs.set("ota.auto_install", on)
-        mqtt.platform.prefs.save()
-        mqtt.platform.bus.command("ota.auto_install", on, "mqtt")
+        mqtt.platform.choose("ota.auto_install", text == "true", "mqtt")
         return encode(True)
     if verb == "check":
         started = ota.job != "start" and ota.request_check()

@@ -72,11 +72,8 @@ def action(web, request):
 
 
 def _setting(platform, item, given):
-    """Into the preferences, or out of them; the module hears of it as of a command."""
     given = None if given in ("", None) else platform.once("iot_platform.profile", "become", item, given)
-    platform.prefs.set(item[0], given)
-    platform.prefs.save()
-    platform.bus.command(item[0], given, "web")
+    platform.choose(item[0], given, "web")
     return 202
 
 

@@ -75,6 +75,12 @@ class Platform:
             value = value.get(key) if isinstance(value, dict) else None
         return otherwise if value is None else value
 
+    def choose(self, key, value, source):
+        """Keep a setting in the preferences, None to take it out of them; its module hears of it as of a command."""
+        self.prefs.set(key, value)
+        self.prefs.save()
+        self.bus.command(key, value, source)
+
     def settings(self, name):
         """A module's settings as its ``config.settings(platform)`` finds them."""
         return self.once("modules.%s.config" % name, "settings", self)
