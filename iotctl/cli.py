@@ -84,8 +84,19 @@ DevicesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="DEVICE...", help="Such as door/24a1, or the id alone.", show_default=False)
 ]
 EveryoneOption = Annotated[bool, typer.Option("--all", help="Every board that is online.")]
+
+
+def _a_name(text: str | None) -> str | None:
+    if text == "":  # of a shell's variable that is not set: that must not mean all boards
+        raise typer.BadParameter("a group has a name")
+    return text
+
+
 OfGroupOption = Annotated[
-    str | None, typer.Option("--group", metavar="NAME", help="Every board of a group: as --fleet says, or they themselves.")
+    str | None,
+    typer.Option(
+        "--group", metavar="NAME", callback=_a_name, help="Every board of a group: as --fleet says, or they themselves."
+    ),
 ]
 WifiPasswordOption = Annotated[
     str | None, typer.Option("--wifi-password", envvar="IOTCTL_WIFI_PASSWORD", help="Asked for.", show_envvar=True)
@@ -779,7 +790,9 @@ def rollout_start(
     steps: Annotated[str, typer.Option("--steps", help="Percents of the boards.")] = "1,10,50,100",
     soak: Annotated[str, typer.Option("--soak", help="How long each step is watched at least: 90s, 30m, 2h.")] = "30m",
     max_failures: Annotated[float, typer.Option("--max-failures", min=0, max=100, help="Percent of a step's boards.")] = 2.0,
-    group: Annotated[str, typer.Option("--group", metavar="NAME", help="The boards of a group, no others.")] = "",
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="NAME", callback=_a_name, help="The boards of a group, no others.")
+    ] = None,
     once: OnceOption = False,
 ) -> None:
     """Begin a rollout and watch it: it goes on when a step has soaked and its boards have confirmed, and halts itself.
@@ -791,7 +804,7 @@ def rollout_start(
     """
     from iotctl import rollout
 
-    course = rollout.Course(channel, rollout.parse_steps(steps), rollout.parse_time(soak), max_failures, group)
+    course = rollout.Course(channel, rollout.parse_steps(steps), rollout.parse_time(soak), max_failures, group or "")
     with _runner(site, key, passphrase).locked() as runner, _fleet(address) as fleet:
         runner.start(path, fleet.boards(), course)
         _roll(runner, fleet, once)

@@ -51,6 +51,9 @@ def test_watch_update_and_rollback(world: World, seen: Observer, broker: Broker)
     new = world.release("1.1.0", LAMP_FILES)
     world.offer(new)
     assert "in the group cellar" in iotctl("update", "--group", "cellar", port=broker.port).stderr
+    for words in (("update",), ("rollout", "start", __file__, "--site", str(Path(__file__).parent))):
+        unset = iotctl(*words, "--group", "", port=broker.port)  # a shell's variable that is not set: not all boards
+        assert unset.returncode == 2 and "a group has a name" in unset.stderr
     done = iotctl("update", "--group", "house", port=broker.port)
     assert (done.returncode, done.stdout) == (0, f"{BASE}: confirmed, running 1.1.0\n"), done.stderr
     assert "trial" in done.stderr or "rebooting" in done.stderr or "not online" in done.stderr
