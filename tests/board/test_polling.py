@@ -6,7 +6,14 @@ import email.utils
 import time
 from http import HTTPStatus
 
+import pytest
+
 from tests.support.world import PATIENCE_S, Handler, World
+
+
+@pytest.fixture(autouse=True)
+def hourly(world: World) -> None:
+    world.ota["check_interval_s"] = 3600
 
 
 def restarted(world: World) -> int:

@@ -102,6 +102,7 @@ def test_a_board_whose_disk_a_module_fills_at_every_start_takes_the_release_that
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A board that runs 1.0.0 and has nothing to do."""
     with World(tmp_path_factory.mktemp("servers")) as world:
+        world.ota["check_interval_s"] = 3600
         old = world.release("1.0.0")
         world.flash(old)
         world.offer(old)

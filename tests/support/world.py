@@ -38,6 +38,7 @@ SHORT_NAME = "sim-board"
 ARCHIVE = "new_firmware.tar.gz"
 PATIENCE_S = 60  # for what takes a few seconds on a machine that has nothing else to do
 WATCHDOG_MS = "4000"  # in place of 8000, where a test is about what comes after the bite
+SELDOM_S = 2_592_000  # between two checks: a random part of an hour could be over while a test still looks
 NEVER = "00:00-00:00"  # a window for installs that is never open: what is found is staged, and waits
 _STATE = (".ota/state.0", ".ota/state.1", ".ota/release")
 USERS = ("prefs.json", "prefs.json.1", "crash.log", "crash.log.1")
@@ -232,7 +233,7 @@ class World:
             "tmp_filename": ARCHIVE,
             "excluded_files": [],
             "delete": [],
-            "check_interval_s": 3600,
+            "check_interval_s": SELDOM_S,
             "confirm_timeout_s": 14,
             "keep_previous": False,
             "public_keys": [keys.jwk(self.key)] if self.key else None,

@@ -28,7 +28,7 @@ def test_a_board_in_safe_mode_is_reached_and_repaired_through_its_page(web_world
     web_world.board.heap = "128k"
     web_world.board.start()
     web_world.board.expect("safe mode after 3 bad boots", 2 * PATIENCE_S)
-    web_world.board.expect("next check in about|up to date|is ready to install", PATIENCE_S)  # nothing else to do now
+    web_world.board.expect("next check in about|up to date|version 1.1.0 waits", PATIENCE_S)  # the first check: later, or over
 
     client = web_world.client()
     status = client.get("/api/status").json
