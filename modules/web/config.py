@@ -6,8 +6,8 @@ The page's requests are like those of api, but rarer: see server.
 from iot_platform.module import plain
 from micropython import const
 
+from . import password_ok
 from .http import Refused, need
-from .module import password_ok
 
 _MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
 
@@ -62,7 +62,7 @@ def wifi(web, request):
             raise Refused(400, "bad_value", str(error))
         return 202
     if verb == "forget":
-        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
+        _set(web, "wifi", {"ssid": None, "password": None, "old": None, "held": None})
         web.platform.prefs.save()
         module.start()
         return 202

@@ -23,8 +23,8 @@ from micropython import const
 
 import modules.web.sessions as sessions
 
+from . import password_ok
 from .http import Refused
-from .module import password_ok
 
 _PASSWORD = const("web.password")
 _LETTERS = const("abcdefghjkmnpqrstuvwxyz23456789")  # of one that is made here
