@@ -27,7 +27,14 @@ _MAX_LINE = const(120)  # characters typed
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
     {"id": "web", "title": "Board", "settings": (("name", "Name, also of its address", "", "text", "[a-z0-9-]+$"),)},
-    {"id": "wifi", "title": "Network", "settings": (("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),)},
+    {
+        "id": "wifi",
+        "title": "Network",
+        "settings": (
+            ("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),
+            ("wifi.address", "Fixed address, mask, gateway, name server", "", "text", "[0-9.]+ [0-9.]+ [0-9.]+ [0-9.]+$"),
+        ),
+    },
     {
         "id": "ota",
         "title": "Updates",

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import time
 
+from iot_platform import sockets
 from iot_platform.log import SerialLog
 from micropython import const
 
@@ -120,6 +121,7 @@ class Server:
             sock, address = self.web.sock.accept()
         except OSError:  # it has hung up already
             return
+        sockets.heard = True
         sock.setblocking(False)
         if not isinstance(address, tuple):  # the unix port gives a sockaddr
             address = ("%d.%d.%d.%d" % tuple(address[4:8]),)

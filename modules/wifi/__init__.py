@@ -8,8 +8,14 @@ iot_platform.sockets of the network's name server, so that looking up a name wai
 
 Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` section. When join() changes them while the board
 is connected, those before them stay as `wifi.old` until the new network has been joined: each has its turn of four attempts.
-`name` is what the board is called there. Nothing here waits: tick() looks at the interface and moves a small state machine, and
-pauses between attempts grow from one second to a minute.
+`name` is what the board is called there.
+
+`wifi.address` fixes its address: that, the mask, the gateway and the name server, four words as ifconfig() has them, from the
+next start on. A wrong one would take the board off the network for good. So a new one is on trial for five minutes after it has
+joined: it stays (`wifi.held`) once somebody was reached from there or has opened the page; else the network gives one again.
+
+Nothing here waits: tick() looks at the interface and moves a small state machine, and pauses between attempts grow from one
+second to a minute.
 """
 
 import os
@@ -30,9 +36,11 @@ _CHECK_MS = const(500)
 _DISK_MS = const(600_000)
 _CLOCK_MS = const(86_400_000)  # from one look at the time to the next
 _CLOCK_RETRY_MS = const(15_000)
-_REFUSED = const(-3)  # on rp2, which has no STAT_WRONG_PASSWORD
+_REFUSED = const((-1, -2, -3, 201, 202, 203))  # cannot be joined, not there, wrong password: on rp2, and on esp32
+_TRIAL_MS = const(300_000)  # of a new fixed address
 _DIGITS = const("0123456789abcdefABCDEF")
-_STATION, _ACCESS_POINT = 0, 1  # of every port; their names have changed
+_STATION = const(0)  # of every port; their names have changed
+_ACCESS_POINT = const(1)
 _WPA2 = const(0x0040_0004)  # what the driver of the Pico W calls WPA2 with AES: it has no name for it
 
 
@@ -46,31 +54,34 @@ class Module(Base):
         self._pause = 0
         self._look_at = self._since  # ticks_ms of the next look at the interface
         self._station = self._access_point = None
-        self._disk = None
         self._disk_at = self._since  # ticks_ms of the next count
+        self._trial = ""  # a fixed address that has not shown yet that it is right
         self._clock = None  # asking for the time: a generator
         self._clock_at = self._since  # ticks_ms of the next question
         self._clock_pause = 0
 
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
+        platform = self.platform
         self._failures = 0
-        self._host = self._host_name()  # another one counts after a restart: the network knows it by this one until then
+        kind, number = platform.profile.get("shortName", "board"), platform.board.unique_id()
+        # Another name counts after a restart: the network knows the board by this one until then
+        self._host = platform.prefs.text("name") or "%s-%s" % (kind, number[-4:])
         network.hostname(self._host[:32])  # comes first: some ports read it when the interface is made
         self._station = network.WLAN(_STATION)
         sockets.name_server = self._name_server
-        if self.platform.board.now():  # kept over a restart
+        if platform.board.now():  # kept over a restart
             self._clock_at = time.ticks_add(self._since, _CLOCK_MS)
         self._enter("off")
         if self._ap_password() is None:
             made = "".join([chr(97 + byte % 26) for byte in os.urandom(12)])
-            self.platform.prefs.set("wifi.ap_password", made)
-            self.platform.prefs.save()
+            platform.prefs.set("wifi.ap_password", made)
+            platform.prefs.save()
             self._show_password()
         if self._known()[0]:
             self._connect()
         else:
-            self.platform.log("wifi: no network is configured")
+            platform.log("wifi: no network is configured")
             self._open_access_point()
 
     def tick(self):
@@ -94,23 +105,22 @@ class Module(Base):
         elif self.state == "connecting":
             if connected:
                 self._connected()
-            elif elapsed > _CONNECT_MS or self._refused():
+            elif elapsed > _CONNECT_MS or self._station.status() in _REFUSED:
                 self._failed()
         elif not connected:
             self.platform.log("wifi: lost %s" % self._known()[0])
             self._failures = 0
             self._wait()
+        elif self._trial and (sockets.heard or elapsed > _TRIAL_MS):
+            self._judge(sockets.heard)
         elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
             self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)  # unless it says otherwise
             self._clock = borrow("clock", "keep", self.platform, self._clock_pause)
 
     def telemetry(self):
-        """ssid, ip, rssi (dBm), freeram and freedisk (bytes)."""
+        """ssid, ip, rssi (dBm), freeram (bytes); now and then freedisk (bytes)."""
         board, now = self.platform.board, time.ticks_ms()
-        if time.ticks_diff(now, self._disk_at) >= 0:  # counting reads the whole of littlefs' metadata: not every second
-            self._disk_at = time.ticks_add(now, _DISK_MS)
-            self._disk = board.disk_free()
-        values = {"ssid": "", "ip": "", "rssi": 0, "freeram": board.mem_free(), "freedisk": self._disk}
+        values = {"ssid": "", "ip": "", "rssi": 0, "freeram": board.mem_free()}
         if self.state == "connected":
             values["ssid"] = self._known()[0]
             values["ip"] = self._station.ifconfig()[0]
@@ -118,10 +128,10 @@ class Module(Base):
                 values["rssi"] = self._station.status("rssi")
             except (OSError, ValueError):  # not on every port
                 pass
+        if time.ticks_diff(now, self._disk_at) >= 0:  # counting reads the whole of littlefs' metadata: not every second
+            self._disk_at = time.ticks_add(now, _DISK_MS)
+            values["freedisk"] = board.disk_free()
         return values
-
-    def on_telemetry(self, values):
-        self._disk = values.get("freedisk", self._disk)  # an update looks at the disk more often
 
     def on_command(self, command):
         """``wifi password`` at the serial console shows the access point's."""
@@ -179,14 +189,39 @@ class Module(Base):
         self._station.active(True)
         if self._station.isconnected():  # to the network that is left
             self._station.disconnect()
+        self._fix()
         try:
             self._station.connect(*self._known())
         except OSError as error:
-            self.platform.log("wifi: cannot join", self._known()[0], error)
+            self.platform.log("wifi:", error)
             self._failed()
+
+    def _fix(self):
+        """Take the fixed address, if there is one; a new one is on trial."""
+        prefs = self.platform.prefs
+        self._trial = address = prefs.text("wifi.address")
+        if address:
+            try:
+                self._station.ifconfig(tuple(address.split()))
+            except ValueError:
+                self._judge(False)
+        if address == prefs.get("wifi.held"):
+            self._trial = ""
+
+    def _judge(self, good):
+        """The end of a fixed address's trial."""
+        prefs = self.platform.prefs
+        if good:
+            prefs.set("wifi.held", self._trial)
+        else:
+            prefs.set("wifi.address", None)
+            self.platform.request_reset("nobody can be reached from " + self._trial)  # ifconfig("dhcp") waits on rp2
+        prefs.save()
+        self._trial = ""
 
     def _connected(self):
         self._failures = 0
+        sockets.heard = False
         self._enter("connected")
         self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self._access_point:
@@ -216,25 +251,18 @@ class Module(Base):
         self._pause = pause + random.getrandbits(10) * pause // 4096
         self._enter("waiting")
 
-    def _refused(self):
-        """True when the interface says already that it will not work."""
-        status = self._station.status()
-        names = ("STAT_WRONG_PASSWORD", "STAT_NO_AP_FOUND", "STAT_CONNECT_FAIL", "STAT_ASSOC_FAIL")
-        return status == _REFUSED or any(status == getattr(network, name, None) for name in names)
-
     def _open_access_point(self):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
         self._access_point = ap = network.WLAN(_ACCESS_POINT)
         password = self._ap_password()
-        ssid = self._host
         try:
             ap.active(False)
             if password:
                 if not 8 <= len(password) <= 63:
                     raise ValueError("its password must have 8 to 63 characters")
-                ap.config(ssid=ssid, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
+                ap.config(ssid=self._host, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
             else:
-                ap.config(ssid=ssid, security=0)  # said, because the Pico W would have its own password
+                ap.config(ssid=self._host, security=0)  # said, because the Pico W would have its own password
             ap.active(True)
             kind = "with a password" if ap.config("security") else "open to all"
             self.platform.log("wifi: access point %s, %s, at %s" % (ap.config("ssid"), kind, ap.ifconfig()[0]))
@@ -264,6 +292,7 @@ class Module(Base):
 
     def _change(self, keep, ssid, password):
         prefs = self.platform.prefs
+        prefs.set("wifi.held", None)  # another network may have other addresses
         if keep:
             prefs.set("wifi.old", [prefs.get("wifi.ssid"), prefs.get("wifi.password")])
         prefs.set("wifi.ssid", ssid)
@@ -273,8 +302,3 @@ class Module(Base):
     def _name_server(self):
         """Its address as text; "" while there is no network."""
         return self._station.ifconfig()[3] if self._station.isconnected() else ""
-
-    def _host_name(self):
-        platform = self.platform
-        kind, number = platform.profile.get("shortName", "board"), platform.board.unique_id()
-        return platform.prefs.text("name") or "%s-%s" % (kind, number[-4:])

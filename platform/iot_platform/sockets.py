@@ -49,6 +49,7 @@ _MAX_CA = const(8192)
 
 # Called for the address of the network's name server: text, "" while there is no network. Whoever brings up the network sets it.
 name_server = None
+heard = False  # somebody was reached, or came: wifi asks
 names = {}  # what is remembered of them: see the file names
 
 
@@ -87,11 +88,12 @@ def connect(addresses, check, error):
 
     :param check: called with the ticks_ms at which this attempt began; raises when that is too long ago.
     """
+    global heard
     for i, address in enumerate(addresses):
         sock = socket.socket(address[0], address[1])
         try:
             yield from _reach(sock, address[-1], check, error)
-            found, sock = sock, None
+            found, sock, heard = sock, None, True
             return found
         except error as failure:
             if failure.reason != "connect" or i + 1 == len(addresses):

@@ -51,6 +51,11 @@ def _look():
     return _weather
 
 
+def _is_address(text):
+    parts = text.split(".")
+    return len(parts) == 4 and all(part.isdigit() and int(part) < 256 for part in parts)
+
+
 class WLAN:
     IF_STA = STA_IF
     IF_AP = AP_IF
@@ -64,6 +69,7 @@ class WLAN:
             self._active = False
             self._ssid = self._password = None
             self._since = 0
+            self._fixed = None
             if self._ap:
                 self._ssid, self._password, self._security = "board-default", _password, _modes[-1] if _password else 0
         return cls._all[interface]
@@ -116,9 +122,13 @@ class WLAN:
     def ifconfig(self, value=None):
         if self._ap:
             return ("192.168.4.1", "255.255.255.0", "192.168.4.1", "192.168.4.1")
+        if value is not None:
+            if len(value) != 4 or not all(_is_address(part) for part in value):
+                raise ValueError("invalid arguments")
+            self._fixed = value
         if not self.isconnected():
             return ("0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0")
-        return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1" if os.getenv("SIMULATOR_DNS") else "0.0.0.0")
+        return self._fixed or ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1" if os.getenv("SIMULATOR_DNS") else "0.0.0.0")
 
     def ipconfig(self, param):
         return {"addr4": self.ifconfig()[:2], "gw4": self.ifconfig()[2]}.get(param)

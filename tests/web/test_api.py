@@ -191,7 +191,8 @@ def test_settings_are_preferences_before_the_profile_and_can_be_taken_back(share
         return {item["key"]: item["value"] for panel in client.get("/api/panels").json for item in panel["settings"]}
 
     before = shown()
-    assert before == {"lamp.limit": None, "ntp": None, "ota.auto_install": True, "ota.window": None, "name": None}
+    nothing = dict.fromkeys(("lamp.limit", "ntp", "wifi.address", "ota.window", "name"))
+    assert before == {**nothing, "ota.auto_install": True}
     since = shared.now()
     assert setting("lamp", "lamp.limit", 50).status == 202
     shared.board.expect("lamp: limit 50 50", PATIENCE_S, since)
@@ -201,11 +202,13 @@ def test_settings_are_preferences_before_the_profile_and_can_be_taken_back(share
     assert setting("ota", "ota.window", "02:00-04:30").status == 202
     assert setting("wifi", "ntp", "10.0.0.1:123").status == 202
     assert shown() == {
-        "lamp.limit": 50, "name": "front-door", "ota.auto_install": False, "ota.window": "02:00-04:30", "ntp": "10.0.0.1:123"
+        **nothing, "lamp.limit": 50, "name": "front-door", "ota.auto_install": False, "ota.window": "02:00-04:30",
+        "ntp": "10.0.0.1:123",
     }  # fmt: skip
     for panel, key, value in (
         ("ota", "ota.window", "2-4"), ("ota", "ota.auto_install", "yes"), ("wifi", "ntp", "a b"), ("lamp", "lamp.limit", 0),
-        ("web", "name", "Front door"), ("web", "name", "x" * 65),
+        ("web", "name", "Front door"), ("web", "name", "x" * 65), ("wifi", "wifi.address", "10.0.0.9"),
+        ("wifi", "wifi.address", "10.0.0.9/24 10.0.0.1 10.0.0.1 10.0.0.1"), ("wifi", "wifi.address", "a b c d"),
     ):  # fmt: skip
         refused(setting(panel, key, value), 400, "bad_value")
     refused(setting("ota", "ota.channel", "x"), 404, "not_found")

@@ -497,6 +497,11 @@ function fill(node, value) {
   else node.value = value ?? "";
 }
 
+const AFTER = {
+  name: "Saved. Its address changes with a restart.",
+  "wifi.address": "Saved, from the next start on. A fixed address goes again if nobody opens this page there in the first five minutes.",
+};
+
 /** The settings of a panel: among the board's own. */
 function settingsCard(panel, id) {
   const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title));
@@ -505,7 +510,7 @@ function settingsCard(panel, id) {
     const node = control(panel, item);
     fill(node, item.value);
     node.onsaved = async () => {
-      toast(item.key === "name" ? "Saved. Its address changes with a restart." : "Saved.");
+      toast(AFTER[item.key] || "Saved.");
       if (item.key === "name") showName(await api("session"));
     };
     const text = item.label + (item.unit && ` (${item.unit})`);
