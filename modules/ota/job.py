@@ -15,6 +15,7 @@ _BUDGET_MS = const(15)
 _COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
 _LOOPS = const(3)  # see _cleared
+_SOON = const(2)  # as sockets.SOON, which needs a network
 _MAX_CHANNEL = const(4096)
 PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers (docs/performance.md)
 # What is imported before a file, so that each is a step: to find and read one takes a Pico W some 100 ms. A test compares.
@@ -266,6 +267,8 @@ class Job:
 
 
 def _cleared():
-    """Until the memory of a phase is free: what it has left on the stack keeps some of it for a few loops. Generator."""
+    """Until the memory of a phase is free: what it has left on the stack keeps some of it for a few loops, how short they are
+    does not matter. Generator.
+    """
     for _ in range(_LOOPS):
-        yield True
+        yield _SOON

@@ -122,11 +122,9 @@ def roll_back(ota):
 def _obtain(ota, offer, force):
     """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
     yield
-    disk = ota.module.report_space()
-    yield  # littlefs reads all of its folders for this
     gc.collect()
     if ota.platform.board.mem_free() < _OBTAIN and not ota.platform.update_boot:
-        if disk < _ROOM:
+        if ota.module.report_space() < _ROOM:
             raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (_OBTAIN, gc.mem_free()))
     ota.store.set("ready", None)

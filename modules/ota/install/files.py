@@ -96,9 +96,13 @@ def missing(folder):
 def weight(folder):
     """``(bytes of a folder's names, bytes of the small files that lie beside them)``: what its blocks hold."""
     names = data = 0
-    for entry in os.ilistdir(folder) if hasattr(os, "ilistdir") and is_folder(folder) else ():
-        names += _ENTRY + len(entry[0])
-        data += entry[3] if len(entry) > 3 and entry[3] <= _INLINE else 0
+    try:
+        for entry in os.ilistdir(folder) if hasattr(os, "ilistdir") else ():
+            names += _ENTRY + len(entry[0])
+            data += entry[3] if len(entry) > 3 and entry[3] <= _INLINE else 0
+    except OSError as error:
+        if error.errno not in NONE:
+            raise
     return names, data
 
 
@@ -111,29 +115,31 @@ def reserve():
     """
     made = gone = old = new = 0
     folder = before = None
-    seen = set()
+    seen = {}  # folder: bytes of the names in it
     for n, put, _had, path in ota_boot.entries("journal.new"):
         slot = ota_boot.slot("backup", n)
         above, parent = slot.rpartition("/")[0], path.rpartition("/")[0]
         if above != folder:
             folder = above
             ota_boot.make_parents(slot)
+            yield
             new += weight(ota_boot.slot("stage", n).rpartition("/")[0])[1]
         if parent != before:
-            made += missing(parent) if put else 0
             gone += not put
             if parent not in seen:
-                seen.add(parent)
                 names, data = weight(ota_boot.live(parent))
+                seen[parent] = names
                 old += data
                 made += names > _CROWDED
                 gone += names > _CROWDED
+            made += missing(parent) if put and not seen[parent] else 0  # where there are names the folder is there
         before = parent
         yield
     for kind, count in ("a", made + old // _HALF), ("u", gone + new // _HALF):
         for i in range(count):
             path = ota_boot.ota("reserve/%s%d" % (kind, i))
             ota_boot.make_parents(path)
+            yield
             if not ota_boot.exists(path):
                 os.mkdir(path)
             yield
@@ -196,7 +202,7 @@ def _remove(path, folder):
 
 
 def block_size():
-    """Bytes of a block of the board's disk. Asked once: littlefs reads all of its folders to answer statvfs."""
+    """Bytes of a block of the board's disk. Asked once, and after free_bytes() not at all."""
     if not _block:
         free_bytes()
     return _block
@@ -213,12 +219,19 @@ def free_bytes():
     return max(status[0] * status[3], 0)
 
 
-def make_room(ota, need, what):
-    """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
-    free = ota.platform.board.disk_free()
+def make_room(ota, need, what, free):
+    """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``.
+
+    :param free: what free_bytes() has said: on littlefs too little by its folders, and to count these takes as long again as
+        that, so it is done only where it matters.
+    """
+    board = ota.platform.board
+    if free < need:
+        free = board.disk_free()
+        yield
     if free < need:
         yield from give_up_previous(ota)
-        free = ota.platform.board.disk_free()
+        free = board.disk_free()
     ota.log("%s needs %d bytes, %d are free" % (what, need, free))
     if free < need:
         raise OtaError("no_space", "%s needs %d bytes, %d are free" % (what, need, free))

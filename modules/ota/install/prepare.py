@@ -94,8 +94,12 @@ def plan(ota, header, digest, sig):
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
         ota_boot.make_parents(stage + "/id")
+        yield
         with open(stage + "/id", "wb") as f:
             f.write(digest + (sig or b""))
+    yield
+    free = files.free_bytes()  # littlefs reads all of its folders for that
+    yield
     wanted = bytearray(header["files"] // 8 + 1)
     part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
     need, total, folder, tiny = _METADATA, 0, -1, 0
@@ -112,7 +116,7 @@ def plan(ota, header, digest, sig):
                 need += 4 if n // 32 != folder else 0  # folders of the stage and the backup
                 folder = n // 32
         yield
-    yield from files.make_room(ota, (need + tiny // 8) * block, "the update")
+    yield from files.make_room(ota, (need + tiny // 8) * block, "the update", free)
     ota.log("staging", total, "bytes")
     return wanted, total
 
