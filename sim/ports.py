@@ -48,6 +48,7 @@ class Port:
     ap_security: tuple[int, ...] = (0, 2, 3, 4)  # what WLAN.config(security=) takes
     ap_password: str = ""  # of an access point that nobody gave one
     ap_name_before_active: bool = False  # WLAN.config(ssid=) of an access point has no effect once it is active
+    ifconfig_needs_dns: bool = False  # WLAN.ifconfig() raises OSError where the name server is 0.0.0.0
     erase_us: int = 0  # of a sector of 4 KiB
     page_us: int = 0  # a program of 256 bytes
     read_ns: int = 0  # a call of the flash's readblocks(), and each byte that it brings
@@ -116,6 +117,7 @@ _ESP32 = Port(
     chip="xtensawin",
     heap="144k",
     ap_security=(0, 1, 2, 3, 4, 5, 6, 7, 8),
+    ifconfig_needs_dns=True,
     erase_us=45_000,
     page_us=400,
 )

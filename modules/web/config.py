@@ -62,7 +62,7 @@ def wifi(web, request):
             raise Refused(400, "bad_value", str(error))
         return 202
     if verb == "forget":
-        _set(web, "wifi", {"ssid": None, "password": None, "old": None, "held": None})
+        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
         web.platform.prefs.save()
         module.start()
         return 202
@@ -112,14 +112,17 @@ def _set(web, section, value):
 
 
 def prefs(web, request):
-    """The preferences, for a back-up, or from one. Passwords only where they are asked for; the page's own stays here."""
+    """The preferences, for a back-up, or from one. Passwords only where they are asked for; the page's own stay here.
+
+    So does the proof that a fixed address is right: on another board, or elsewhere, it is none.
+    """
     prefs = web.platform.prefs
     if request.method == "POST":
         value = request.json()
         before = {key: prefs.get(key) for key in value}
         try:
             for key in value:
-                if key[:4] != "web.":
+                if not _stays(key):
                     prefs.set(key, value[key])
             prefs.save()
         except ValueError:  # too much for the flash
@@ -130,7 +133,12 @@ def prefs(web, request):
     return {
         key: value
         for key, value in prefs.items()
-        if key[:4] != "web."
+        if not _stays(key)
         and key not in ("mqtt.pending", "wifi.old")  # on their way, and with a password in them
         and ("password" not in key or request.query == "secrets=1")
     }
+
+
+def _stays(key):
+    """True for what is this board's alone."""
+    return key[:4] == "web." or key[:9] == "wifi.held"

@@ -23,6 +23,7 @@ _LEAST = const(6_000)  # bytes of free heap, so that there is still some for req
 _LINES = const(4)  # in one piece
 _KEYS = const(8)
 _MAX_LINE = const(120)  # characters typed
+_FIXED = const("[1-9][0-9.]+ [1-9][0-9.]+ [0-9.]+ [1-9][0-9.]+$")  # what every port takes: 0.0.0.0 as the gateway only
 
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
@@ -32,7 +33,7 @@ _OWN = (
         "title": "Network",
         "settings": (
             ("ntp", "Time server", "", "text", "[A-Za-z0-9_.:-]+$"),
-            ("wifi.address", "Fixed address, mask, gateway, name server", "", "text", "[0-9.]+ [0-9.]+ [0-9.]+ [0-9.]+$"),
+            ("wifi.address", "Fixed address, mask, gateway, name server", "", "text", _FIXED),
         ),
     },
     {

@@ -11,8 +11,11 @@ is connected, those before them stay as `wifi.old` until the new network has bee
 `name` is what the board is called there.
 
 `wifi.address` fixes its address: that, the mask, the gateway and the name server, four words as ifconfig() has them, from the
-next start on. A wrong one would take the board off the network for good. So a new one is on trial for five minutes after it has
-joined: it stays (`wifi.held`) once somebody was reached from there or has opened the page; else the network gives one again.
+next start on. A wrong one would take the board off the network for good. So a new one, or one on a network where it is new, is
+on trial: it leaves the preferences before it is taken, so whatever happens then, the next start has what held there before, or
+what the network gives. It comes back into them, and stays (`wifi.held.<network>`), once somebody was reached from there or has
+opened the page. Five minutes of the network without that, and the board restarts. One that has held before, and reaches nobody
+for a day, may be wrong by now: the access point opens beside it.
 
 Nothing here waits: tick() looks at the interface and moves a small state machine, and pauses between attempts grow from one
 second to a minute.
@@ -50,15 +53,11 @@ class Module(Base):
     def __init__(self, platform):
         super().__init__(platform)
         self.state = "off"  # off, connecting, connected, waiting
-        self._since = time.ticks_ms()
-        self._pause = 0
-        self._look_at = self._since  # ticks_ms of the next look at the interface
-        self._station = self._access_point = None
-        self._disk_at = self._since  # ticks_ms of the next count
-        self._trial = ""  # a fixed address that has not shown yet that it is right
-        self._clock = None  # asking for the time: a generator
-        self._clock_at = self._since  # ticks_ms of the next question
-        self._clock_pause = 0
+        # The interfaces; asking for the time, a generator; and the fixed address, until it has shown that it is right,
+        self._station = self._access_point = self._clock = self._fixed = None
+        self._patience = self._clock_pause = 0  # ms that it has for that; and ms
+        # ticks_ms of the last change of state, and of the next looks at the interface, the disk and the clock
+        self._since = self._look_at = self._disk_at = self._clock_at = time.ticks_ms()
 
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
@@ -107,12 +106,12 @@ class Module(Base):
                 self._connected()
             elif elapsed > _CONNECT_MS or self._station.status() in _REFUSED:
                 self._failed()
+        elif self._fixed and (sockets.heard or elapsed > self._patience):
+            self._judge()
         elif not connected:
-            self.platform.log("wifi: lost %s" % self._known()[0])
-            self._failures = 0
+            self.platform.log("wifi: lost", self._known()[0])
+            self._patience -= elapsed
             self._wait()
-        elif self._trial and (sockets.heard or elapsed > _TRIAL_MS):
-            self._judge(sockets.heard)
         elif time.ticks_diff(now, self._clock_at) >= 0:  # at once where nobody has set the clock, and then once a day
             self._clock_at = time.ticks_add(now, _CLOCK_RETRY_MS)  # unless it says otherwise
             self._clock = borrow("clock", "keep", self.platform, self._clock_pause)
@@ -181,56 +180,59 @@ class Module(Base):
     def _enter(self, state):
         self.state = state
         self._since = time.ticks_ms()
-        self.platform.bus.publish("wifi/state", state)
-        self.platform.bus.publish("wifi/connected", state == "connected")
+        self.platform.bus.publish_all({"wifi/state": state, "wifi/connected": state == "connected"})
 
     def _connect(self):
+        """Join the network; with the fixed address, if there is one: from now on that is to show that it is right."""
+        prefs, known = self.platform.prefs, self._known()
         self._enter("connecting")
         self._station.active(True)
         if self._station.isconnected():  # to the network that is left
             self._station.disconnect()
-        self._fix()
+        address = self._fixed or prefs.text("wifi.address")
         try:
-            self._station.connect(*self._known())
+            if address:
+                held = prefs.text("wifi.held.%s" % known[0])
+                prefs.set("wifi.address", held)
+                prefs.save()
+                if not self._fixed:
+                    self._fixed = address
+                    self._patience = _CLOCK_MS if address == held else _TRIAL_MS
+                self._station.ifconfig(tuple(address.split()))
+        except Exception as error:  # each port has its own for what cannot be one
+            self.platform.log("wifi:", error)
+            self._patience = 0
+        try:
+            self._station.connect(*known)
         except OSError as error:
             self.platform.log("wifi:", error)
             self._failed()
 
-    def _fix(self):
-        """Take the fixed address, if there is one; a new one is on trial."""
-        prefs = self.platform.prefs
-        self._trial = address = prefs.text("wifi.address")
-        if address:
-            try:
-                self._station.ifconfig(tuple(address.split()))
-            except ValueError:
-                self._judge(False)
-        if address == prefs.get("wifi.held"):
-            self._trial = ""
-
-    def _judge(self, good):
-        """The end of a fixed address's trial."""
-        prefs = self.platform.prefs
-        if good:
-            prefs.set("wifi.held", self._trial)
+    def _judge(self):
+        """Somebody was heard from the fixed address, or its time is over."""
+        prefs, address = self.platform.prefs, self._fixed
+        self._fixed = None
+        if sockets.heard:
+            prefs.set("wifi.address", address)
+            prefs.set("wifi.held.%s" % self._known()[0], address)
+            prefs.save()
+        elif address != prefs.text("wifi.address"):
+            self.platform.request_reset("nobody was reached from " + address)  # ifconfig("dhcp") waits on rp2
         else:
-            prefs.set("wifi.address", None)
-            self.platform.request_reset("nobody can be reached from " + self._trial)  # ifconfig("dhcp") waits on rp2
-        prefs.save()
-        self._trial = ""
+            self._open_access_point()
 
     def _connected(self):
+        platform = self.platform
         self._failures = 0
         sockets.heard = False
         self._enter("connected")
-        self.platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
+        platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self._access_point:
             self._access_point.active(False)
-        prefs = self.platform.prefs
-        prefs.set("wifi.old", None)
-        prefs.save()
-        self.platform.bus.publish_all(self.telemetry())
-        ota = self.platform.module("ota")
+        platform.prefs.set("wifi.old", None)
+        platform.prefs.save()
+        platform.bus.publish_all(self.telemetry())
+        ota = platform.module("ota")
         if ota:
             ota.check_when_due()
 
@@ -285,14 +287,15 @@ class Module(Base):
 
     def _known(self):
         """Name and password of the network to join; the name is None when there is none."""
-        prefs, section = self.platform.prefs, self._section()
-        if prefs.text("wifi.ssid"):
-            return prefs.text("wifi.ssid"), prefs.text("wifi.password")
+        prefs = self.platform.prefs
+        ssid = prefs.text("wifi.ssid")
+        if ssid:
+            return ssid, prefs.text("wifi.password")
+        section = self._section()
         return section.get("ssid"), section.get("password")
 
     def _change(self, keep, ssid, password):
         prefs = self.platform.prefs
-        prefs.set("wifi.held", None)  # another network may have other addresses
         if keep:
             prefs.set("wifi.old", [prefs.get("wifi.ssid"), prefs.get("wifi.password")])
         prefs.set("wifi.ssid", ssid)

@@ -126,6 +126,8 @@ class WLAN:
             if len(value) != 4 or not all(_is_address(part) for part in value):
                 raise ValueError("invalid arguments")
             self._fixed = value
+            if value[3] == "0.0.0.0" and os.getenv("SIMULATOR_PORT_IFCONFIG_NEEDS_DNS"):  # by then it has taken the rest
+                raise OSError("TCP/IP Invalid Parameters")
         if not self.isconnected():
             return ("0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0")
         return self._fixed or ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1" if os.getenv("SIMULATOR_DNS") else "0.0.0.0")

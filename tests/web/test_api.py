@@ -209,6 +209,8 @@ def test_settings_are_preferences_before_the_profile_and_can_be_taken_back(share
         ("ota", "ota.window", "2-4"), ("ota", "ota.auto_install", "yes"), ("wifi", "ntp", "a b"), ("lamp", "lamp.limit", 0),
         ("web", "name", "Front door"), ("web", "name", "x" * 65), ("wifi", "wifi.address", "10.0.0.9"),
         ("wifi", "wifi.address", "10.0.0.9/24 10.0.0.1 10.0.0.1 10.0.0.1"), ("wifi", "wifi.address", "a b c d"),
+        ("wifi", "wifi.address", "0.0.0.0 255.255.255.0 10.0.0.1 10.0.0.1"),
+        ("wifi", "wifi.address", "10.0.0.9 255.255.255.0 10.0.0.1 0.0.0.0"),
     ):  # fmt: skip
         refused(setting(panel, key, value), 400, "bad_value")
     refused(setting("ota", "ota.channel", "x"), 404, "not_found")

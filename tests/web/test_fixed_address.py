@@ -1,55 +1,129 @@
-"""A fixed address, set on the page: a wrong one does not take the board off the network for good."""
+"""A fixed address, set on the page: a wrong one does not take the board off the network for good, whatever happens meanwhile."""
 
 from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.support.world import patched
 from tests.web.conftest import PATIENCE_S, Client, WebWorld
 
 ADDRESS = "10.0.0.9 255.255.255.0 10.0.0.1 10.0.0.1"
-SHORT = patched("modules/wifi/__init__.py", ("_TRIAL_MS = const(300_000)", "_TRIAL_MS = const(5_000)"))
+OTHER = ADDRESS.replace("0.9", "0.8")
+SOON = {
+    "_TRIAL_MS = const(300_000)": "_TRIAL_MS = const(4_000)",
+    "= _CLOCK_MS if": "= _TRIAL_MS if",
+    "_FIRST_PAUSE_MS = const(1_000)": "_FIRST_PAUSE_MS = const(20)",
+    "_CHECK_MS = const(500)": "_CHECK_MS = const(60)",
+}
+FREE = "wifi: connected to sim-network as 127.0.0.1$"
+FIXED = "wifi: connected to sim-network as 10.0.0.9$"
+
+
+@pytest.fixture
+def client(web_world: WebWorld) -> Client:
+    soon = patched("modules/wifi/__init__.py", *SOON.items())
+    web_world.start(web_world.release("1.0.0", {"modules/wifi.mpy": soon["modules/wifi/__init__.mpy"]}))
+    return web_world.client()
 
 
 def fix(client: Client, address: str | None) -> int:
     return client.post("/api/action", {"panel": "wifi", "action": "wifi.address", "value": address}).status
 
 
-def test_a_fixed_address_stays_once_somebody_has_come_there_and_goes_when_nobody_does(web_world: WebWorld) -> None:
+def restart(world: WebWorld, *lines: str) -> int:
+    """Ask for a restart at the console; these lines come, one after the other. The number of the line after the last."""
+    since = world.type("reset")
+    for line in lines:
+        found = world.board.expect(line, PATIENCE_S, since)
+        since = world.board.lines.index(found.string, since) + 1
+    return since
+
+
+def hold(world: WebWorld, client: Client) -> None:
+    """The address is fixed, and somebody comes there."""
+    assert fix(client, ADDRESS) == 202
+    restart(world, FIXED)
+    deadline = time.monotonic() + PATIENCE_S
+    while _address(client) != ADDRESS:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _address(client: Client) -> str | None:
+    try:
+        found = client.get("/api/prefs").json.get("wifi.address")
+        return found if isinstance(found, str) else None
+    except (OSError, ValueError):  # it restarts
+        return None
+
+
+def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(web_world: WebWorld, client: Client) -> None:
     board = web_world.board
-    web_world.start(web_world.release("1.0.0", {"modules/wifi.mpy": SHORT["modules/wifi/__init__.mpy"]}))
-    client = web_world.client()
     assert fix(client, ADDRESS) == 202
     assert "as 10.0.0.9" not in board.console()  # from the next start on
+    restart(web_world, FIXED, "restarting: nobody was reached from 10.0.0.9 255", FREE)
+    assert _address(client) is None
 
-    since = web_world.type("reset")
-    board.expect("wifi: connected to sim-network as 10.0.0.9$", PATIENCE_S, since)
-    board.expect("restarting: nobody can be reached from 10.0.0.9 255", PATIENCE_S, since)
-    board.expect("wifi: connected to sim-network as 127.0.0.1$", PATIENCE_S, since)
-    assert client.get("/api/prefs").json.get("wifi.address") is None
-
-    assert fix(client, "10.0.0.999 255.255.255.0 10.0.0.1 10.0.0.1") == 202
-    since = web_world.type("reset")
-    board.expect("restarting: nobody can be reached from 10.0.0.999 ", PATIENCE_S, since)
-    board.expect("wifi: connected to sim-network as 127.0.0.1$", PATIENCE_S, since)
-
-    assert fix(client, ADDRESS) == 202
-    since, deadline = web_world.type("reset"), time.monotonic() + PATIENCE_S
-    board.expect("restarting", PATIENCE_S, since)
-    while not _held(client):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    board.wifi = "ok sim-network garden"
+    hold(web_world, client)
     since = web_world.now()
     board.power_cycle()
-    board.expect("wifi: connected to sim-network as 10.0.0.9$", PATIENCE_S, since)
+    board.expect(FIXED, PATIENCE_S, since)
+    board.expect("wifi: access point ", PATIENCE_S, since)  # nobody comes: the network may have other addresses by now
+    assert "nobody was reached" not in web_world.lines_since(since)
+
     client = web_world.client()
-    assert _held(client)
-    assert client.post("/api/wifi/join", {"ssid": "sim-network", "password": "another one"}).status == 202
-    assert not _held(client)  # other networks have other addresses: there it is on trial again
+    assert fix(client, OTHER) == 202  # a worse one: back to the one that held
+    restart(web_world, "as 10.0.0.8$", "restarting: nobody was reached from 10.0.0.8 255", FIXED)
+
+    client = web_world.client()
+    since = web_world.now()
+    assert client.post("/api/wifi/join", {"ssid": "cellar", "password": "another one"}).status == 202
+    board.expect("could not join cellar", PATIENCE_S, since)
+    board.expect(FIXED, PATIENCE_S, since)  # there it has held
+    assert _address(client) == ADDRESS and "wifi.held" not in client.get("/api/prefs").body.decode()
+    since = web_world.now()
+    assert client.post("/api/wifi/join", {"ssid": "garden", "password": ""}).status == 202
+    for line in ("to garden as 10.0.0.9$", "restarting: nobody was reached from 10.0.0.9 255", "to garden as 127.0.0.1$"):
+        board.expect(line, PATIENCE_S, since)  # another network has other addresses
 
 
-def _held(client: Client) -> bool:
-    try:
-        return client.get("/api/prefs").json.get("wifi.held") == ADDRESS
-    except (OSError, ValueError):  # it restarts
-        return False
+def test_a_wrong_address_is_gone_after_a_loss_of_power_or_of_the_network(web_world: WebWorld, client: Client) -> None:
+    board = web_world.board
+    assert fix(client, ADDRESS) == 202
+    since = restart(web_world, FIXED)
+    board.power_cycle()  # as a board that sleeps, or hangs on a timer, in every trial
+    board.expect(FREE, PATIENCE_S, since)
+    client = web_world.client()
+    assert _address(client) is None
+
+    assert fix(client, ADDRESS) == 202
+    since = restart(web_world, FIXED)
+    for _loss in range(12):  # a network that never stays for as long as a trial
+        if "restarting: nobody was reached" in web_world.lines_since(since):
+            break
+        mark = web_world.now()
+        time.sleep(0.8)
+        board.wifi = "off"
+        board.expect("wifi: lost|restarting: nobody", PATIENCE_S, mark)
+        board.wifi = "ok"
+        board.expect("wifi: connected|restarting: nobody", PATIENCE_S, mark)
+    board.expect("restarting: nobody was reached from 10.0.0.9 255", 5, since)
+    board.expect(FREE, PATIENCE_S, since)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("10.0.0.999", "invalid arguments"), ("0.0.0.0", "TCP/IP Invalid Parameters")], ids=["none", "esp32's own"]
+)
+def test_an_address_that_the_port_refuses_switches_nothing_off(
+    web_world: WebWorld, client: Client, name: str, says: str
+) -> None:
+    """It came from a back-up, with the word of another board that it is right."""
+    web_world.board.env["SIMULATOR_PORT_IFCONFIG_NEEDS_DNS"] = "1"
+    wrong = f"10.0.0.9 255.255.255.0 10.0.0.1 {name}"
+    assert client.post("/api/prefs", {"wifi.address": wrong, "wifi.held.sim-network": wrong}).status == 204
+    assert _address(client) == wrong
+    since = restart(web_world, f"wifi: {says}", "restarting: nobody was reached from 10.0.0.9", FREE)
+    assert "switched off" not in web_world.lines_since(0) and "wifi: connected" not in web_world.lines_since(since)
