@@ -51,8 +51,8 @@ def discovery(mqtt):
 def _common(mqtt):
     """What the lines of the file leave open."""
     platform, link = mqtt.platform, mqtt.cfg["release_url"]
-    name, ip, wifi = platform.profile["shortName"], platform.bus.get("ip"), platform.module("wifi")
-    channel, mac = platform.bus.get("ota/channel"), ""
+    name, ip, wifi, web = platform.profile["shortName"], platform.bus.get("ip"), platform.module("wifi"), platform.module("web")
+    channel, mac, port = platform.bus.get("ota/channel"), "", web.cfg.get("port", 80) if web else None
     if wifi:
         mac = binascii.hexlify(__import__("network").WLAN(0).config("mac"), ":").decode()
     return {
@@ -61,7 +61,7 @@ def _common(mqtt):
         "name": json.dumps(platform.prefs.text("name") or "%s %s" % (name, platform.board.unique_id())),
         "model": name,
         "version": json.dumps(platform.bus.get("version") or "unknown!"),
-        "link": ',"cu":"http://%s/"' % ip if ip and platform.module("web") else "",
+        "link": ',"cu":"http://%s%s/"' % (ip, "" if port == 80 else ":%d" % port) if ip and web else "",
         "mac": ',"cns":[["mac","%s"]]' % mac if mac else "",
         "url": ',"url":"%s"' % link if link else "",
         "channel": ',"%s"' % channel if channel not in ("stable", "canary", None) else "",

@@ -154,7 +154,12 @@ class Module(Base):
             phases.call("schedule", "at_start", self)
 
     def request_update(self, force=False):
-        """Check and install, whatever `auto_install` and `window` say. False when OTA is off or busy."""
+        """Check and install, whatever `auto_install` and `window` say; after a check that runs. False when OTA is off or busy."""
+        if self.job in ("start", "check") and not (self.ordered or ota_boot.state):
+            self.store.set("order", bool(force))
+            self.save()
+            self.check_soon = True
+            return True
         return self._request("update", bool(force))
 
     def request_install(self, force=False):

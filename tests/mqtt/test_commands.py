@@ -151,6 +151,8 @@ def test_a_board_that_was_away_tells_the_final_state(world: World, seen: Observe
     seen.wait(f"{BASE}/status/lamp/level", "39" if settled else "2", since)
     seen.wait(f"{BASE}/status/online", "true", since)
     seen.wait(f"{BASE}/status/version", "1.0.0", since)
+    seen.wait(f"{BASE}/update", "1.0.0", since)
+    seen.wait("homeassistant/update/sim-board-sim-0001/firmware/config", "cmd_t", since)
     levels = [message.text for message in seen.of(f"{BASE}/status/lamp/level", since)]
     assert len(set(levels)) == 1, "what lay in between is not told"
     since = seen.publish(f"{BASE}/command/lamp/colour", "red")

@@ -128,6 +128,33 @@ def test_a_broker_that_misbehaves_is_left_with_one_line_and_growing_pauses(
         assert not [text for text in world.board.lines if "module mqtt" in text]
 
 
+def test_a_reply_comes_after_a_connection_that_was_lost_in_between_and_each_has_its_last_will(tmp_path: Path) -> None:
+    hello: list[bytes] = []
+    said = bytearray()
+    told = threading.Event()
+
+    def answer(sock: socket.socket) -> None:
+        """A command, and nothing more; whoever comes again is listened to."""
+        hello.append(sock.recv(1024))
+        sock.sendall(CONNACK + SUBACKS)
+        if len(hello) == 1:
+            topic = f"{BASE}/command/lamp/level".encode()
+            sock.sendall(bytes((0x30, len(topic) + 3, 0, len(topic))) + topic + b"7")
+            sock.shutdown(socket.SHUT_WR)
+        while data := sock.recv(4096):
+            if len(hello) > 1:
+                said.extend(data)
+                if f"{BASE}/reply/lamp/level".encode() in said and b"status/lamp/level7" in said:
+                    told.set()
+
+    with fake_broker(answer) as port, mqtt_world(tmp_path, port, WITH_LAMP) as world:
+        boot(world)
+        assert told.wait(PATIENCE_S), bytes(said)
+    flags, keepalive = hello[0][9], hello[0][10] << 8 | hello[0][11]
+    assert (flags & 0x3F, keepalive) == (0x26, 6), "a clean session, and a will that is retained; it comes within 1.5 times that"
+    assert f"{BASE}/status/online".encode() + b"\0\5false" in hello[0] and len(set(hello)) == 1
+
+
 def test_an_endless_packet_holds_nothing_up(tmp_path: Path) -> None:
     with fake_broker(drown) as port, mqtt_world(tmp_path, port, WITH_LAMP) as world:
         boot(world)

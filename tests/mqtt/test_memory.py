@@ -18,13 +18,14 @@ AT_REST = 16 * 1024
 def test_all_modules_leave_room_in_128_kilobytes(tmp_path: Path, broker: Broker, seen: Observer) -> None:
     with mqtt_world(tmp_path / "world", broker.port, ALL, heap="128k", noisy_s=1) as world:
         world.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
+        world.sections["web"] = {"port": 8080}
         release = world.release("1.0.0")
         world.flash(release)
         world.offer(release)
         world.board.start()
         seen.wait(f"{BASE}/status/mqtt/state", "connected")
         told = seen.wait("homeassistant/update/sim-board-sim-0001/firmware/config")
-        assert expand(parsed(told))["device"]["configuration_url"] == "http://127.0.0.1/", "there is a page"
+        assert expand(parsed(told))["device"]["configuration_url"] == "http://127.0.0.1:8080/", "there is a page"
         time.sleep(8)  # freeram counts garbage as taken: some values, of which the largest is nearest to the truth
         free = max(int(message.text) for message in seen.of(f"{BASE}/status/freeram"))
         assert not [line for line in world.board.lines if "MemoryError" in line or "switched off" in line]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 from tests.mqtt.conftest import BASE, LAMP, LAMP_FILES, WITH_LAMP, mqtt_world
+from tests.mqtt.home_assistant import STATE, check
 from tests.mqtt.test_commands import UPDATE, start
 from tests.support.broker import Broker, Message, Observer, parsed
-from tests.support.world import PATIENCE_S, Changes, Slowly, World
+from tests.support.world import NEVER, PATIENCE_S, Changes, Slowly, World, noise
 
 ENTITY = f"{BASE}/update"
 PROBLEM = f"{BASE}/status/ota/problem"
@@ -27,7 +29,9 @@ def wait_state(seen: Observer, since: int, **wanted: Any) -> dict[str, Any]:
     def is_it(message: Message) -> bool:
         return message.topic == ENTITY and bool(message.text) and {**parsed(message), **wanted} == parsed(message)
 
-    return parsed(seen.wait_for(is_it, since))
+    found: dict[str, Any] = parsed(seen.wait_for(is_it, since))
+    check(found, STATE, ("installed_version", "latest_version", "title", "in_progress", "release_summary"))
+    return found
 
 
 def restarted(world: World, seen: Observer) -> int:
@@ -60,7 +64,7 @@ def test_an_update_is_in_progress_from_the_press_to_its_confirmation(world: Worl
 def test_what_was_offered_is_told_again_and_an_order_survives_a_loss_of_power(world: World, seen: Observer) -> None:
     world.ota["auto_install"] = False
     start(world, seen)
-    new = world.release("1.1.0", {**LAMP_FILES, "www/a.txt": b"a" * 90_000}, notes="Closes at dusk.")
+    new = world.release("1.1.0", {**LAMP_FILES, "www/a.txt": noise(1, 60_000)}, notes="Closes at dusk.")
     world.offer(new)
     since = seen.publish(f"{BASE}/command/ota/check")
     assert parsed(seen.wait(f"{BASE}/reply/ota/check", "available", since))["available"] == "1.1.0"
@@ -73,7 +77,7 @@ def test_what_was_offered_is_told_again_and_an_order_survives_a_loss_of_power(wo
     seen.wait(f"{BASE}/status/ota/available", "1.1.0", since)
     seen.wait(f"{BASE}/status/ota/waiting", "asked: auto_install is off", since)
 
-    world.server.trick = Slowly(20.0)
+    world.server.trick = Slowly(6.0)
     mark = world.now()
     seen.publish(UPDATE, "install")
     world.board.expect(r"ota: downloading [1-5]\d%", PATIENCE_S, mark)
@@ -113,6 +117,52 @@ def test_a_failed_update_is_a_problem_until_one_succeeds_and_is_tried_again_by_h
     seen.wait(REPLY, "confirmed", since)
     wait_state(seen, since, installed_version="1.2.0", latest_version="1.2.0", in_progress=False, release_summary="")
     assert parsed(seen.wait(PROBLEM, "false", since)) == {"problem": False}
+
+
+def test_a_refused_update_is_a_problem_after_a_restart_too_and_is_tried_again_by_hand(world: World, seen: Observer) -> None:
+    start(world, seen)
+    world.offer(world.release("1.1.0", LAMP_FILES, notes="Brighter."))
+    archive = world.site / "sim-board" / "1.1.0.tar.gz"
+    good = archive.read_bytes()
+    archive.write_bytes(good[:-200] + b"x" * 200)
+    since = seen.publish(UPDATE, "install")
+    final = parsed(seen.wait(REPLY, "message", since))
+    told = parsed(seen.wait(PROBLEM, "true", since))
+    assert told == {"problem": True, "version": "1.1.0", "reason": final["error"], "message": final["message"]}
+    assert parsed(seen.wait(f"{BASE}/event", "", since)) == {"event_type": "failed", **told}
+    wait_state(seen, since, installed_version="1.0.0", latest_version="1.1.0", in_progress=False)
+
+    since = restarted(world, seen)
+    wait_state(seen, since, latest_version="1.1.0", in_progress=False, release_summary="Brighter.")
+    assert parsed(seen.wait(PROBLEM, "true", since)) == told
+    assert seen.of(f"{BASE}/event", since) == [], "it has not happened again"
+    archive.write_bytes(good)
+    since = seen.publish(UPDATE, "install")
+    seen.wait(REPLY, "confirmed", since)
+
+
+def test_what_is_ready_is_told_after_a_restart_and_install_comes_after_a_check(world: World, seen: Observer) -> None:
+    world.ota["window"] = NEVER
+    start(world, seen)
+    world.offer(world.release("1.1.0", LAMP_FILES))
+    since = seen.publish(f"{BASE}/command/ota/check")
+    seen.wait(f"{BASE}/reply/ota/check", "ready", since)
+    since = restarted(world, seen)
+    wait_state(seen, since, installed_version="1.0.0", latest_version="1.1.0", in_progress=False)
+    seen.wait(f"{BASE}/status/ota/status", "ready", since)
+    seen.wait(f"{BASE}/status/ota/waiting", NEVER, since)
+
+    pressed = threading.Event()
+    world.server.trick = lambda _handler: not pressed.wait(PATIENCE_S)  # the server answers once somebody has pressed Install
+    since = seen.publish(f"{BASE}/command/ota/check")
+    seen.wait(f"{BASE}/status/ota/status", "checking", since)
+    since = seen.publish(UPDATE, "install")
+    assert parsed(seen.wait(REPLY, "", since)) == {"ok": True, "state": "started"}
+    wait_state(seen, since, in_progress=True)
+    since = seen.publish(UPDATE, "install")
+    assert parsed(seen.wait(REPLY, "", since))["error"] == "busy", "one is enough"
+    pressed.set()
+    assert parsed(seen.wait(REPLY, "version", since)) == {"ok": True, "state": "confirmed", "version": "1.1.0"}
 
 
 def test_what_the_broker_has_kept_and_nobody_tells_any_more_is_cleared(world: World, seen: Observer, broker: Broker) -> None:

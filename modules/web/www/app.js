@@ -203,7 +203,7 @@ async function loadStatus() {
   setText($("device"), `${answer.name} · ${answer.id}`);
   $("host").href = "/";
   $("host").hostname = `${answer.host}.local`;
-  setText($("host"), answer.host ? `http:${"/".repeat(2)}${answer.host}.local/` : "–");
+  setText($("host"), answer.host ? $("host").href : "–");
   showModules(answer);
   const { port, micropython, heap, disk } = answer;
   setText($("hardware"), `${answer.board || port} · MicroPython ${micropython} (${port}) · ${bytes(heap)} memory, ${bytes(disk)} disk`);
