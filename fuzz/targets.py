@@ -154,7 +154,7 @@ def journal(data: bytes) -> None:
         for path, content in TREE.items():
             _write(root / path, content)
         for n, content in STAGE.items():
-            _write(root / ".ota" / "stage" / "0" / str(n), content)
+            _write(root / ".ota" / "stage" / f"e{n}", content)
         _write(root / ".ota" / "journal", data)
         board = loader()
         board.ROOT, board.ready, board.state = folder, False, ""
@@ -168,7 +168,7 @@ def journal(data: bytes) -> None:
         else:
             assert board.state in ("undone", ""), board.state
             assert tree == {**TREE, "lib/": b""}
-            staged = {".ota/", ".ota/stage/", ".ota/stage/0/", ".ota/stage/0/0", ".ota/stage/0/1"}
+            staged = {".ota/", ".ota/stage/", ".ota/stage/e0", ".ota/stage/e1"}
             assert own - staged <= {".ota/undone", ".ota/reason"}, own
         assert board.ready
 

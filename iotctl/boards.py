@@ -144,7 +144,7 @@ def update_blocks(files: tree.Files) -> int:
     """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
     staged = [len(data) for path, data in files.items() if path != bundle.LIST and not skips(path, ())]
     tiny = sum(size <= prepare._INLINE for size in staged)
-    return sum(map(file_blocks, staged)) + tiny // 8 + 4 * -(-len(staged) // 32) + prepare._METADATA
+    return sum(map(file_blocks, staged)) + tiny // 8 + 2 * ((len(staged) - 1) // 10 + (len(staged) - 1) // 25) + prepare._METADATA
 
 
 def file_blocks(size: int, inline: int = prepare._INLINE) -> int:

@@ -4,7 +4,7 @@ That updater unpacks over the running tree: with an archive of plain files that 
 This one brings nothing that the old tree has, but boot.py, which is its last file: until then the old platform is untouched.
 What it brings lies below /.ota, as if this platform's own updater had staged it:
 
-    .ota/stage/0/0 ...        the new tree, its list, and an empty file for the preferences
+    .ota/stage/e0 ...         the new tree, its list, and an empty file for the preferences
     .ota/stage/plan           which of them goes where, and which old files go (written by plan(), read by device/migrate.py)
     .ota/stage/boot           the old boot.py, for a board that goes back
     ota_boot.py               the recovery loader
@@ -28,7 +28,7 @@ DEVICE = Path(__file__).parent / "device" / "migrate.py"
 _LOADER = ("boot.py", "ota_boot.py")  # are no part of the journal
 _LEFT = ("prefs.json.1", "net.settings", "mqtt.settings", "migrate.log")  # of older versions, and of an attempt that went back
 _SPARE = 24  # entries of the journal for old files that no list has
-_SLOTS = 32  # of a folder: as ota_boot.slot()
+_SLOTS = 10  # of a folder of the stage: as ota_boot.slot()
 _LEAST = 10_000  # bytes: that updater takes nothing shorter
 
 
@@ -110,10 +110,10 @@ def members(made: bundle.Bundle, given: Profile, old: list[Old], ask: bool = Tru
     """
     staged = [(path, data) for path, data in made.files.items() if path not in _LOADER]
     staged += [(bundle.LIST, made.listing), ("prefs.json", b"{}")]
-    stage = [(f".ota/stage/{n // _SLOTS}/{n % _SLOTS}", data) for n, (_path, data) in enumerate(staged)]
-    folders = [f".ota/stage/{n}/" for n in range((len(staged) - 1) // _SLOTS + 1)]
+    folders = [f".ota/stage/{n}/" if n else ".ota/stage/" for n in range((len(staged) - 1) // _SLOTS + 1)]
+    stage = [(f"{folders[n // _SLOTS]}e{n % _SLOTS}", data) for n, (_path, data) in enumerate(staged)]
     return [
-        *((name, b"") for name in (".ota/", ".ota/stage/", *folders)),
+        *((name, b"") for name in (".ota/", *folders)),
         *stage,
         (".ota/stage/boot", old[-1].boot),
         (".ota/stage/plan", plan(made, given, [path for path, _data in staged], old, ask)),

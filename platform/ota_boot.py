@@ -196,9 +196,10 @@ def entries(name):
             yield int(n), kind[0] == "+", kind[1] == "1", path
 
 
-def slot(folder, n):
-    """The path of entry `n` below a folder of ``/.ota``: few files a folder, for littlefs reads them whole."""
-    return "%s/.ota/%s/%d/%d" % (ROOT, folder, n // 32, n % 32)
+def cell(folder, n):
+    """The path of entry `n` below a folder of ``/.ota``: few a folder, for littlefs reads them whole."""
+    few = 10 if folder == "stage" else 25
+    return "%s/.ota/%s%s/e%d" % (ROOT, folder, "/%d" % (n // few) if n >= few else "", n % few)
 
 
 def live(path):
@@ -311,9 +312,9 @@ def _move(folder, out):
     for n, put, had, path in entries(_name):
         if (had if folder == "backup" else put) and filled(n) == out:
             if out:
-                _rename(slot(folder, n), live(path))
+                _rename(cell(folder, n), live(path))
             else:
-                _rename(live(path), slot(folder, n))
+                _rename(live(path), cell(folder, n))
 
 
 def _try_out():
@@ -392,28 +393,25 @@ def _publish_state():
 
 def _give_up(kind):
     """Remove the folders that kept blocks free: then renames cannot run out of space."""
-    base = ROOT + "/.ota/reserve"
     try:
-        names = os.listdir(base)
+        names = os.listdir(ota("reserve"))
     except OSError:
         return
     for name in names:
         if name[0] == kind:
-            os.rmdir(base + "/" + name)
+            os.rmdir(ota("reserve/" + name))
 
 
 def _filled(folder):
     """Tells whether slot `n` was filled when its part of the folder was first looked at: littlefs reads all for one name."""
-    part, names = -1, ()
+    part, names = "", ()
 
     def filled(n):
         nonlocal part, names
-        if n // 32 != part:
-            part = n // 32
-            path = slot(folder, n)
-            path = path[: path.rindex("/")]
-            names = os.listdir(path) if exists(path) else ()
-        return str(n % 32) in names
+        path, _, name = cell(folder, n).rpartition("/")
+        if path != part:
+            part, names = path, os.listdir(path) if exists(path) else ()
+        return name in names
 
     return filled
 

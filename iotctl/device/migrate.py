@@ -79,8 +79,9 @@ def _make_room(header):
     for kind, count in ("a", header["made"]), ("u", header["gone"]):
         for n in range(count):
             _folder("/.ota/reserve/%s%d" % (kind, n))
-    for n in range(0, header["entries"], 32):
-        _folder("/.ota/backup/%d" % (n // 32))
+    _folder("/.ota/backup")
+    for n in range(25, header["entries"], 25):
+        _folder("/.ota/backup/%d" % (n // 25))
     feed()
 
 
@@ -106,14 +107,19 @@ def _write_journal(plan, header):
             path = row[1:].rstrip("\n")
             if row[0] == "+":
                 if path == "prefs.json":
-                    _write_preferences("/.ota/stage/%d/%d" % (n // 32, n % 32))
+                    _write_preferences(_slot("stage", n, 10))
                 entry("+", _is_file("/" + path), path)
             else:
                 for found in _walk(path):
                     entry("-", 1, found)
-        _copy(__file__, "/.ota/backup/%d/%d" % (n // 32, n % 32))  # going back brings this program back, and it ends the way
+        _copy(__file__, _slot("backup", n, 25))  # going back brings this program back, and it ends the way
         entry("-", 1, ".ota/loader_0.py")
         out.write("end %s\n" % binascii.hexlify(digest.digest()).decode())
+
+
+def _slot(folder, n, few):
+    """As ota_boot's."""
+    return "/.ota/%s%s/e%d" % (folder, "/%d" % (n // few) if n >= few else "", n % few)
 
 
 def _copy(source, target):

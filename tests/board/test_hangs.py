@@ -77,10 +77,16 @@ def test_a_profile_may_go_without_a_watchdog(world: World) -> None:
 
 
 def test_a_board_without_a_watchdog_keeps_its_loader(world: World) -> None:
-    """Its trial would start one: on an RP2 that sleeps then, the chip would be dead until its power is switched."""
-    old = world.release("1.0.0")
+    """Its trial would start one: on an RP2 that sleeps then, the chip would be dead until its power is switched.
+
+    So what is new works with a loader that has stage and backup in another form.
+    """
+    loader = world.release("1.0.0").files["ota_boot.py"]
+    begin, end = loader.index(b"    few = "), loader.index(b"\n\n\ndef live")
+    path = b'    return "%s/.ota/%s/%d/%d" % (ROOT, folder, n // 32, n % 32)'
+    old = world.release("1.0.0", {"ota_boot.py": (loader[:begin] + path + loader[end:]).replace(b"cell(", b"slot(")})
     world.sections["watchdog_s"] = 0
-    newer = {"ota_boot.py": old.files["ota_boot.py"] + b"# newer\n"}
+    newer = {"ota_boot.py": loader, **{f"www/{n}": b"%d" % n for n in range(40)}}
     world.settled(old, world.release("1.1.0", newer))
     for version in ("1.1.0", "1.2.0"):  # with the first one the loader has come, with the second it is not even fetched
         new = world.release(version, newer)

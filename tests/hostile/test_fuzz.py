@@ -34,14 +34,14 @@ def test_the_kept_corpus(path: Any) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["a.py", "evil/", *(f".ota/{n}" for n in ("journal", "state.2", "release", "backup/", "loader/", "stage/x", "stage/0/32"))],
+    ["a.py", "evil/", *(f".ota/{n}" for n in ("journal", "state.2", "release", "backup/", "loader/", "stage/x", "stage/e10"))],
 )
 def test_a_write_outside_the_stage_is_noticed(path: str, tmp_path: Path) -> None:
-    for folder in ("old", ".ota/stage/0"):
+    for folder in ("old", ".ota/stage/1"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "a.py").write_bytes(b"1")
     before = forge.below(tmp_path)
-    for good in ("list", "loader", "state.1", "stage/id", "stage/0/0", "stage/0/31"):
+    for good in ("list", "loader", "state.1", "stage/id", "stage/e9", "stage/1/e0"):
         (tmp_path / ".ota" / good).write_bytes(b"")
     forge.only_changed(tmp_path, before, forge.STAGED)
     (tmp_path / ".ota/loader").unlink()

@@ -325,9 +325,9 @@ def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, N
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 
 
-# What reading and staging a bundle may make; folders have a slash behind them, and the stage's 32 files each. The state remembers
-# how much there is of a large file.
-STAGED = re.compile(r"\.ota/(list|state\.[01]|loader|stage/(id|\d{1,3}/(\d|[12]\d|3[01])?)?)?")
+# What reading and staging a bundle may make; folders have a slash behind them, and those of the stage ten files. The state
+# remembers how much there is of a large file.
+STAGED = re.compile(r"\.ota/(list|state\.[01]|loader|stage/(id|e\d|\d{1,3}/(e\d)?)?)?")
 
 
 def below(root: Path) -> dict[str, bytes]:

@@ -154,9 +154,9 @@ class LoaderBoard:
         lines = [json.dumps({"format": 1, "old": "1", "new": "2", "attempts": 1, "timeout_s": 60})]
         for n, entry in enumerate(journal):
             lines.append(f"{n} {'+' if entry.put else '-'}{int(entry.had)} {entry.path}")
-            (self.root / f".ota/backup/{n // 32}").mkdir(parents=True, exist_ok=True)
+            (self.root / ".ota/backup").mkdir(parents=True, exist_ok=True)
             if entry.put:
-                self.put(f".ota/stage/{n // 32}/{n % 32}", new[entry.path])
+                self.put(f".ota/stage/e{n}", new[entry.path])
         body = "".join(line + "\n" for line in lines)
         self.put(".ota/journal", body + f"end {hashlib.sha256(body.encode()).hexdigest()}\n")
 

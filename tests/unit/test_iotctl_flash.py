@@ -114,7 +114,7 @@ def test_the_first_script_makes_folders_and_removes_twins(board: Board) -> None:
 
 @pytest.mark.parametrize("recover", [False, True])
 def test_recovering_forgets_an_unfinished_update_but_not_the_highest_sequence(board: Board, recover: bool) -> None:
-    left = {".ota/trial.2": b"journal", ".ota/stage/0/1": b"x", ".ota/fails.3": b"", ".ota/previous/journal": b"j"}
+    left = {".ota/trial.2": b"journal", ".ota/stage/e1": b"x", ".ota/fails.3": b"", ".ota/previous/journal": b"j"}
     stays = {".ota/state.0": b"{}", ".ota/release": b"{}", "prefs.json": b"{}"}
     board.write({**left, **stays})
     assert "READY" in on_board(board, flash.prepare_script(flash.plan(FILES, recover)))

@@ -8,6 +8,8 @@ import ota_boot
 LIST = "list"  # the checked list of the release being read, below /.ota
 RUNNING = "release"  # the list of what runs
 PREVIOUS = "previous"  # the folder of the kept version
+# The path of entry n in a folder. An older loader's has another form, which older modules know: so it has another name as well
+cell = getattr(ota_boot, "cell", None) or ota_boot.slot
 
 
 def entries(name=LIST):
@@ -66,7 +68,7 @@ def read_header(name):
 
 def target(n, path):
     """Where entry `n` of the list is staged."""
-    return ota_boot.ota("loader") if path == "ota_boot.py" else ota_boot.slot("stage", n)
+    return ota_boot.ota("loader") if path == "ota_boot.py" else cell("stage", n)
 
 
 def text_of(digest):

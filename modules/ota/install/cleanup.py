@@ -16,7 +16,7 @@ import ota_boot
 from micropython import const
 
 from .. import phases, state
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, read_header
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, cell, read_header
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -24,7 +24,7 @@ from . import files
 _DAY = const(86_400)
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 _GOOD_MS = 30_000  # as the runtime's: a boot that has run for so long was a good one
-_ASKED = "asked commit confirm entries feed finish hold let_go note_failure note_success reason slot undo"  # the rest was used
+_ASKED = "asked commit confirm entries feed finish hold let_go note_failure note_success reason cell undo"  # the rest was used
 
 
 def after_start(ota):
@@ -116,8 +116,8 @@ def _move_aside(ota):
     with open(ota_boot.ota("confirmed")) as f:
         for line in f:
             parts = line.rstrip("\n").split(" ", 2)
-            if parts[1][1:] == "1m" and ota_boot.exists(ota_boot.slot("backup", int(parts[0]))):
-                _move(ota, ota_boot.slot("backup", int(parts[0])), parts[2])
+            if parts[1][1:] == "1m" and ota_boot.exists(cell("backup", int(parts[0]))):
+                _move(ota, cell("backup", int(parts[0])), parts[2])
             yield
 
 

@@ -11,7 +11,7 @@ import sys
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import text_of
+from ..bundle.lists import cell, text_of
 from ..errors import OtaError
 
 _FOLDER = const(0x4000)
@@ -114,16 +114,19 @@ def reserve():
     names: into the backup, and, if it is undone, back into the stage. Generator.
     """
     made = gone = old = new = 0
-    folder = before = None
+    folder = part = before = None
     seen = {}  # folder: bytes of the names in it
     for n, put, _had, path in ota_boot.entries("journal.new"):
-        slot = ota_boot.slot("backup", n)
-        above, parent = slot.rpartition("/")[0], path.rpartition("/")[0]
+        backup = cell("backup", n)
+        above, parent = backup.rpartition("/")[0], path.rpartition("/")[0]
         if above != folder:
             folder = above
-            ota_boot.make_parents(slot)
+            ota_boot.make_parents(backup)
             yield
-            new += weight(ota_boot.slot("stage", n).rpartition("/")[0])[1]
+        above = cell("stage", n).rpartition("/")[0]
+        if above != part:
+            part = above
+            new += weight(part)[1]
         if parent != before:
             gone += not put
             if parent not in seen:
@@ -149,14 +152,14 @@ def filled(folder):
     """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part was first looked at: asked in order, it
     reads each part once.
     """
-    part, names = -1, {}
+    part, names = "", {}
 
     def is_filled(n):
         nonlocal part, names
-        if n // 32 != part:
-            part, path = n // 32, ota_boot.slot(folder, n)
-            names = listed(path[: path.rindex("/")])
-        return str(n % 32) in names
+        path, _, name = cell(folder, n).rpartition("/")
+        if path != part:
+            part, names = path, listed(path)
+        return name in names
 
     return is_filled
 

@@ -11,7 +11,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, entries, read_header
+from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, cell, entries, read_header
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -26,13 +26,14 @@ def commit(ota, header):
     """
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
-        marked = yield from _write(journal, header["files"], header["delete"], ota.excluded)
+        marked, number = yield from _write(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
     finally:
         journal.close()
+    yield
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
-    yield from _stage_list(header["files"], marked)
+    yield from _stage_list(number, marked)
     yield from _seal()
 
 
@@ -50,7 +51,7 @@ def commit_previous(ota):
     journal = Journal(new)
     try:
         for n, put, had, path in ota_boot.entries(kept):
-            if had and not ota_boot.exists(ota_boot.slot(PREVIOUS, n)):
+            if had and not ota_boot.exists(cell(PREVIOUS, n)):
                 if not any(ota_boot.exists(aside) for aside in files.asides(path)):
                     raise OtaError("no_update", "of the kept version %s is missing" % path)
                 had = False  # the user's: it stays where it was moved to
@@ -65,9 +66,11 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
-    """All of its entries; what goes comes behind what is new. Generator; returns the paths on the list that `names` exclude."""
+    """All of its entries; what goes comes behind what is new. Generator; returns the paths on the list that `names` exclude, and
+    the number of the list itself: of the first entry that is not staged, for a folder of its own would cost more flash.
+    """
     staged, aside = files.filled("stage"), _ASIDE if read_header(RUNNING) else ""
-    marked, goes = [], False
+    marked, goes, number = [], False, None
     journal.next = count + 1
     for n, entry, old in beside_running():
         if entry:
@@ -75,9 +78,13 @@ def _write(journal, count, deletes, names):
                 marked.append(entry[0])
             if staged(n):
                 yield from journal.put(n, entry[0], names, "" if old else aside)
+            elif number is None:
+                number = n
         goes = goes or not entry or bool(journal.twins(entry[0]))
         yield
-    yield from journal.put(count, ".ota/" + RUNNING, ())
+    if number is None or marked:  # a copy, should power fail now, must not lie where an entry is looked for
+        number = count
+    yield from journal.put(number, ".ota/" + RUNNING, ())
     for _n, entry, old in beside_running() if goes else ():
         if entry:
             for twin in journal.twins(entry[0]):
@@ -87,15 +94,15 @@ def _write(journal, count, deletes, names):
         yield
     for name in deletes:
         yield from journal.delete_tree(name, names)
-    return marked
+    return marked, number
 
 
-def _stage_list(count, marked):
+def _stage_list(number, marked):
     """The list that will be kept, `marked` entries without their digest, staged like a file of the tree. Generator.
 
     Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
     """
-    path = ota_boot.slot("stage", count)
+    path = cell("stage", number)
     ota_boot.make_parents(path)
     if not marked:
         os.rename(ota_boot.ota(LIST), path)
@@ -212,9 +219,12 @@ class Journal:
 def _seal():
     """Keep blocks free for the loader, prepare the backup's folders, and commit ``journal.new``. Generator."""
     yield from files.reserve()
+    yield
     _guard_boot()
+    yield
     if ota_boot.read_header("journal.new") is None:
         raise OtaError("flash_error", "the journal does not read back as it was written")
+    yield
     ota_boot.commit()
 
 

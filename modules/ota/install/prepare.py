@@ -12,7 +12,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, beside_running, entries, read_header, target
+from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
 from ..release.paths import excluded, skips
@@ -102,23 +102,29 @@ def plan(ota, header, digest, sig):
     yield
     wanted = bytearray(header["files"] // 8 + 1)
     part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
-    need, total, folder, tiny = _METADATA, 0, -1, 0
+    need, total, folders = _METADATA * 8, 0, [stage, ota_boot.ota("backup")]
     for n, entry, runs in beside_running():
         if entry and not skips(entry[0], ota.excluded):
             if not (yield from _have(ota, n, entry, runs, staged(n) or entry[0] == "ota_boot.py")):
                 wanted[n // 8] |= 1 << n % 8
                 rest = entry[1] - (part[1] if part and part[0] == n else 0)
                 total += rest
-                if rest > _INLINE:
-                    need += files.blocks(rest, block)
-                else:
-                    tiny += 1
-                need += 4 if n // 32 != folder else 0  # folders of the stage and the backup
-                folder = n // 32
+                need += _eighths(n, rest, block, folders)
         yield
-    yield from files.make_room(ota, (need + tiny // 8) * block, "the update", free)
+    yield from files.make_room(ota, need // 8 * block, "the update", free)
     ota.log("staging", total, "bytes")
     return wanted, total
+
+
+def _eighths(n, size, block, folders):
+    """Eighths of a block that entry `n` takes, for small files share one; with its folders, if they are not the last one's."""
+    need = files.blocks(size, block) * 8 if size > _INLINE else 1
+    for i, name in enumerate(("stage", "backup")):
+        above = cell(name, n).rpartition("/")[0]
+        if above != folders[i]:
+            folders[i] = above
+            need += 16
+    return need
 
 
 def _have(ota, n, entry, runs, staged):
