@@ -11,10 +11,11 @@ from micropython import const
 from . import phases
 from .errors import OtaError, from_system
 
-_BUDGET_MS = const(15)
+_BUDGET_MS = const(25)
 _COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
-_LOOPS = const(3)  # see _cleared
+_LOOPS = const(3)  # see cleared
+_JOB = const(("module", "errors", "phases", "job", "updates"))  # what a job needs in all of its phases
 _SOON = const(2)  # as sockets.SOON, which needs a network
 _MAX_CHANNEL = const(4096)
 PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers (docs/performance.md)
@@ -48,7 +49,7 @@ class Job:
         self.offer = self._http = self._kept = None
         self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
         self._steps = 0
-        phases.in_job = True
+        phases.in_job = _JOB
         self._job = self._work()
 
     def __getattr__(self, name):
@@ -105,23 +106,31 @@ class Job:
         if self._kept:
             self._kept[0].close()
         self._job = self._kept = self.view = None
-        phases.in_job = False
+        phases.in_job = ()
 
     def phase(self, name, function, *args):
-        """Run the generator `function` of the file `name`, and forget its code. Generator; returns what that returns."""
+        """Run the generator `function` of the file `name`, whose code may go then. Generator; returns what that returns."""
         yield from self.load(name)
         try:
-            found = yield from getattr(phases.part(name), function)(*args)
+            return (yield from getattr(phases.part(name), function)(*args))
         finally:
             self.park()
-        yield from _cleared()
-        return found
 
     def load(self, name):
-        """Import a file, and first what it begins with: a file a step. Generator."""
-        for part in _FIRST.get(name, "").split() + [name]:
+        """Import a file, and first what it begins with: a file a step. What is not needed beside goes before. Generator."""
+        parts = _FIRST.get(name, "").split() + [name]
+        phases.in_job += tuple(parts)
+        yield from self.cleared()
+        for part in parts:
             phases.part(part)
             yield
+
+    def cleared(self, anyway=False):
+        """Have what is not needed forgotten where memory is short, or `anyway`. What a phase has left on the stack keeps some of
+        its memory for a few loops; how short they are does not matter. Generator.
+        """
+        for _ in range(_LOOPS if phases.forget(anyway) else 0):
+            yield _SOON
 
     def _ended(self, error):
         self._job = None  # a generator that is running cannot be closed
@@ -195,16 +204,15 @@ class Job:
         finally:
             response = None
             self.park()
-        yield from _cleared()
         return found
 
     def park(self):
-        """The code of a phase goes; the connection stays, for the next one."""
+        """The code of a phase may go; the connection stays, for the next one."""
         if self._http:
             connection, self._http = self._http.connection, None
             self._kept = connection.detach()
             self.spent(connection.wire_in + connection.wire_out)
-        phases.forget()
+        phases.in_job = _JOB
 
     # -- what the board knows
 
@@ -226,16 +234,6 @@ class Job:
 
     def log(self, *parts):
         self.platform.log("ota:", *parts)
-
-    def available(self, offer):
-        self.offer = offer
-        self.eager = True
-        self.module.found(offer["version"], offer["notes"])
-        self.store.set("next", None)  # an update that is interrupted goes on soon
-        self.module.save()
-        self.enter("available")
-        self.log("version %s is available" % offer["version"])
-        self.platform.bus.publish("ota/total", offer["size"])
 
     def progress(self, done, total):
         """Publish the progress in percent; log every tenth."""
@@ -264,11 +262,3 @@ class Job:
         """Remove the archive that was brought by hand, or is being brought."""
         if ota_boot.exists(self.archive):
             os.remove(self.archive)
-
-
-def _cleared():
-    """Until the memory of a phase is free: what it has left on the stack keeps some of it for a few loops, how short they are
-    does not matter. Generator.
-    """
-    for _ in range(_LOOPS):
-        yield _SOON

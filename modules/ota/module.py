@@ -308,9 +308,10 @@ class Module(Base):
             self.report_space()
         elif job.name != "start":
             self.tell(None)
-        if job.name != "start":
-            phases.call("state", "judge", self, job.name, error)
-        phases.call("schedule", "after_job", job, error)
+        if self.state != "rebooting" or self.ordered:  # else the trial's end tells
+            if job.name != "start":
+                phases.call("state", "judge", self, job.name, error)
+            phases.call("schedule", "after_job", job, error)
         if self.platform.update_boot and job.name != "start":
             phases.call("state", "ended", self)
         self.save()
@@ -376,7 +377,7 @@ class Module(Base):
             self._job = phases.part("job").Job(self, name, flag)
         finally:
             if not self._job:
-                phases.in_job = False
+                phases.in_job = ()
                 phases.forget()
         return self._job
 

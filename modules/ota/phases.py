@@ -12,18 +12,18 @@ from iot_platform.module import forget as _forget
 from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
-_JOB = const(("module", "errors", "phases", "job", "updates"))
-_PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
+_PLENTY = const(64 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
 
-in_job = False  # True while a job runs: its own code stays then
+in_job = ()  # while a job runs: what it and its phase need
 
 
 def call(name, function, *args):
-    """The result of a plain function of the file `name`."""
+    """The result of a plain function of the file `name`; in a job it goes with the next phase."""
     try:
         return getattr(part(name), function)(*args)
     finally:
-        forget()
+        if not in_job:
+            forget()
 
 
 def part(name):
@@ -31,16 +31,17 @@ def part(name):
     found = sys.modules.get("modules.ota." + name)
     if found:
         return found
-    short = gc.mem_free() < _PLENTY
-    if short:
-        gc.collect()
-    found = __import__("modules.ota." + name, None, None, ("x",))
-    if short:
-        gc.collect()  # what importing has left lies between what stays
-    return found
+    if gc.mem_free() < _PLENTY:
+        gc.collect()  # what the last import has left would lie between what stays
+    return __import__("modules.ota." + name, None, None, ("x",))
 
 
-def forget():
-    """Give back the memory of what is not needed at the moment, in a job only where it is short."""
-    if not in_job or gc.mem_free() < _PLENTY:
-        _forget("modules.ota", _JOB if in_job else _STAYS)
+def forget(anyway=False):
+    """Give back the memory of what is not needed at the moment, in a job only where it is short, or `anyway`: True then."""
+    if in_job and not anyway:
+        if gc.mem_free() < _PLENTY:
+            gc.collect()
+        if gc.mem_free() >= _PLENTY:
+            return False
+    _forget("modules.ota", in_job or _STAYS)
+    return True

@@ -52,8 +52,10 @@ def update(ota, force):
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
-    ota.available(offer)
+    available(ota, offer)
+    yield
     waiting = _waits_for(ota)
+    yield
     ota.module.installs = not waiting
     if ota.name == "check" and waiting.startswith("asked"):
         ota.module.wait_for(waiting)
@@ -62,12 +64,25 @@ def update(ota, force):
     return True
 
 
+def available(ota, offer):
+    """Tell what was found."""
+    ota.offer = offer
+    ota.eager = True
+    ota.module.found(offer["version"], offer["notes"])
+    ota.store.set("next", None)  # an update that is interrupted goes on soon
+    ota.module.save()
+    ota.enter("available")
+    ota.log("version %s is available" % offer["version"])
+    ota.platform.bus.publish("ota/total", offer["size"])
+
+
 def bring(ota, offer, force):
     """Stage what is offered, and install it unless that has to wait."""
     if ota.store.get("ready") != [offer["version"], offer["source"]]:
         yield from _remembering(ota, offer["source"], _obtain(ota, offer, force))
     ota.enter("ready")
     waiting = _waits_for(ota)
+    yield
     if waiting:
         ota.store.set("ready", [offer["version"], offer["source"]])
         ota.store.save()  # what is said to be ready survives a power cut
@@ -121,7 +136,7 @@ def roll_back(ota):
 
 def _obtain(ota, offer, force):
     """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
-    yield
+    yield from ota.cleared()
     gc.collect()
     if ota.platform.board.mem_free() < _OBTAIN and not ota.platform.update_boot:
         if ota.module.report_space() < _ROOM:
@@ -168,6 +183,7 @@ def _fill_from_archive(ota, offer):
     yield from ota.clear_stage()
     try:
         yield from ota.phase("legacy.requests_http", "receive", ota, offer)
+        yield from ota.cleared(True)  # its decompressor takes 45 KB
         yield from ota.phase("legacy.latest", "unpack", ota, offer)
     except OtaError:
         yield from ota.clear_stage()
@@ -200,6 +216,7 @@ def _refusing(ota, job):
         arrives = error.kind in ("transport", "damage") and ota.name != "install"
         if arrives and error.kind == "damage":
             ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong
+        yield from ota.cleared()
         again = error.reason == "no_memory" and ota.platform.update_boot < _TRIES
         if not again and not arrives:
             if ota.name == "install":

@@ -30,7 +30,7 @@ def verify(ota, repair):
             offer = yield from ota.look(False)
         if not offer or "head" not in offer:
             raise OtaError("no_update", "the server does not offer version %s, which runs here, any more" % ota.local_version())
-        ota.available(offer)
+        updates.available(ota, offer)
         yield from updates.bring(ota, offer, True)
     else:
         ota.enter(before)

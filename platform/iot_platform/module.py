@@ -158,6 +158,7 @@ def forget(package, stays):
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
     gc.collect()  # this is called where there is no memory: no list of all that there is
+    package, stays = package + ".", " %s." % ". ".join(stays)
     name = _going(package, stays)
     while name:
         folder, _, last = name.rpartition(".")
@@ -170,7 +171,6 @@ def forget(package, stays):
 
 def _going(package, stays):
     for name in sys.modules:
-        part = name[len(package) + 1 :]
-        if name.startswith(package + ".") and not any((stay + ".").startswith(part + ".") for stay in stays):
+        if name.startswith(package) and " %s." % name[len(package) :] not in stays:
             return name
     return None

@@ -56,7 +56,7 @@ platform.modules["ota"] = ota
 ota.start()
 while ota.job:
     ota.tick()
-phases.forget = lambda: None      # importing everything anew for each position would take minutes
+phases.forget = lambda *_anyway: None      # importing everything anew for each position would take minutes
 from modules.ota.install import files
 with open("/true.gz", "rb") as f:
     true = f.read()
