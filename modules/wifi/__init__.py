@@ -10,12 +10,12 @@ Preferences `wifi.ssid` and `wifi.password` come before the profile's ``wifi`` s
 is connected, those before them stay as `wifi.old` until the new network has been joined: each has its turn of four attempts.
 `name` is what the board is called there.
 
-`wifi.address` fixes its address: that, the mask, the gateway and the name server, four words as ifconfig() has them, from the
-next start on. A wrong one would take the board off the network for good. So a new one, or one on a network where it is new, is
-on trial: it leaves the preferences before it is taken, so whatever happens then, the next start has what held there before, or
-what the network gives. It comes back into them, and stays (`wifi.held.<network>`), once somebody was reached from there or has
-opened the page. Five minutes of the network without that, and the board restarts. One that has held before, and reaches nobody
-for a day, may be wrong by now: the access point opens beside it.
+`wifi.address` fixes its address: that, the mask, the gateway and the name server, four words as ifconfig() has them; the page
+restarts the board for it. A wrong one would take the board off the network for good. So a new one, or one on a network where it
+is new, is on trial: it leaves the preferences before it is taken, so whatever happens then, the next start has what held there
+before, or what the network gives. It comes back into them, and stays (`wifi.held.<network>`), once somebody was reached from
+there or has opened the page. Five minutes of the network without that, and the board restarts. One that has held before, and
+reaches nobody for a day, may be wrong by now: the access point opens beside it.
 
 Nothing here waits: tick() looks at the interface and moves a small state machine, and pauses between attempts grow from one
 second to a minute.

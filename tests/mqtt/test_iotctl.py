@@ -143,7 +143,9 @@ def test_several_boards_are_updated_at_once(broker: Broker, seen: Observer, tmp_
     stands = {each["device"]: each["state"] for each in json.loads(iotctl("watch", "--json", *fleet, port=broker.port).stdout)}
     assert stands == {"gate/1": "ok", "gate/2": "ok", "gate/3": "offline", "gate/4": "missing"}
     seen.publish("gate/1/update", json.dumps({"in_progress": True, "update_percentage": 75}), retain=True)
+    seen.publish("gate/2/status/ota/waiting", "window 02:00-04:30", retain=True)
     text = iotctl("watch", "--once", *fleet, port=broker.port).stdout
+    assert "waiting: window 02:00-04:30" in text
     assert text.count("75%") == 1, "of the whole update"
     assert "3 boards" in text and "1 missing" in text and "North 4" in text and "missing: never heard at this broker" in text
     seen.publish("gate/4/status/online", "false", retain=True)

@@ -28,23 +28,23 @@ def client(web_world: WebWorld) -> Client:
     return web_world.client()
 
 
-def fix(client: Client, address: str | None) -> int:
-    return client.post("/api/action", {"panel": "wifi", "action": "wifi.address", "value": address}).status
+def fix(world: WebWorld, client: Client, address: str | None, *lines: str) -> int:
+    """Set it; these lines come, one after the other. The number of the line after the last."""
+    since = world.now()
+    assert client.post("/api/action", {"panel": "wifi", "action": "wifi.address", "value": address}).status == 202
+    return follow(world, since, "restarting: its address changes", *lines)
 
 
-def restart(world: WebWorld, *lines: str) -> int:
-    """Ask for a restart at the console; these lines come, one after the other. The number of the line after the last."""
-    since = world.type("reset")
+def follow(world: WebWorld, since: int, *lines: str) -> int:
     for line in lines:
         found = world.board.expect(line, PATIENCE_S, since)
         since = world.board.lines.index(found.string, since) + 1
     return since
 
 
-def hold(world: WebWorld, client: Client) -> None:
+def hold(world: WebWorld, client: Client, line: str = FIXED) -> None:
     """The address is fixed, and somebody comes there."""
-    assert fix(client, ADDRESS) == 202
-    restart(world, FIXED)
+    fix(world, client, ADDRESS, line)
     deadline = time.monotonic() + PATIENCE_S
     while _address(client) != ADDRESS:
         assert time.monotonic() < deadline
@@ -61,9 +61,7 @@ def _address(client: Client) -> str | None:
 
 def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(web_world: WebWorld, client: Client) -> None:
     board = web_world.board
-    assert fix(client, ADDRESS) == 202
-    assert "as 10.0.0.9" not in board.console()  # from the next start on
-    restart(web_world, FIXED, "restarting: nobody was reached from 10.0.0.9 255", FREE)
+    fix(web_world, client, ADDRESS, FIXED, "restarting: nobody was reached from 10.0.0.9 255", FREE)
     assert _address(client) is None
 
     board.wifi = "ok sim-network garden"
@@ -75,8 +73,7 @@ def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(
     assert "nobody was reached" not in web_world.lines_since(since)
 
     client = web_world.client()
-    assert fix(client, OTHER) == 202  # a worse one: back to the one that held
-    restart(web_world, "as 10.0.0.8$", "restarting: nobody was reached from 10.0.0.8 255", FIXED)
+    fix(web_world, client, OTHER, "as 10.0.0.8$", "restarting: nobody was reached from 10.0.0.8 255", FIXED)  # back to what held
 
     client = web_world.client()
     since = web_world.now()
@@ -88,19 +85,20 @@ def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(
     assert client.post("/api/wifi/join", {"ssid": "garden", "password": ""}).status == 202
     for line in ("to garden as 10.0.0.9$", "restarting: nobody was reached from 10.0.0.9 255", "to garden as 127.0.0.1$"):
         board.expect(line, PATIENCE_S, since)  # another network has other addresses
+    assert _address(client) is None
+    hold(web_world, client, FIXED.replace("sim-network", "garden"))
+    fix(web_world, client, None, "to garden as 127.0.0.1$")  # and without one it is free again, wherever it goes
 
 
 def test_a_wrong_address_is_gone_after_a_loss_of_power_or_of_the_network(web_world: WebWorld, client: Client) -> None:
     board = web_world.board
-    assert fix(client, ADDRESS) == 202
-    since = restart(web_world, FIXED)
+    since = fix(web_world, client, ADDRESS, FIXED)
     board.power_cycle()  # as a board that sleeps, or hangs on a timer, in every trial
     board.expect(FREE, PATIENCE_S, since)
     client = web_world.client()
     assert _address(client) is None
 
-    assert fix(client, ADDRESS) == 202
-    since = restart(web_world, FIXED)
+    since = fix(web_world, client, ADDRESS, FIXED)
     for _loss in range(12):  # a network that never stays for as long as a trial
         if "restarting: nobody was reached" in web_world.lines_since(since):
             break
@@ -125,5 +123,5 @@ def test_an_address_that_the_port_refuses_switches_nothing_off(
     wrong = f"10.0.0.9 255.255.255.0 10.0.0.1 {name}"
     assert client.post("/api/prefs", {"wifi.address": wrong, "wifi.held.sim-network": wrong}).status == 204
     assert _address(client) == wrong
-    since = restart(web_world, f"wifi: {says}", "restarting: nobody was reached from 10.0.0.9", FREE)
+    since = follow(web_world, web_world.type("reset"), f"wifi: {says}", "restarting: nobody was reached from 10.0.0.9", FREE)
     assert "switched off" not in web_world.lines_since(0) and "wifi: connected" not in web_world.lines_since(since)

@@ -499,7 +499,7 @@ function fill(node, value) {
 
 const AFTER = {
   name: "Saved. Its address changes with a restart.",
-  "wifi.address": "Saved, from the next start on. A fixed address goes again if nobody opens this page there in the first five minutes.",
+  "wifi.address": "Saved: the board restarts. A fixed address goes again if nobody opens this page there in the first five minutes.",
 };
 
 /** The settings of a panel: among the board's own. */
@@ -511,6 +511,7 @@ function settingsCard(panel, id) {
     fill(node, item.value);
     node.onsaved = async () => {
       toast(AFTER[item.key] || "Saved.");
+      if (item.key === "wifi.address") expected = RESTARTING;
       if (item.key === "name") showName(await api("session"));
     };
     const text = item.label + (item.unit && ` (${item.unit})`);
