@@ -49,6 +49,13 @@ def test_a_whole_file(server: Server) -> None:
     assert [(r.method, r.path, r.status, r.sent) for r in server.requests] == [("GET", "/door/1.tar.gz", 200, len(DATA))]
 
 
+def test_an_answer_has_no_header_that_nobody_needs(server: Server) -> None:
+    """A small update is three of them: what they do not say need not be received."""
+    part, whole = Answer(server, "/door/1.tar.gz", Range="bytes=0-99"), Answer(server, "/door/1.tar.gz")
+    needed = {"Date", "ETag", "Content-Type", "Content-Length"}
+    assert (set(part.headers), set(whole.headers)) == (needed | {"Content-Range"}, needed | {"Accept-Ranges"})
+
+
 RANGES = [
     ("bytes=0-99", 0, 100), ("bytes=100-", 100, len(DATA)), ("bytes=-5", len(DATA) - 5, len(DATA)), ("bytes=5-5", 5, 6),
     ("bytes=10000-99999999", 10000, len(DATA)), ("bytes=-99999999", 0, len(DATA)),
