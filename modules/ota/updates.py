@@ -84,6 +84,9 @@ def bring(ota, offer, force):
     waiting = _waits_for(ota)
     yield
     if waiting:
+        if ota.verified:  # the signature is needed once more, in another job
+            with open(ota_boot.ota("stage/id"), "wb") as f:
+                f.write(ota.verified[0] + (ota.verified[1] or b""))
         ota.store.set("ready", [offer["version"], offer["source"]])
         ota.store.save()  # what is said to be ready survives a power cut
     ota.log("version %s is ready to install" % offer["version"])
@@ -143,6 +146,7 @@ def _obtain(ota, offer, force):
             raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (_OBTAIN, gc.mem_free()))
     ota.store.set("ready", None)
+    ota.module.save()
     ota.enter("downloading")
     yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
 
@@ -152,7 +156,7 @@ def _fill(ota, offer, force):
     head, header = yield from checked_head(ota, offer, force)
     ota.module.notes = header["notes"]
     ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
-    wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0], head[1])
+    wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0])
     yield from _read(ota, offer, "read", head[2], wanted, total)
 
 

@@ -32,9 +32,9 @@ from tests.support.world import (
 
 BUNDLE = "1.1.0.tar.gz"
 OLD: Changes = {"a.txt": b"old\n", "www/a.txt": b"old\n" * 100, "www/b.txt": b"old\n" * 100, "www/same": noise(9, 20_000)}
-# The version is in the archive just before www/; a.txt is at the other end of it.
-NEAR: Changes = {**OLD, "www/a.txt": b"new\n" * 100, "www/b.txt": b"new\n" * 100}
-FAR: Changes = {**OLD, "a.txt": b"new\n"}
+# a.txt is at one end of the archive, www/ at the other. What `version` has, the list's header says.
+NEAR: Changes = {**OLD, "www/b.txt": b"new\n" * 100, "www/same": noise(8, 20_000)}
+FAR: Changes = {**OLD, "a.txt": b"new\n", "www/a.txt": b"new\n" * 100}
 PARTS: Changes = {f"www/part{n}": noise(n, 20_000) for n in range(4)}
 SHORT = patched(  # deadlines
     "modules/ota/transport/ranges.py",
@@ -79,13 +79,12 @@ def test_only_what_changed_is_asked_for_on_one_connection(world: World, far: boo
     since = world.type("ota check")
     world.board.expect("committed: installing 1.1.0", PATIENCE_S, since)
     assert world.server.connections - connections == 1, "from the channel file to the last part"
-    version = place(new, "version")
     if far:
-        first = place(new, "a.txt")
-        assert version[0] - first[1] > GAP
-        wished = head_and(world, new, first, version)
+        first, last = place(new, "a.txt"), place(new, "www/a.txt")
+        assert last[0] - first[1] > GAP
+        wished = head_and(world, new, first, last)
     else:
-        wished = head_and(world, new, (version[0], place(new, "www/b.txt")[1]))
+        wished = head_and(world, new, (place(new, "www/b.txt")[0], place(new, "www/same")[1]))
     assert [request.headers["range"] for request in parts(world)] == wished
     assert [request.status for request in parts(world)] == [206] * len(wished)
     world.wait_confirmed(new, since)

@@ -21,8 +21,8 @@ from tests.support import forge
 from tests.support.driver import new_board, run
 from tests.support.forge import Forgery, tar_member
 
-# In order: a group of two files, a file of three pieces, and the version alone.
-FILES = {"a.py": b"1\n", "lib/b.py": b"2" * 700, "lib/big.bin": bytes(range(256)) * 300, "version": b"1.1.0\n"}
+# In order: a group of two files, a file of three pieces, and the version alone: not quite as the header says it, so it is read.
+FILES = {"a.py": b"1\n", "lib/b.py": b"2" * 700, "lib/big.bin": bytes(range(256)) * 300, "version": b"1.1.0"}
 SMALL = {path: FILES[path] for path in ("a.py", "lib/b.py")}
 LISTED = forge.listing(FILES)
 HEAD = forge.head(LISTED, forge.key(0))
@@ -70,6 +70,19 @@ def test_the_true_bundle_is_taken(tmp_path: Path) -> None:
     assert [len(g.packed) for g in made.groups] == [1, 3, 1]
     unpacked = gzip.decompress(made.pack(forge.key(0)))
     assert unpacked == forge.tar(HEAD + list(FILES.items()))
+
+
+@pytest.mark.parametrize("told", [b"1.1.0\n", b"1.1.0", b"1.1.1\n", b""])
+def test_the_version_is_what_the_list_says_whatever_the_header_says(told: bytes, tmp_path: Path) -> None:
+    """Where both say the same nobody reads the archive for it; what is in there instead comes nowhere."""
+    files, wrong = {**SMALL, "version": told}, {**SMALL, "version": b"9" * len(told)}
+    assert forge.install(forge.pack(forge.listing(files), files), forge.rules(), tmp_path / "right") == files
+    made = forge.pack(forge.listing(files), wrong)
+    if told == b"1.1.0\n" or not told:
+        assert forge.install(made, forge.rules(), tmp_path / "wrong") == files
+    else:
+        with pytest.raises(OtaError, match="version is not what was announced"):
+            forge.install(made, forge.rules(), tmp_path / "wrong")
 
 
 A, B = (tar_member(*member) for member in SMALL.items())
@@ -661,7 +674,7 @@ ota._complete("install", False)
 return [ota.state, ota.error.reason if ota.error else "", os.listdir("/.ota"), files.file_size(ota.archive)]
 """
 OLD = {"a.py": b"0\n", "profile.json": forge.profile(0), "version": b"1.0.0\n"}
-NEW = {**SMALL, "version": b"1.1.0\n", "profile.json": forge.profile(0), "main.py": b"print('new')\n"}
+NEW = {**SMALL, "version": b"1.1.0", "profile.json": forge.profile(0), "main.py": b"print('new')\n"}
 
 
 @pytest.fixture(scope="module")

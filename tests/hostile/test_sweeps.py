@@ -30,7 +30,7 @@ FILES = {
     "lib/big.bin": bytes(33_000),
     "lib/thing.py": b"print('new')\n" * 9,
     "profile.json": forge.profile(0),
-    "version": b"1.1.0\n",
+    "version": b"1.1.0",  # not quite as the header says it, so it is read
 }
 OLD = {
     "lib/thing.py": b"print('old')\n",

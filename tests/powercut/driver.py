@@ -140,8 +140,8 @@ def broken():
 
     plan = prepare.plan
 
-    def early(ota, header, digest, signature):
-        wanted, total = yield from plan(ota, header, digest, signature)
+    def early(ota, header, digest):
+        wanted, total = yield from plan(ota, header, digest)
         made = journal.Journal({"old": "0", "new": "1", "attempts": 3, "timeout_s": 9, "ran": [], "checked": False})
         for n, (path, _size, _digest, _at) in lists.entries():
             if wanted[n // 8] >> n % 8 & 1:

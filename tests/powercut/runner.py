@@ -429,7 +429,7 @@ def _expected(files: Files, scenario: Scenario, old: bool) -> Tree:
     """The tree of a version, with the files that no release lists: what `delete` names is gone in the new one."""
     more = {p: d for p, d in scenario.extra.items() if old or not any(p.startswith(name + "/") for name in scenario.delete)}
     aside = {path if old else f"moved/{path}": data for path, data in scenario.aside.items()}
-    merged = {**files, **more, **aside}
+    merged = {path: data for path, data in {**files, **more, **aside}.items() if path not in scenario.excluded}
     return Tree(merged, folders(merged)).without(*_IGNORED)
 
 
@@ -441,7 +441,7 @@ def _tree(scenario: Scenario, version: str, url: str) -> Files:
         "shortName": "torture",
         "activeModules": ["ota"],
         "ota": {
-            "url": url, "tmp_filename": _ARCHIVE, "excluded_files": [], "confirm_timeout_s": 60,
+            "url": url, "tmp_filename": _ARCHIVE, "excluded_files": list(scenario.excluded), "confirm_timeout_s": 60,
             "delete": list(scenario.delete) if version != "1.0.0" else [], "keep_previous": scenario.keep,
         },
     }  # fmt: skip

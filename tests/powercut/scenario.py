@@ -33,6 +33,7 @@ class Scenario:
     restarts: bool = False  # the board is restarted in the trial, more often than a version may fail
     prefs: bool = False  # preferences are saved just before the update, and in its trial
     delete: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()  # files of the new tree that the board's profile keeps away
     extra: Files = field(default_factory=dict)  # files on the board that no release lists
     aside: Files = field(default_factory=dict)  # such files in the way of the new version: it moves them to /moved
     blocks: int = 128  # of 4 KiB: the size of the flash
@@ -87,6 +88,7 @@ SCENARIOS = (
     Scenario("delete, bad", _BASE, _MOVED, bad=True, delete=("trash",), extra=_TRASH),
     Scenario("the user's data in a module's way", _BASE, _TOOL, aside=_ASIDE),
     Scenario("the user's data in a module's way, bad", _BASE, _TOOL, bad=True, aside=_ASIDE),
+    Scenario("a file that the profile excludes", _BASE, {**_MOVED, "zz.txt": b"not here"}, excluded=("zz.txt",)),
     Scenario("fails its trial", _NINE, _NINE_NEW, bad=True),
     Scenario("restarted in its trial", _NINE, _NINE_NEW, restarts=True),
     Scenario("a newer one follows", _NINE, _NINE_NEW, newer=True),
@@ -102,7 +104,7 @@ SCENARIOS = (
     Scenario("over http", _BASE, _MOVED, action="update", requests=3),
     Scenario("over http, file and folder, bad", _SWAP_OLD, _SWAP_NEW, action="update", bad=True, requests=3),
     Scenario("over http, two ranges", _FAR, _FAR_NEW, action="update", requests=3),
-    Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True, requests=3),
+    Scenario("over http, a large file", _BASE, _LARGE, action="update", resumed=True, requests=2),
     Scenario("over http, no ranges", _BASE, _MOVED, action="update", ranges=False, requests=2),
     Scenario("ready, then installed", _BASE, _MOVED, action="ready", requests=3),
     Scenario("update boot", _BASE, _MOVED, action="update", update_boot=True, requests=3),

@@ -321,7 +321,7 @@ def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, N
     """As updates does it, one phase after the other."""
     digest, signature, base = yield from reader.read_head(source, job.view)
     header = yield from prepare.check_release(accepted, digest, signature)
-    wanted, total = yield from prepare.plan(job, header, digest, signature)
+    wanted, total = yield from prepare.plan(job, header, digest)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 
 

@@ -6,13 +6,14 @@ What an interrupted staging has left is used again, once its digest has been che
 """
 
 import gc
+import hashlib
 import json
 import os
 
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target
+from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target, text_of
 from ..errors import OtaError
 from ..release import manifest, policy, signature
 from ..release.paths import excluded, skips
@@ -83,35 +84,38 @@ def _line(f, most):
     return line[:-1]
 
 
-def plan(ota, header, digest, sig):
+def plan(ota, header, digest):
     """Clear another release's stage, mark the entries that must be written, and see whether there is space. Generator.
 
     Returns a bit for each entry, and how many bytes must be written.
     """
     stage = ota_boot.ota("stage")
-    if _read_id() != (digest, sig):
+    if _read_id()[0] != digest:
         ota.store.set("part", None)
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
-        ota_boot.make_parents(stage + "/id")
-        yield
-        with open(stage + "/id", "wb") as f:
-            f.write(digest + (sig or b""))
+        yield from _write(stage + "/id", digest)
     yield
     free = files.free_bytes()  # littlefs reads all of its folders for that
     yield
     wanted = bytearray(header["files"] // 8 + 1)
     part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
     need, total, folders = _METADATA * 8, 0, [stage, ota_boot.ota("backup")]
+    told, version = None, header["version"].encode() + b"\n"
     for n, entry, runs in beside_running():
         if entry and not skips(entry[0], ota.excluded):
             if not (yield from _have(ota, n, entry, runs, staged(n) or entry[0] == "ota_boot.py")):
-                wanted[n // 8] |= 1 << n % 8
                 rest = entry[1] - (part[1] if part and part[0] == n else 0)
-                total += rest
                 need += _eighths(n, rest, block, folders)
+                if entry[0] == "version" and text_of(hashlib.sha256(version)) == entry[2]:
+                    told = n  # the header says what is in it: not worth a request of its own
+                else:
+                    wanted[n // 8] |= 1 << n % 8
+                    total += rest
         yield
     yield from files.make_room(ota, need // 8 * block, "the update", free)
+    if told is not None:
+        yield from _write(target(told, "version"), version)
     ota.log("staging", total, "bytes")
     return wanted, total
 
@@ -125,6 +129,13 @@ def _eighths(n, size, block, folders):
             folders[i] = above
             need += 16
     return need
+
+
+def _write(path, data):
+    ota_boot.make_parents(path)
+    yield
+    with open(path, "wb") as f:
+        f.write(data)
 
 
 def _have(ota, n, entry, runs, staged):
@@ -157,7 +168,9 @@ def recheck(ota, compare):
     with open(ota_boot.ota(LIST), "rb") as f:
         if (yield from files.hashed(f, ota.view)).digest() != digest:
             raise OtaError("flash_error", "the list of files changed on flash after it had been checked")
-    if ota.keys and ota.verified != (digest, sig):
+    if ota.verified and ota.verified[0] == digest:
+        sig = ota.verified[1]
+    elif ota.keys:
         yield from signature.checking(digest, sig, ota.keys)
     profile, filled = None, files.filled("stage")
     for n, (path, size, wanted, _at) in entries():

@@ -139,7 +139,7 @@ def _stage(ota, notes, header, numbers):
     """
     with open(ota_boot.ota(LIST), "rb") as f:
         digest = yield from files.hashed(f, ota.view)
-    target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest(), None)))
+    target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest())))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
         for path, member in archive.members():
             n, entry = numbers.get(found.tell()), json.loads(found.readline() or "[0]")
