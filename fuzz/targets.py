@@ -6,7 +6,6 @@ changed or made but those that the reader needs (forge.STAGED), and memory that 
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import importlib.util
@@ -48,13 +47,14 @@ def bundle(data: bytes) -> None:
             staged = forge.install(packed, forge.rules(), root, memory=_imported())
         except OtaError:
             return
-        header, *lines = (root / ".ota" / "list").read_bytes().splitlines()
-        assert json.loads(header)["name"] == forge.NAME
-        listed = {found[0]: found for found in map(json.loads, lines)}
+        with forge.board_at(root):
+            header = lists.read_header(lists.LIST)
+            assert header and header["name"] == forge.NAME
+            listed = {found[0]: found for _n, found in lists.entries()}
         assert staged.keys() == listed.keys() - {"boot.py"}
         for path, content in staged.items():
             assert len(content) == listed[path][1]
-            assert base64.b64encode(hashlib.sha256(content).digest()).decode() == listed[path][2]
+            assert hashlib.sha256(content).digest() == listed[path][2]
             assert not paths.protected(path)
             assert ".." not in path
 

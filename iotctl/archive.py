@@ -6,8 +6,8 @@ is in them, the list and its rules, is bundle's business. docs/formats.md has ev
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from iotctl import board_code
 from modules.ota.errors import OtaError
-from modules.ota.release.manifest import PIECE
+from modules.ota.release.manifest import DIGEST, PIECE
 from modules.ota.release.signature import KEY_BYTES
 
 
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
     path: str
     size: int
-    digest: str  # its SHA-256 in base64
+    digest: bytes  # its SHA-256
     at: int  # where its group begins, counted from the end of the head
 
 
@@ -41,11 +41,6 @@ _CHUNK = 64 * 1024
 
 
 # -- writing
-
-
-def text_of(digest: bytes) -> str:
-    """A digest as an entry has it."""
-    return base64.b64encode(digest).decode()
 
 
 def gzip(*parts: bytes) -> bytes:
@@ -79,9 +74,12 @@ def tar_member(name: str, data: bytes) -> bytes:
 
 
 def head(listing: bytes, signature: bytes | None) -> bytes:
-    """The first gzip member: the list, and its signature where there is one."""
-    signed = () if signature is None else (tar_member(".release.sig", signature),)
-    return gzip(tar_member(".release", listing), *signed)
+    """The first gzip member: the list, and its signature where there is one. Digests and signature are as random as can be."""
+    lines = _BLOCK + len(listing) - DIGEST * json.loads(listing.split(b"\n", 1)[0])["files"]
+    member = tar_member(".release", listing)
+    digests, padding = member[lines : _BLOCK + len(listing)], member[_BLOCK + len(listing) :]
+    signed = b"" if signature is None else tar_member(".release.sig", signature)
+    return gzip(member[:lines], digests, padding + signed)
 
 
 def groups(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
@@ -180,7 +178,7 @@ class Reader:
             digest.update(piece)
             take(path, piece)
         _step(member.subf.skip)
-        if text_of(digest.digest()) != entry.digest:
+        if digest.digest() != entry.digest:
             raise OtaError("bad_digest", f"{path} is not what was announced")
 
     def _read_list(self) -> bytes:

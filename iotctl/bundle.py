@@ -55,7 +55,7 @@ class Bundle:
 
     @property
     def entries(self) -> list[archive.Entry]:
-        return [archive.Entry(*json.loads(line)) for line in self.listing.splitlines()[1:]]
+        return _parse(self.listing)[1]
 
     def pinned(self, role: str) -> list[keys.Jwk]:
         """The keys that the profile in it pins for a role, "release" or "channel"; none when that cannot be read."""
@@ -193,31 +193,34 @@ def source_date() -> int:
 
 
 def _pack_files(files: Files) -> tuple[bytes, bytes]:
-    """The list's lines without its header, and the archive behind its head. What a board would refuse in a tree is refused."""
-    lines, packed, previous = b"", [], None
+    """The list without its header, and the archive behind its head. What a board would refuse in a tree is refused."""
+    lines, digests, packed, previous = b"", b"", [], None
     at = 0
     for group in archive.groups((path, len(files[path])) for path in sorted(files, key=paths.key)):
         for path in group:
-            digest = archive.text_of(hashlib.sha256(files[path]).digest())
-            line = manifest.entry_line(path, len(files[path]), digest, at)
+            line = manifest.entry_line(path, len(files[path]), at)
             previous = manifest.parse_entry(line[:-1], previous)
             lines += line
+            digests += hashlib.sha256(files[path]).digest()
         packed.append(archive.pack_group([(path, files[path]) for path in group]))
         at += len(packed[-1])
-    return lines, b"".join([*packed, archive.END])
+    return lines + digests, b"".join([*packed, archive.END])
 
 
 def _parse(listing: bytes) -> tuple[Header, list[archive.Entry]]:
     """The header and the entries of a list, checked like on a board."""
-    first, *lines = listing.split(b"\n")
-    header: Header = manifest.parse_header(first)
-    if not lines or lines.pop():
-        raise OtaError("bad_bundle", "the last line of .release is not ended")
+    header: Header = manifest.parse_header(listing.split(b"\n", 1)[0])
+    _first, *lines, digests = listing.split(b"\n", header["files"] + 1)
+    if (len(lines), len(digests)) != (header["files"], header["files"] * manifest.DIGEST):
+        raise OtaError("bad_bundle", "the release announces another number of files than it lists")
     entries: list[archive.Entry] = []
-    for line in lines:
-        entries.append(archive.Entry(*manifest.parse_entry(line, entries[-1] if entries else None)))
-    if (len(entries), sum(entry.size for entry in entries)) != (header["files"], header["size"]):
-        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    previous = None
+    for n, line in enumerate(lines):
+        previous = manifest.parse_entry(line, previous)
+        path, size, at = previous
+        entries.append(archive.Entry(path, size, digests[n * manifest.DIGEST : (n + 1) * manifest.DIGEST], at))
+    if sum(entry.size for entry in entries) != header["size"]:
+        raise OtaError("bad_bundle", "the release announces another size of its files than it lists")
     return header, entries
 
 

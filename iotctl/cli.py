@@ -463,12 +463,12 @@ def inspect(path: BundleArgument, as_json: JsonOption = False) -> None:
     """
     found = bundle.read(path, ())
     if as_json:
-        entries = [entry._asdict() for entry in found.entries]
+        entries = [{**entry._asdict(), "digest": entry.digest.hex()} for entry in found.entries]
         terminal.say_json({"header": found.header, "signed": found.signature is not None, "entries": entries})
         return
     header = {**found.header, "signed": bool(found.signature)}
     out.print(terminal.table(None, ("header", ""), ((row, "") for row in header.items())))
-    listed = ((entry._replace(digest=entry.digest[:16]), "") for entry in found.entries)
+    listed = (({**entry._asdict(), "digest": entry.digest.hex()[:16]}.values(), "") for entry in found.entries)
     out.print(terminal.table(None, archive.Entry._fields, listed))
 
 

@@ -6,7 +6,6 @@ libraries.toml know of them: name, version, licence, where they came from. The s
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import json
 import uuid
@@ -58,7 +57,7 @@ def make(bundle: Bundle, places: list[Path]) -> bytes:
 
 
 def _file(entry: Entry) -> Component:
-    digest = HashType(alg=HashAlgorithm.SHA_256, content=base64.b64decode(entry.digest).hex())
+    digest = HashType(alg=HashAlgorithm.SHA_256, content=entry.digest.hex())
     return Component(name=entry.path, type=ComponentType.FILE, bom_ref=entry.path, hashes=[digest])
 
 

@@ -250,13 +250,14 @@ SMALL = {"./version": b"1.1.0", "./main.py": b"x = 1\n" * 20, **OURS}
 _SWEEP = (
     _JOB
     + """
+import binascii
+from modules.ota.bundle import lists
 found = []
 offer = {"version": "1.1.0", "file": "new.tar.gz", "size": None, "sha256": None}
 for n in range(VALUES["archives"]):
     try:
         finish(updates._fill_from_archive(job, offer))
-        with open("/.ota/list") as f:
-            found.append([json.loads(line)[2] for line in f.read().split("\\n")[1:] if line])
+        found.append([binascii.hexlify(entry[2]).decode() for _n, entry in lists.entries()])
     except OtaError as error:
         found.append(error.reason)
 return found
@@ -275,7 +276,7 @@ def sweep(board: Board, archives: list[bytes]) -> int:
         assert len(server.requests) == len(found) == len(archives)
     refused = [result for result in found if isinstance(result, str)]
     assert set(refused) <= {"bad_bundle", "bad_member", "version_mismatch", "connection_lost", "wrong_name"}
-    right = [digest(SMALL[path]) for path in sorted(SMALL)]
+    right = [digest(SMALL[path]).hex() for path in sorted(SMALL)]
     assert all(result == right for result in found if not isinstance(result, str))
     assert tree(board) == before
     print(f"{len(found)} archives: {len(refused)} refused, {len(found) - len(refused)} harmless")

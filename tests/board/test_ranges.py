@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from iotctl import archive, bundle, keys
 from iotctl.serve import Request
 from modules.ota.transport.ranges import GAP
+from tests.support import forge
 from tests.support.world import (
     NEVER,
     PATIENCE_S,
@@ -391,11 +391,9 @@ def goes_on(world: World) -> None:
 
 def relisted(release: Release, change: Callable[[list[dict[str, Any]]], None], packed: bytes | None = None) -> bytes:
     """The bundle with other entries in its list, signed again, and with other bytes behind its head."""
-    first = release.bundle.listing.splitlines(True)[0]
     entries = [entry._asdict() for entry in release.bundle.entries]
     change(entries)
-    lines = [list(entry.values()) for entry in entries]
-    listing = first + b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    listing = forge.written(release.bundle.header, entries)
     made = replace(release.bundle, listing=listing, signature=keys.sign(owner(), listing))
     return bundle.pack(replace(made, packed=packed or made.packed))
 

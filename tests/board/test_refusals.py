@@ -72,8 +72,7 @@ class Draft:
                 entry["at"] = at
             at += len(packed)
         right = {"files": len(self.entries), "size": sum(e["size"] for e in self.entries)}
-        lines: list[object] = [{**right, **self.header}, *(list(entry.values()) for entry in self.entries)]
-        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        return forge.written({**right, **self.header}, self.entries)
 
     def groups(self) -> Iterator[tuple[list[Line], bytes]]:
         """Entries that share a gzip member, and that; last what no entry names."""

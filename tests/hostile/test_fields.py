@@ -86,10 +86,45 @@ def header_fields_that_stand_twice() -> Iterator[Case]:
 
 def wrong_entry_fields() -> Iterator[Case]:
     good, last = ENTRIES
-    for field in good:
-        for value in [*WRONG, 3, 1, "b.py", "0" * 64, "A" * 44, "A" * 42 + "==", "A" * 42 + "B=", "A" * 43, "A" * 43 + "=\n"]:
+    for field in ("path", "size", "at"):
+        for value in [*WRONG, 3, 1, "b.py", "0" * 64]:
             changed = without_missing({**good, field: value})
             yield Case(f"{field} = {value!r:.30}", forge.listing_of([changed, last]), ANY)
+
+
+def wrong_digests() -> Iterator[Case]:
+    """They are what is left behind the last line: 32 bytes a file, no more and no less."""
+    right, digests = LISTED[:-64], LISTED[-64:]
+    text = base64.b64encode(digests)
+    for what, other, wanted in (
+        ("none", b"", "bad_bundle"),
+        ("one", digests[:32], "bad_bundle"),
+        ("a byte too few", digests[:-1], "bad_bundle"),
+        ("a byte too many", digests + b"\0", "bad_bundle"),
+        ("a line end behind them", digests + b"\n", "bad_bundle"),
+        ("a line end before them", b"\n" + digests, "bad_bundle"),
+        ("one too many", digests + digests[:32], "bad_bundle"),
+        ("an entry in their place", b'["z",0,1000]\n'.ljust(64), "bad_digest"),
+        ("an entry before them", b'["z",0,1000]\n' + digests, "bad_bundle"),
+        ("base64", text, "bad_bundle"),
+        ("base64 in a line", text + b"\n", "bad_bundle"),
+        ("base64 as long as they are", text[:64], "bad_digest"),
+        ("hexadecimal", digests.hex().encode(), "bad_bundle"),
+        ("zeros, as for what a profile excludes", bytes(64), "bad_digest"),
+        ("line ends", b"\n" * 64, "bad_digest"),
+        ("in another order", digests[32:] + digests[:32], "bad_digest"),
+        ("one twice", digests[:32] * 2, "bad_digest"),
+        ("one bit", digests[:-1] + bytes((digests[-1] ^ 1,)), "bad_digest"),
+    ):
+        yield Case(what, right + other, wanted)
+    for n in (0, 1, 3, 5000):
+        yield Case(f"of {n} files", LISTED.replace(b'"files":2', b'"files":%d' % n), "bad_bundle")
+    in_line = LISTED.replace(b'["a.py",2,0]', b'["a.py",2,"%s",0]' % text[:44])
+    yield Case("one in its line as well", in_line, "bad_bundle")
+
+
+def more_in_entries() -> Iterator[Case]:
+    good, last = ENTRIES
     for more in ("excluded", "mode", "base"):
         yield Case(f"with {more}", forge.listing_of([{**good, more: 1}, last]), "bad_bundle")
 
@@ -150,6 +185,8 @@ LISTS = {
     "wrong header fields": wrong_header_fields,
     "header fields that stand twice": header_fields_that_stand_twice,
     "wrong entry fields": wrong_entry_fields,
+    "wrong digests": wrong_digests,
+    "more in entries": more_in_entries,
     "lists that are none": lists_that_are_none,
     "lists that are almost JSON": lists_that_are_almost_json,
     "deletes that name what must stay": deletes_that_name_what_must_stay,

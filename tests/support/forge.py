@@ -74,7 +74,7 @@ def profile(*numbers: int, **ota: Any) -> bytes:
 
 
 def entry(path: str, data: bytes, at: int = 0) -> Entry:
-    return {"path": path, "size": len(data), "digest": archive.text_of(hashlib.sha256(data).digest()), "at": at}
+    return {"path": path, "size": len(data), "digest": hashlib.sha256(data).digest(), "at": at}
 
 
 def listing(files: Mapping[str, bytes], **changes: Any) -> bytes:
@@ -99,9 +99,14 @@ def listing_of(entries: list[Entry], changes: Mapping[str, Any] = NOTHING) -> by
         "delete": [],
         **changes,
     }
-    first = {name: value for name, value in header.items() if value is not MISSING}
-    lines: list[object] = [first, *(list(found.values()) for found in entries)]
-    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    return written({name: value for name, value in header.items() if value is not MISSING}, entries)
+
+
+def written(header: Mapping[str, Any], entries: list[Entry]) -> bytes:
+    """A `.release`: a line each, then the digests, bytes of any length."""
+    lines: list[object] = [header, *([value for name, value in found.items() if name != "digest"] for found in entries)]
+    digests = b"".join(found.get("digest", b"") for found in entries)
+    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines) + digests
 
 
 # -- the archive

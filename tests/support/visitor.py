@@ -4,7 +4,6 @@
 import hashlib
 import io
 
-from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
 
 
@@ -23,5 +22,5 @@ class TakesAll:
         pass
 
     def written(self, path, size, digest, wanted):
-        if lists.text_of(digest) != wanted:
+        if digest.digest() != wanted:
             raise OtaError("bad_digest", "%s is not what was announced" % path)

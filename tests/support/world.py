@@ -432,6 +432,6 @@ def state_of(found: Tree) -> dict[str, Any]:
     return value
 
 
-def digest(data: bytes) -> str:
-    """As an entry of a list has it."""
-    return archives.text_of(hashlib.sha256(data).digest())
+def digest(data: bytes) -> bytes:
+    """As a list has it."""
+    return hashlib.sha256(data).digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 from typing import Any
 
@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
 from modules.ota.release import fields, policy
+from modules.ota.release.manifest import DIGEST, MAX_FILE, PIECE, entry_line, header_line, parse_entry, parse_header
 from modules.ota.release.manifest import HEADER as KEYS
-from modules.ota.release.manifest import MAX_FILE, PIECE, entry_line, header_line, parse_entry, parse_header
 
-DIGEST = base64.b64encode(bytes(range(32))).decode()
 HEADER: dict[str, Any] = {
     "format": 2,
     "name": "sim-board",
@@ -30,7 +30,7 @@ HEADER: dict[str, Any] = {
     "size": 3,
     "delete": [],
 }
-ENTRY = ["main.py", 3, DIGEST, 0]
+ENTRY = ["main.py", 3, 0]
 JUNK: tuple[Any, ...] = (-1, 1 << 60, 1.5, True, [], {}, None, "x" * 5000, "../x", "")
 
 
@@ -49,7 +49,7 @@ def test_refuses_a_header_without_one_of_its_keys(key: str) -> None:
         parse_header(json.dumps({k: v for k, v in HEADER.items() if k != key}))
 
 
-@pytest.mark.parametrize("n", range(4))
+@pytest.mark.parametrize("n", range(3))
 def test_refuses_an_entry_without_one_of_its_fields(n: int) -> None:
     with pytest.raises(OtaError):
         parse_entry(written(ENTRY[:n] + ENTRY[n + 1 :]), None)
@@ -72,7 +72,7 @@ def test_refuses_a_header_with_junk_in_a_field(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", JUNK, ids=lambda v: repr(v)[:12])
-@pytest.mark.parametrize("n", range(4))
+@pytest.mark.parametrize("n", range(3))
 def test_refuses_an_entry_with_junk_in_a_field(n: int, value: Any) -> None:
     with pytest.raises(OtaError):
         parse_entry(written([*ENTRY[:n], value, *ENTRY[n + 1 :]]), None)
@@ -92,14 +92,6 @@ def test_an_entry_is_written_in_one_way_only(line: bytes) -> None:
         with pytest.raises(OtaError) as caught:
             parse_entry(wrong, None)
         assert caught.value.reason == "bad_bundle"
-
-
-@pytest.mark.parametrize(
-    "digest", [DIGEST[:-1], DIGEST[:-2] + "9=", DIGEST + "=", DIGEST[:-4], "=" * 44, "\u00e9" * 22, "-_" + DIGEST[2:]]
-)
-def test_a_digest_is_written_in_one_way_only(digest: str) -> None:
-    with pytest.raises(OtaError):
-        parse_entry(written(["main.py", 3, digest, 0]), None)
 
 
 def test_refuses_an_unknown_key() -> None:
@@ -177,7 +169,7 @@ def test_a_rollout_takes_about_its_share_of_boards_and_grows_only() -> None:
 
 
 def placed(path: str, size: int, at: int) -> list[Any]:
-    return [path, size, DIGEST, at]
+    return [path, size, at]
 
 
 def accepted(entry: list[Any], previous: list[Any] | None) -> bool:
@@ -206,6 +198,10 @@ def test_places_never_fall_and_a_large_file_shares_its_own_with_nobody(before: i
 
 
 # -- the lines as they are written
+
+
+def test_a_reader_of_lists_knows_how_long_a_digest_is_without_their_rules() -> None:
+    assert lists.DIGEST == DIGEST == len(hashlib.sha256().digest())
 
 
 def test_lines_are_read_back_as_they_were_written() -> None:

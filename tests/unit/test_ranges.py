@@ -83,8 +83,8 @@ class Wants:
     def checkpoint(self, n: int, _out: io.BytesIO, done: int, at: int) -> None:
         self.pieces[n, done] = at
 
-    def written(self, _path: str, _size: int, digest: Any, wanted: str) -> None:
-        assert lists.text_of(digest) == wanted
+    def written(self, _path: str, _size: int, digest: Any, wanted: bytes) -> None:
+        assert digest.digest() == wanted
 
 
 class _Kept(io.BytesIO):
@@ -119,7 +119,7 @@ def board() -> Iterator[None]:
 def put_list(files: dict[str, bytes]) -> tuple[list[Entry], bytes]:
     """Leave the list of these files on flash; returns its entries, and the whole bundle."""
     lines, packed = bundle._pack_files(files)
-    Path(ota_boot.ota(lists.LIST)).write_bytes(b"{}\n" + lines)
+    Path(ota_boot.ota(lists.LIST)).write_bytes(b'{"sequence":1,"files":%d}\n' % len(files) + lines)
     return [Entry(*entry) for _n, entry in lists.entries()], HEAD + packed
 
 
@@ -208,7 +208,7 @@ def test_runs_cover_what_is_wanted_and_lie_apart(shape: list[tuple[int, int]], w
     entries: list[Entry] = []
     at = 0
     for more, length in shape:
-        entries += [Entry(str(n), 0, "", at) for n in range(more + 1)]
+        entries += [Entry(str(n), 0, b"", at) for n in range(more + 1)]
         at += length
     listed = list(enumerate(entries))
     found = list(runs(listed, lambda n, at: at if n in wanted else None, at))

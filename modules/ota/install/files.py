@@ -11,7 +11,7 @@ import sys
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import cell, text_of
+from ..bundle.lists import cell
 from ..errors import OtaError
 
 _FOLDER = const(0x4000)
@@ -49,7 +49,7 @@ def same(path, size, wanted, view):
         if f.seek(0, 2) != size:
             return False
         f.seek(0)
-        return text_of((yield from hashed(f, view))) == wanted
+        return (yield from hashed(f, view)).digest() == wanted
 
 
 def file_size(path):

@@ -11,7 +11,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, PREVIOUS, RUNNING, beside_running, cell, entries, read_header
+from ..bundle.lists import DIGEST, LIST, PREVIOUS, RUNNING, beside_running, cell, entries, read_header
 from ..errors import OtaError
 from ..release import paths
 from . import files
@@ -66,7 +66,7 @@ def commit_previous(ota):
 
 
 def _write(journal, count, deletes, names):
-    """All of its entries; what goes comes behind what is new. Generator; returns the paths on the list that `names` exclude, and
+    """All of its entries; what goes comes behind what is new. Generator; returns the numbers of those that `names` exclude, and
     the number of the list itself: of the first entry that is not staged, for a folder of its own would cost more flash.
     """
     staged, aside = files.filled("stage"), _ASIDE if read_header(RUNNING) else ""
@@ -75,7 +75,7 @@ def _write(journal, count, deletes, names):
     for n, entry, old in beside_running():
         if entry:
             if paths.excluded(entry[0], names):
-                marked.append(entry[0])
+                marked.append(n)
             if staged(n):
                 yield from journal.put(n, entry[0], names, "" if old else aside)
             elif number is None:
@@ -108,10 +108,12 @@ def _stage_list(number, marked):
         os.rename(ota_boot.ota(LIST), path)
         return
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
-        out.write(source.readline())
-        for line in source:
-            entry = json.loads(line)
-            out.write(line.replace(entry[2].encode(), b"") if entry[0] in marked else line)
+        for _n in range(number + 1):  # all lines: here it has the number of entries
+            out.write(source.readline())
+            yield
+        for n in range(number):
+            digest = source.read(DIGEST)
+            out.write(bytes(DIGEST) if n in marked else digest)
             yield
 
 

@@ -13,7 +13,7 @@ import os
 import ota_boot
 from micropython import const
 
-from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target, text_of
+from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target
 from ..errors import OtaError
 from ..release import manifest, policy, signature
 from ..release.paths import excluded, skips
@@ -56,13 +56,14 @@ def check_lines(rules):
         header = _header(f, rules)
         count = total = 0
         entry = None
-        while line := _line(f, manifest.MAX_LINE):
-            entry = manifest.parse_entry(line, entry)
+        while count < header["files"]:
+            entry = manifest.parse_entry(_line(f, manifest.MAX_LINE), entry)
             count += 1
             total += entry[1]
             yield
-    if count != header["files"] or total != header["size"]:
-        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+        at = f.tell()
+        if f.seek(0, 2) - at != count * manifest.DIGEST or total != header["size"]:
+            raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
     return header
 
 
@@ -74,13 +75,13 @@ def _header(f, rules):
 
 
 def _line(f, most):
-    """The next line without its end, 1 to `most` bytes; empty at the end of the file."""
+    """The next line without its end, at most `most` bytes."""
     line = piece = f.readline(_LINE)  # readline() takes as much memory as it may return: so in pieces
     while len(piece) == _LINE and piece[-1] != 10 and len(line) <= most:
         piece = f.readline(_LINE)
         line += piece
-    if line and (line[-1] != 10 or not 1 < len(line) <= most + 1):  # an empty one would look like the end, and hide the rest
-        raise OtaError("bad_bundle", "a line of the release is empty, too long or not ended")
+    if line[-1:] != b"\n" or len(line) > most + 1:
+        raise OtaError("bad_bundle", "a line of the release is too long or not ended")
     return line[:-1]
 
 
@@ -107,7 +108,7 @@ def plan(ota, header, digest):
             if not (yield from _have(ota, n, entry, runs, staged(n) or entry[0] == "ota_boot.py")):
                 rest = entry[1] - (part[1] if part and part[0] == n else 0)
                 need += _eighths(n, rest, block, folders)
-                if entry[0] == "version" and text_of(hashlib.sha256(version)) == entry[2]:
+                if entry[0] == "version" and hashlib.sha256(version).digest() == entry[2]:
                     told = n  # the header says what is in it: not worth a request of its own
                 else:
                     wanted[n // 8] |= 1 << n % 8
@@ -144,7 +145,7 @@ def _have(ota, n, entry, runs, staged):
     :param runs: what the running version's list has for it: a file that is another one there is not even read.
     """
     path, size, digest, _at = entry
-    if runs is None or runs[2] in ("", digest):
+    if runs is None or runs[2] in (b"", digest):
         if (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
             if staged and ota_boot.exists(target(n, path)):
                 os.remove(target(n, path))  # from a staging that was interrupted before the file on disk became right

@@ -10,7 +10,7 @@ import hashlib
 
 import ota_boot
 
-from ..bundle.lists import target, text_of
+from ..bundle.lists import target
 from ..errors import OtaError
 
 
@@ -69,6 +69,6 @@ class Stage:
     def written(self, path, size, digest, wanted):
         """The file is there: it must be the one that the list has."""
         self.ota.store.set("part", None)
-        if text_of(digest) != wanted:
+        if digest.digest() != wanted:
             raise OtaError("bad_digest", "%s is not what was announced" % path)
         self.ota.log("staged", path, size, "bytes")

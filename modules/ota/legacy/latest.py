@@ -27,7 +27,7 @@ import ota_boot
 from micropython import const
 
 from .. import check, state
-from ..bundle.lists import LIST, RUNNING, entries, text_of
+from ..bundle.lists import DIGEST, LIST, RUNNING, entries
 from ..errors import OtaError
 from ..install import files, prepare
 from ..install.stage import Stage
@@ -96,7 +96,8 @@ def _scan(ota, announced, notes):
             yield from archive.copy(member, ota.view, digest, text)
             if text:
                 texts[path] = text.getvalue()
-            out.write(manifest.entry_line(path, member.size, text_of(digest), 0))
+            out.write(manifest.entry_line(path, member.size, 0))
+            out.write(digest.digest())
     if texts["version"].strip() != announced.encode():
         raise OtaError("version_mismatch", "the archive is not version %s, which was announced" % announced)
     listed = [entry[0] == "ota_boot.py" for _n, entry in entries(RUNNING)]
@@ -127,8 +128,13 @@ def _write_list(ota, version, notes, places, total, deletes):
         out.write(manifest.header_line(header))
         for n, at in enumerate(places):
             source.seek(at)
-            path, size, digest, _at = json.loads(source.readline())
-            out.write(manifest.entry_line(path, size, digest, n))
+            path, size, _at = json.loads(source.readline())
+            out.write(manifest.entry_line(path, size, n))
+            yield
+        for at in places:
+            source.seek(at)
+            source.readline()
+            out.write(source.read(DIGEST))
             yield
 
 
@@ -142,7 +148,7 @@ def _stage(ota, notes, header, numbers):
     target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest())))
     with _Archive(ota.archive) as archive, open(notes, "rb") as found:
         for path, member in archive.members():
-            n, entry = numbers.get(found.tell()), json.loads(found.readline() or "[0]")
+            n, entry, wanted = numbers.get(found.tell()), json.loads(found.readline() or "[0]"), found.read(DIGEST)
             if n is None or entry[:2] != [path, member.size]:
                 break
             if target.start(n, n) is not None:
@@ -151,7 +157,7 @@ def _stage(ota, notes, header, numbers):
                     yield from archive.copy(member, ota.view, digest, out)
                 finally:
                     out.close()
-                target.written(path, member.size, digest, entry[2])
+                target.written(path, member.size, digest, wanted)
             else:
                 yield from archive.copy(member, ota.view)
         else:
