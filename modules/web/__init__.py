@@ -15,7 +15,7 @@ from iot_platform.module import Module as Base
 from iot_platform.module import forget
 from micropython import const
 
-_SERVES = const(27_000)  # bytes of free heap for the server's code, a request and a stream (measured)
+_SERVES = const(24_000)  # bytes of free heap for the server's code, a request and a stream (measured)
 _JOB = const(46_000)  # and for a job of the updater beside it: _OBTAIN of modules/ota/updates, and what a check leaves
 _BACKLOG = const(16)
 _RETRY_S = const(3)  # from one attempt to listen to the next

@@ -1,10 +1,9 @@
-"""What the page reads and does: its files, what panels have declared, the update's buttons and uploads.
+"""What is done on the page: what panels have declared, a line for the console, the update's buttons and uploads. In memory only
+meanwhile, see server.
 
 Each handler gets the module and the http.Request, and returns what becomes JSON, ``(that, status)``, or a status alone; None when
 there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
 """
-
-import binascii
 
 from iot_platform.log import SerialLog
 from iot_platform.module import kind_of, name_ok
@@ -13,36 +12,13 @@ from micropython import const
 from .events import declared
 from .http import Refused, need
 
-_FOLDER = const("/modules/web")
 _MAX_VALUE = const(256)
+_MAX_LINE = const(120)  # characters typed
 _MOST = const(16_777_216)  # bytes of an upload
 _SPARE = const(24_576)  # bytes of the disk that stay free
 _SLOWEST = const(1024)  # bytes a second
 _FIRST_S = const(60)
 _FULL = const(28)  # ENOSPC
-
-
-async def page(_web, request):
-    """A file of the page, gzipped when the board's tree was made. With a query (its digest) it is kept for ever."""
-    name = request.path if len(request.path) > 1 else "/index.html"
-    try:
-        f = open("" if "/" in name[1:] else _FOLDER + name + ".gz", "rb")
-    except OSError:
-        raise Refused(404, "not_found")
-    kind = name.rpartition(".")[2]
-    kind = "text/%s; charset=utf-8" % ("javascript" if kind == "js" else kind)
-    cache = "max-age=31536000, immutable" if request.query else "no-cache"
-    with f:
-        f.seek(-8, 2)
-        etag = '"%s"' % binascii.hexlify(f.read(8)).decode()  # gzip ends with the content's checksum and length
-        fields = "Content-Encoding: gzip\r\nETag: %s\r\n" % etag
-        if request.fields.get("if-none-match") == etag:
-            await request.start(304, kind, fields, cache)
-            return
-        await request.start(200, kind, fields + "Content-Length: %d\r\n" % f.tell(), cache)
-        f.seek(0)
-        while data := f.read(256):
-            await request.send(data)
 
 
 def action(web, request):
@@ -79,6 +55,23 @@ def _setting(platform, item, given):
     return 202
 
 
+def console(web, request):
+    """A line as if it were typed, but for what is only for whoever holds the cable. What it says goes to the log."""
+    line, module = request.json().get("line"), web.platform.module("serial_log")
+    if not module or not isinstance(line, str) or not 0 < len(line.strip()) <= _MAX_LINE:
+        raise Refused(400, "bad_value", "a line of 1 to 120 characters")
+    module.execute(line, "web")
+    return 202
+
+
+def log(_web, request):
+    """Its level, and its end."""
+    if request.path[9:] == "purge":
+        SerialLog.purge()
+    elif not SerialLog.set_level(request.json().get("level")):
+        raise Refused(400, "bad_level")
+
+
 def restart(web, _request):
     web.platform.request_reset("asked for on the page")
     return 202
@@ -88,8 +81,11 @@ def restart(web, _request):
 
 
 def ota(web, request):
-    """The update's buttons, and its channel."""
-    module, verb, value = need(web, "ota"), request.path[9:], request.json()
+    """The update's buttons, its channel, and an upload."""
+    module, verb = need(web, "ota"), request.path[9:]
+    if verb == "upload":
+        return _upload(web, request, module)
+    value = request.json()
     force, name = value.get("force", False), value.get("channel")
     if not isinstance(force, bool):
         raise Refused(400, "bad_value", "force")
@@ -117,13 +113,13 @@ def ota(web, request):
     return 202
 
 
-async def upload(web, request):
+async def _upload(web, request, module):
     """A bundle from the browser: through one buffer into ``ota.archive``, then verified and installed like any other.
 
     Nothing of it is believed here: the updater reads the file and refuses what it would refuse from a server. An upload and a job
     of the updater exclude each other. One that fails leaves no file.
     """
-    module, size = need(web, "ota"), int(request.fields["content-length"])
+    size = int(request.fields["content-length"])
     if not 0 < size <= _MOST:
         raise Refused(413, "too_large")
     job = module.begin_upload()

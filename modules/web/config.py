@@ -9,7 +9,7 @@ from micropython import const
 from . import password_ok
 from .http import Refused, need
 
-_MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
+_MQTT = const(("host", "port", "user", "password", "tls"))
 
 
 def check(web):
@@ -61,12 +61,10 @@ def wifi(web, request):
         except ValueError as error:
             raise Refused(400, "bad_value", str(error))
         return 202
-    if verb == "forget":
-        _set(web, "wifi", {"ssid": None, "password": None, "old": None})
-        web.platform.prefs.save()
-        module.start()
-        return 202
-    return module.status()
+    _set(web, "wifi", {"ssid": None, "password": None, "old": None})
+    web.platform.prefs.save()
+    module.start()
+    return 202
 
 
 def _networks(heard):
@@ -82,19 +80,10 @@ def _networks(heard):
     return sorted(found.values(), key=lambda value: -value["rssi"])
 
 
-def mqtt(web, _request):
-    platform = need(web, "mqtt").platform
-    section = platform.profile.get("mqtt")
-    section = section if isinstance(section, dict) else {}
-    found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
-    found["password"] = bool(found["password"])
-    return found
-
-
-def settings(web, request):
-    """MQTT's. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
+def mqtt(web, request):
+    """Settings. Keys that are not given stay as they are; an empty host switches MQTT off. The rules are the mqtt module's."""
     value, module, prefs = request.json(), need(web, "mqtt"), web.platform.prefs
-    if not all(name in dict(_MQTT) for name in value):
+    if not all(name in _MQTT for name in value):
         raise Refused(400, "bad_value", "host, port, user, password, tls")
     before = {name: prefs.get("mqtt." + name) for name in value}
     _set(web, "mqtt", value)

@@ -1,4 +1,5 @@
-"""How the board is: its status, the bus's values, the log's lines; asked for, or told as they change by an event stream.
+"""What pages ask for all the time, how the board is: its status, the bus's values, the log's lines, its settings; asked for, or
+told as they change by an event stream.
 
 A bounded number of streams; a slow reader loses lines, never memory.
 
@@ -15,15 +16,13 @@ from iot_platform.log import SerialLog
 from iot_platform.module import kind_of
 from micropython import const
 
-from .http import Refused
+from .http import JSON, Refused, need, pieces
 
-_JSON = const("application/json; charset=UTF-8")
 _STREAMS = const(4)  # at once, unless the profile says otherwise
 _LEAST = const(6_000)  # bytes of free heap, so that there is still some for requests
-_LINES = const(4)  # in one piece
 _KEYS = const(8)
-_MAX_LINE = const(120)  # characters typed
 _FIXED = const("[1-9][0-9.]+ [1-9][0-9.]+ [0-9.]+ [1-9][0-9.]+$")  # what every port takes: 0.0.0.0 as the gateway only
+_MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls", False)))
 
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
@@ -56,25 +55,26 @@ def declared(web):
 
 
 def panels(web, _request):
-    return [
-        {
+    """Each is made when its turn to be sent comes."""
+
+    def item(value):
+        return {"key": value[0], "label": value[1], "unit": value[2], "kind": kind_of(value), "range": value[4:]}
+
+    def whole(panel):
+        return {
             "id": panel["id"],
             "title": panel["title"],
-            "values": [_item(item) for item in panel.get("values", ())],
-            "actions": [dict(zip(("id", "label", "confirm"), item)) for item in panel.get("actions", ())],
-            "settings": [dict(_item(item), value=_set(web, item)) for item in panel.get("settings", ())],
+            "values": map(item, panel.get("values", ())),
+            "actions": (dict(zip(("id", "label", "confirm"), action)) for action in panel.get("actions", ())),
+            "settings": (dict(item(value), value=_set(web, value)) for value in panel.get("settings", ())),
         }
-        for panel in declared(web)
-    ]
+
+    return map(whole, declared(web))
 
 
 def _set(web, item):
     """What a setting is; one that nobody has set is nothing, but a switch what its range says."""
     return web.platform.setting(item[0], item[4] if item[4:] and kind_of(item) == "switch" else None)
-
-
-def _item(item):
-    return {"key": item[0], "label": item[1], "unit": item[2], "kind": kind_of(item), "range": item[4:]}
 
 
 def status(web, _request):
@@ -103,7 +103,7 @@ def status(web, _request):
 async def values(web, request):
     """Made while it is sent."""
     bus = web.platform.bus
-    await request.start(200, _JSON)
+    await request.start(200, JSON)
     before = "{"
     for key in [key for key, _value in bus.items()]:
         await request.send((before + json.dumps(key) + ":" + json.dumps(bus.get(key))).encode())
@@ -117,7 +117,7 @@ async def log(_web, request):
     if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
         raise Refused(400, "bad_request", "after")
     n, before = int(after) + 1, '{"lines":['
-    await request.start(200, _JSON)
+    await request.start(200, JSON)
     while n < SerialLog.count:
         first = SerialLog.count - len(SerialLog.history())
         n = max(n, first)
@@ -129,22 +129,18 @@ async def log(_web, request):
     await request.send(b"]}" if before == "," else b'{"lines":[]}')
 
 
-def level(_web, request):
-    if not SerialLog.set_level(request.json().get("level")):
-        raise Refused(400, "bad_level")
+def wifi(web, _request):
+    return need(web, "wifi").status()
 
 
-def console(web, request):
-    """A line as if it were typed, but for what is only for whoever holds the cable. What it says goes to the log."""
-    line, module = request.json().get("line"), web.platform.module("serial_log")
-    if not module or not isinstance(line, str) or not 0 < len(line.strip()) <= _MAX_LINE:
-        raise Refused(400, "bad_value", "a line of 1 to 120 characters")
-    module.execute(line, "web")
-    return 202
-
-
-def purge(_web, _request):
-    SerialLog.purge()
+def mqtt(web, _request):
+    """Its settings; a password is never given out."""
+    platform = need(web, "mqtt").platform
+    section = platform.profile.get("mqtt")
+    section = section if isinstance(section, dict) else {}
+    found = {name: platform.prefs.get("mqtt." + name, section.get(name, default)) for name, default in _MQTT}
+    found["password"] = bool(found["password"])
+    return found
 
 
 # -- streams
@@ -193,29 +189,34 @@ class Stream:
             if not self._changed and self._next == SerialLog.count:
                 await request.send(b": alive\n\n")
             while self._changed or self._next < SerialLog.count:
-                await request.send((self._values() if self._changed else self._lines()).encode())
-                await request.flush()
+                await (self._values() if self._changed else self._line())
+            self._changed.clear()  # it is empty: its table, made for all keys at first, is given back
             await request.flush()
             request.timeout = None
             await self._event.wait()
 
-    def _values(self):
-        """A few at a time: the whole bus at once would be a long text."""
+    async def _values(self):
+        """A few at a time: the whole bus at once would be much."""
         some = {}
         while self._changed and len(some) < _KEYS:
             key = self._changed.pop()
             some[key] = self.bus.get(key)
-        return "event: values\ndata: " + json.dumps(some) + "\n\n"
+        await self._say("values", some)
 
-    def _lines(self):
-        first, text = SerialLog.count - len(SerialLog.history()), ""
+    async def _line(self):
+        first = SerialLog.count - len(SerialLog.history())
         if self._next < first:
-            text = "event: dropped\ndata: %d\n\n" % (first - self._next)
-            self._next = first
-        for line in SerialLog.history()[self._next - first : self._next - first + _LINES]:
-            text += "event: log\ndata: " + json.dumps(row(self._next, line)) + "\n\n"
+            dropped, self._next = first - self._next, first
+            await self._say("dropped", dropped)
+        elif self._next < SerialLog.count:
             self._next += 1
-        return text
+            await self._say("log", row(self._next - 1, SerialLog.history()[self._next - 1 - first]))
+
+    async def _say(self, event, value):
+        await self.request.send(b"event: %s\ndata: " % event.encode())
+        for piece in pieces(value):
+            await self.request.send(piece.encode())
+        await self.request.send(b"\n\n")
 
 
 def row(n, line):

@@ -7,11 +7,13 @@
 """
 
 import asyncio
+import binascii
 import json
 import time
 
 from micropython import const
 
+_FOLDER = const("/modules/web")
 _MAX_HEAD = const(3072)
 _MAX_BODY = const(1024)  # of all but uploads
 _MAX_NESTED = const(100)
@@ -38,6 +40,9 @@ _ALWAYS = const(
 )
 
 
+JSON = const("application/json; charset=UTF-8")
+
+
 class Refused(Exception):
     """Why a request gets no. ``args``: the status; the reason, a word for a program; perhaps details, and seconds to wait.
 
@@ -51,6 +56,50 @@ def need(web, name):
     if not module or name == "ota" and not module.cfg:
         raise Refused(409, "not_configured", name)
     return module
+
+
+def pieces(value):
+    """JSON, a piece of text after the other: a whole answer would be a long one. An iterator becomes a list, whose items are
+    made one by one. Generator.
+    """
+    before, end = "{", "}"
+    if isinstance(value, dict):
+        for key in value:
+            yield before + json.dumps(key) + ":"
+            yield from pieces(value[key])
+            before = ","
+    elif isinstance(value, (list, tuple)) or hasattr(value, "__next__"):
+        before, end = "[", "]"
+        for item in value:
+            yield before
+            yield from pieces(item)
+            before = ","
+    else:
+        before, end = "", json.dumps(value)
+    yield end if before == "," else before + end
+
+
+async def page(_web, request):
+    """A file of the page, gzipped when the board's tree was made. With a query (its digest) it is kept for ever."""
+    name = request.path if len(request.path) > 1 else "/index.html"
+    try:
+        f = open("" if "/" in name[1:] else _FOLDER + name + ".gz", "rb")
+    except OSError:
+        raise Refused(404, "not_found")
+    kind = name.rpartition(".")[2]
+    kind = "text/%s; charset=utf-8" % ("javascript" if kind == "js" else kind)
+    cache = "max-age=31536000, immutable" if request.query else "no-cache"
+    with f:
+        f.seek(-8, 2)
+        etag = '"%s"' % binascii.hexlify(f.read(8)).decode()  # gzip ends with the content's checksum and length
+        fields = "Content-Encoding: gzip\r\nETag: %s\r\n" % etag
+        if request.fields.get("if-none-match") == etag:
+            await request.start(304, kind, fields, cache)
+            return
+        await request.start(200, kind, fields + "Content-Length: %d\r\n" % f.tell(), cache)
+        f.seek(0)
+        while data := f.read(256):
+            await request.send(data)
 
 
 class Request:
@@ -70,7 +119,8 @@ class Request:
         self.stream = asyncio.StreamReader(sock)
         self.address = address
         self.fields = {}  # of the header, by their names in lower case
-        self._raw = self._out = b""
+        self._raw = b""
+        self._out = bytearray()  # what goes together
         self.since = time.ticks_ms()  # nothing has come or gone since then; of a request: since its beginning
         self.timeout = self.end = time.ticks_add(self.since, _HEAD_MS)  # end: of all patience
 
@@ -146,11 +196,11 @@ class Request:
 
         :param fields: more lines of the head, each with its end.
         """
-        data = b"" if value is None else json.dumps(value).encode()
-        self._begin(status, "application/json; charset=UTF-8", "Content-Length: %d\r\n%s" % (len(data), fields), "no-store")
-        if self.method != "HEAD":
-            self.stream.write(data)
-        await self._drain()
+        self._begin(status, JSON, fields, "no-store")
+        if value is not None:
+            for piece in pieces(value):
+                await self.send(piece.encode())
+        await self.flush()
 
     async def start(self, status, kind, fields="", cache="no-store"):
         """The head of an answer whose body follows by send()."""
@@ -170,16 +220,13 @@ class Request:
             return
         if len(self._out) + len(data) > _OUT:
             await self.flush()
-        self._out = self._out + data if self._out else data
-        if len(data) > _OUT:
-            await self.flush()
+        self._out.extend(data)
 
     async def flush(self):
         """Send what has been kept to go together."""
-        if self._out:
-            data, self._out = self._out, b""
-            self.stream.write(data)
-            await self._drain()
+        data, self._out = self._out, bytearray()
+        self.stream.write(data)
+        await self._drain()
 
     async def _drain(self):
         self.progress()

@@ -62,7 +62,7 @@ async def login(web, request):
     return _answer(web)
 
 
-async def change(web, request):
+async def password(web, request):
     value = request.json()
     if not password_ok(value.get("new")):
         raise Refused(400, "bad_value", "8 characters to 64 bytes")

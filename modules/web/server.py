@@ -14,11 +14,10 @@ from iot_platform import sockets
 from iot_platform.log import SerialLog
 from micropython import const
 
-import modules.web.api as api
 import modules.web.events as events
 import modules.web.sessions as sessions
 
-from .http import Refused, Request
+from .http import Refused, Request, page
 
 _MOST = const(8)
 _LEAST = const(5_000)  # bytes of free heap for one more request
@@ -30,42 +29,23 @@ _LATE = const(3)  # which has so many of them
 _IDLE_S = const(20)
 _PERIOD_S = const(10)  # of keep-alives, and of
 _NOTES = const(10)  # lines in the log about refused requests
-_CALLS = {  # by the path below /api/; the file of what is text is in memory only meanwhile
-    "GET": {
-        "session": sessions.status,
-        "status": events.status,
-        "panels": events.panels,
-        "prefs": "config.prefs",
-        "values": events.values,
-        "log": events.log,
-        "events": events.events,
-        "wifi": "config.wifi",
-        "mqtt": "config.mqtt",
-    },
-    "POST": {
-        "login": "passwords.login",
-        "logout": sessions.logout,
-        "password": "passwords.change",
-        "log/level": events.level,
-        "log/purge": events.purge,
-        "console": events.console,
-        "action": api.action,
-        "prefs": "config.prefs",
-        "restart": api.restart,
-        "ota/check": api.ota,
-        "ota/update": api.ota,
-        "ota/install": api.ota,
-        "ota/rollback": api.ota,
-        "ota/confirm": api.ota,
-        "ota/cancel": api.ota,
-        "ota/channel": api.ota,
-        "ota/upload": api.upload,
-        "wifi/scan": "config.wifi",
-        "wifi/join": "config.wifi",
-        "wifi/forget": "config.wifi",
-        "mqtt": "config.settings",
-    },
+# By the path below /api/: what pages ask for all the time; and the file of what is done, in memory only meanwhile. Its function
+# is called as the path begins.
+_READ = {
+    "session": sessions.status,
+    "status": events.status,
+    "panels": events.panels,
+    "values": events.values,
+    "log": events.log,
+    "events": events.events,
+    "wifi": events.wifi,
+    "mqtt": events.mqtt,
 }
+_DONE = const(
+    " login:passwords logout:sessions password:passwords prefs:config mqtt:config wifi/scan:config wifi/join:config"
+    " wifi/forget:config log/level:api log/purge:api console:api action:api restart:api ota/check:api ota/update:api"
+    " ota/install:api ota/rollback:api ota/confirm:api ota/cancel:api ota/channel:api ota/upload:api "
+)
 
 
 class Server:
@@ -204,7 +184,7 @@ class Server:
             sessions.guard(self.web, request)
             found = self._find(request)
             if isinstance(found, str):
-                file, _, name = found.partition(".")
+                file, _, name = found.partition(" ")
                 found = self.web.platform.once("modules.web." + file, name, self.web, request)
             else:
                 found = found(self.web, request)
@@ -235,15 +215,20 @@ class Server:
             await request.answer({"error": reason, "message": message}, status, fields)
 
     def _find(self, request):
-        """Names from outside are looked up in dicts only: as an attribute each would stay in memory for ever."""
+        """The handler, or file and name of one. Names from outside are looked for as text and in dicts only: as an attribute each
+        would stay in memory for ever.
+        """
         path, own = request.path, self.web.handlers
         method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
         key = path[:5] == "/api/" and path[5:]
-        found = own.get((method, path)) or _CALLS[method].get(key)
+        at = _DONE.find(" %s:" % key) + 2 if key else 0
+        found = own.get((method, path)) or (_READ.get(key) if method == "GET" else None)
         if found:
             return found
         if not key and method == "GET":
-            return api.page
-        if not key or (other, path) in own or key in _CALLS[other]:
+            return page
+        if at > 1 and (method == "POST" or key == "prefs"):
+            return _DONE[at + len(key) :].split(" ")[0] + " " + key.split("/")[0]
+        if not key or (other, path) in own or at > 1 or key in _READ:
             raise Refused(405, "bad_method", other)
         raise Refused(404, "not_found")

@@ -8,9 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iotctl import ROOT, tree, webfiles
 from iotctl.profile import Profile
+from modules.web.http import pieces
 
 PAGE = ROOT / "modules" / "web" / "www"
 NAMES = ("index.html", "app.js", "style.css")
@@ -73,3 +76,20 @@ def test_the_code_never_writes_html() -> None:
     code = (PAGE / "app.js").read_text()
     for word in "innerHTML outerHTML insertAdjacentHTML document.write eval( Function( DOMParser Fragment(".split():
         assert word not in code
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+_VALUES = st.recursive(_LEAVES, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=20)
+
+
+@given(_VALUES)
+def test_an_answer_in_pieces_is_the_same_json(value: object) -> None:
+    assert json.loads("".join(pieces(value))) == value
+
+
+def test_an_iterator_in_an_answer_is_a_list_of_which_only_one_item_is_there_at_a_time() -> None:
+    numbers = iter(range(3))
+    answer = pieces({"a": numbers, "b": map(str, ())})
+    assert (next(answer), next(answer), next(answer)) == ('{"a":', "[", "0")
+    assert next(numbers) == 1
+    assert "".join(answer) == ',2],"b":[]}'

@@ -250,14 +250,11 @@ class WebWorld(World):
 
 
 def routes() -> list[tuple[str, str]]:
-    """Every method and path of the API, as the server's own table has them."""
+    """Every method and path of the API, as the server's own tables have them."""
     source = (ROOT / "modules" / "web" / "server.py").read_text()
-    found, method = [], ""
-    for word, path in re.findall(r'^(?:    "(GET|POST)": \{|        "([\w/]+)": [\w."]+,)$', source, re.M):
-        method = word or method
-        if path:
-            found.append((method, "/api/" + path))
-    return found
+    read = re.findall(r'^    "(\w+)": \w+\.\w+,$', source, re.M)
+    done = re.findall(r'(?<=[ "])([\w/]+):\w+(?=[ "])', source)
+    return [("GET", f"/api/{path}") for path in [*read, "prefs"]] + [("POST", f"/api/{path}") for path in done]
 
 
 @pytest.fixture
