@@ -119,7 +119,10 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             self.tally.end(began, 0, type(error).__name__)
             return 0, b""
-        self.tally.end(began, answer.status, "" if answer.status in FINE else _word(body))
+        if path.startswith("/api/") and answer.status == 200 and not _is_json(body):  # an answer ends with the connection
+            self.tally.end(began, 0, f"cut off {path}")
+            return 0, b""
+        self.tally.end(began, answer.status, "" if answer.status in FINE else f"{_word(body)} {path}")
         return answer.status, body
 
     def follow(self, ended: threading.Event) -> str:
@@ -245,6 +248,14 @@ class Visitor:
                     return
                 if self.linked.is_set():
                     self.seen[tab] += all(self.client.get(path) is not None for path in paths)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 def _word(body: bytes) -> str:

@@ -65,8 +65,9 @@ class Round:
     confirmed: bool = False
     seconds: float = 0.0
     boots: int = 0
+    update_boots: int = 0
     no_memory: list[str] = field(default_factory=list)
-    offline: int = 0  # how often the broker was told that the board goes
+    offline: int = 0  # how often the broker was told that the board goes, beside its restarts
     errors: Counter[str] = field(default_factory=Counter)  # of the page, outside of restarts
     free: int | None = None
     browsers_back: bool = False
@@ -103,7 +104,6 @@ class House:
             done.confirmed = True
         done.seconds, ended = time.monotonic() - began, time.monotonic()
         done.boots = len(self.lab.board.lives) - lives
-        done.offline = sum(m.text == "false" for m in self.seen.of(f"{_BASE}/status/online", messages))
         done.errors = self._errors(since, began, ended)
         if plan.every_file and done.confirmed:  # with one more restart, and some 30 s: until then it takes no other update
             with contextlib.suppress(BoardError):
@@ -111,7 +111,11 @@ class House:
         done.browsers_back = _eventually(lambda: all(visitor.linked.is_set() for visitor in self.visitors))
         done.mqtt_back = _eventually(self.mqtt_there)
         done.free = self.free()
-        done.no_memory = _no_memory(self.lab.board.lines[since:])
+        said = self.lab.board.lines[since:]
+        done.update_boots = sum("update boot 1 of" in line for line in said)
+        gone = sum(m.text == "false" for m in self.seen.of(f"{_BASE}/status/online", messages))
+        done.offline = max(0, gone - sum(" restarting: " in line for line in said))
+        done.no_memory = _no_memory(said)
         return done
 
     def free(self) -> int | None:
@@ -194,7 +198,7 @@ def updates(plan: Plan, log: Log) -> dict[str, Any]:
 
 
 def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
-    """The figures. `free_k` is the lowest at rest; `update_boots` counts restarts beside those that a commit needs."""
+    """The figures. `free_k` is the lowest at rest; `offline` counts how often MQTT was gone beside restarts."""
     free = [done.free for done in rounds if done.free is not None]
     return {
         "heap_k": plan.heap_k,
@@ -203,7 +207,7 @@ def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
         "updates": sum(done.confirmed for done in rounds),
         "no_memory": len(_no_memory(house.lab.board.lines)),
         "free_k": round(min(free) / 1024, 1) if len(free) == len(rounds) else 0.0,
-        "update_boots": sum(max(0, done.boots - 1) for done in rounds),
+        "update_boots": sum(done.update_boots for done in rounds),
         "offline": sum(done.offline for done in rounds),
         "mqtt_back": sum(done.mqtt_back for done in rounds),
         "browsers_back": sum(done.browsers_back for done in rounds),
@@ -216,10 +220,10 @@ def summary(plan: Plan, rounds: list[Round], house: House) -> dict[str, Any]:
 
 
 def is_cooperative(found: dict[str, Any]) -> bool:
-    """All confirmed, each with the one restart of its commit, and until then the page and MQTT were there all the time."""
+    """All confirmed without an update boot, and the page and MQTT were there all the time, but for restarts of a commit."""
     all_done = found["updates"] == found["mqtt_back"] == found["browsers_back"] == found["asked"]
-    quiet = not found["update_boots"] and not found["page_errors"] and not found["no_memory"]
-    return bool(all_done and quiet and found["all_tabs"] and found["offline"] <= found["asked"])
+    noticed = any(found[key] for key in ("update_boots", "page_errors", "no_memory", "offline"))
+    return bool(all_done and found["all_tabs"] and not noticed)
 
 
 def pico_all_files(log: Log) -> dict[str, Any]:

@@ -60,8 +60,8 @@ _FITS = (
     ("updates", "confirmed"),
     ("no_memory", "lines with `no_memory`"),
     ("free_k", "KiB free at rest, the lowest"),
-    ("update_boots", "restarts beside those of the commits"),
-    ("offline", "how often MQTT went offline"),
+    ("update_boots", "update boots"),
+    ("offline", "how often MQTT went offline beside restarts"),
     ("median_s", "seconds an update, with its trial"),
 )
 
