@@ -14,7 +14,7 @@ from .errors import OtaError, from_system
 _BUDGET_MS = const(25)
 _COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
-_LOOPS = const(3)  # see cleared
+_LOOPS = const(3)  # see clear
 _JOB = const(("module", "errors", "phases", "job", "updates"))  # what a job needs in all of its phases
 _SOON = const(2)  # as sockets.SOON, which needs a network
 _MAX_CHANNEL = const(4096)
@@ -120,16 +120,16 @@ class Job:
         """Import a file, and first what it begins with: a file a step. What is not needed beside goes before. Generator."""
         parts = _FIRST.get(name, "").split() + [name]
         phases.in_job += tuple(parts)
-        yield from self.cleared()
+        yield from self.clear()
         for part in parts:
             phases.part(part)
             yield
 
-    def cleared(self, anyway=False):
-        """Have what is not needed forgotten where memory is short, or `anyway`. What a phase has left on the stack keeps some of
-        its memory for a few loops; how short they are does not matter. Generator.
+    def clear(self, force=False):
+        """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
+        of its memory for a few loops; how short they are does not matter. Generator.
         """
-        for _ in range(_LOOPS if phases.forget(anyway) else 0):
+        for _ in range(_LOOPS if phases.forget(force) else 0):
             yield _SOON
 
     def _ended(self, error):

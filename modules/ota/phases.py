@@ -13,6 +13,7 @@ from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
 _PLENTY = const(64 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
+_SHORT = const(32 * 1024)
 
 in_job = ()  # while a job runs: what it and its phase need
 
@@ -33,12 +34,15 @@ def part(name):
         return found
     if gc.mem_free() < _PLENTY:
         gc.collect()  # what the last import has left would lie between what stays
-    return __import__("modules.ota." + name, None, None, ("x",))
+    found = __import__("modules.ota." + name, None, None, ("x",))
+    if gc.mem_free() < _SHORT:
+        gc.collect()
+    return found
 
 
-def forget(anyway=False):
-    """Give back the memory of what is not needed at the moment, in a job only where it is short, or `anyway`: True then."""
-    if in_job and not anyway:
+def forget(force=False):
+    """Give back the memory of what is not needed at the moment, in a job only where it is short, or by `force`: True then."""
+    if in_job and not force:
         if gc.mem_free() < _PLENTY:
             gc.collect()
         if gc.mem_free() >= _PLENTY:

@@ -139,7 +139,7 @@ def roll_back(ota):
 
 def _obtain(ota, offer, force):
     """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
-    yield from ota.cleared()
+    yield from ota.clear()
     gc.collect()
     if ota.platform.board.mem_free() < _OBTAIN and not ota.platform.update_boot:
         if ota.module.report_space() < _ROOM:
@@ -187,7 +187,7 @@ def _fill_from_archive(ota, offer):
     yield from ota.clear_stage()
     try:
         yield from ota.phase("legacy.requests_http", "receive", ota, offer)
-        yield from ota.cleared(True)  # its decompressor takes 45 KB
+        yield from ota.clear(True)  # its decompressor takes 45 KB
         yield from ota.phase("legacy.latest", "unpack", ota, offer)
     except OtaError:
         yield from ota.clear_stage()
@@ -220,7 +220,7 @@ def _refusing(ota, job):
         arrives = error.kind in ("transport", "damage") and ota.name != "install"
         if arrives and error.kind == "damage":
             ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong
-        yield from ota.cleared()
+        yield from ota.clear()
         again = error.reason == "no_memory" and ota.platform.update_boot < _TRIES
         if not again and not arrives:
             if ota.name == "install":

@@ -158,7 +158,7 @@ def forget(package, stays):
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
     gc.collect()  # this is called where there is no memory: no list of all that there is
-    package, stays = package + ".", " %s." % ". ".join(stays)
+    package += "."
     name = _going(package, stays)
     while name:
         folder, _, last = name.rpartition(".")
@@ -171,6 +171,8 @@ def forget(package, stays):
 
 def _going(package, stays):
     for name in sys.modules:
-        if name.startswith(package) and " %s." % name[len(package) :] not in stays:
-            return name
+        if name.startswith(package) and name[len(package) :] not in stays:
+            folder = name[len(package) :] + "."
+            if not any(stay.startswith(folder) for stay in stays):
+                return name
     return None
