@@ -74,7 +74,10 @@ def panels(web, _request):
 
 def _set(web, item):
     """What a setting is; one that nobody has set is nothing, but a switch what its range says."""
-    return web.platform.setting(item[0], item[4] if item[4:] and kind_of(item) == "switch" else None)
+    platform = web.platform
+    if item[0] == "wifi.address" and platform.module("wifi").fixed:  # on trial it is not in the preferences
+        return platform.module("wifi").fixed
+    return platform.setting(item[0], item[4] if item[4:] and kind_of(item) == "switch" else None)
 
 
 def status(web, _request):

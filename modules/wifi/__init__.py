@@ -54,7 +54,7 @@ class Module(Base):
         super().__init__(platform)
         self.state = "off"  # off, connecting, connected, waiting
         # The interfaces; asking for the time, a generator; and the fixed address, until it has shown that it is right,
-        self._station = self._access_point = self._clock = self._fixed = None
+        self._station = self._access_point = self._clock = self.fixed = None
         self._patience = self._clock_pause = 0  # ms that it has for that; and ms
         # ticks_ms of the last change of state, and of the next looks at the interface, the disk and the clock
         self._since = self._look_at = self._disk_at = self._clock_at = time.ticks_ms()
@@ -106,7 +106,7 @@ class Module(Base):
                 self._connected()
             elif elapsed > _CONNECT_MS or self._station.status() in _REFUSED:
                 self._failed()
-        elif self._fixed and (sockets.heard or elapsed > self._patience):
+        elif self.fixed and (sockets.heard or elapsed > self._patience):
             self._judge()
         elif not connected:
             self.platform.log("wifi: lost", self._known()[0])
@@ -189,14 +189,14 @@ class Module(Base):
         self._station.active(True)
         if self._station.isconnected():  # to the network that is left
             self._station.disconnect()
-        address = self._fixed or prefs.text("wifi.address")
+        address = self.fixed or prefs.text("wifi.address")
         try:
             if address:
                 held = prefs.text("wifi.held.%s" % known[0])
                 prefs.set("wifi.address", held)
                 prefs.save()
-                if not self._fixed:
-                    self._fixed = address
+                if not self.fixed:
+                    self.fixed = address
                     self._patience = _CLOCK_MS if address == held else _TRIAL_MS
                 self._station.ifconfig(tuple(address.split()))
         except Exception as error:  # each port has its own for what cannot be one
@@ -210,8 +210,8 @@ class Module(Base):
 
     def _judge(self):
         """Somebody was heard from the fixed address, or its time is over."""
-        prefs, address = self.platform.prefs, self._fixed
-        self._fixed = None
+        prefs, address = self.platform.prefs, self.fixed
+        self.fixed = None
         if sockets.heard:
             prefs.set("wifi.address", address)
             prefs.set("wifi.held.%s" % self._known()[0], address)

@@ -155,6 +155,11 @@ def test_the_boards_health_name_and_settings(browser: Browsers, web_world: WebWo
     expect(page.locator("#dashboard [data-key='mqtt/state']")).to_have_text("–")
     visitor.go("settings")
     expect(page.locator("#ssid")).to_have_value("sim-network")
+    visitor.allowed = {(400, "/api/action")}
+    address = page.get_by_label("Network: Fixed address")
+    address.fill("10.0.0.9")
+    address.press("Tab")
+    visitor.see("#toast", "wifi.address cannot be 10.0.0.9")
     name = page.get_by_label("Board: Name, also of its address")
     name.fill("front-door")
     name.press("Tab")

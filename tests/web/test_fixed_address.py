@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -46,23 +47,30 @@ def hold(world: WebWorld, client: Client, line: str = FIXED) -> None:
     """The address is fixed, and somebody comes there."""
     fix(world, client, ADDRESS, line)
     deadline = time.monotonic() + PATIENCE_S
-    while _address(client) != ADDRESS:
+    while (found := _prefs(client)) is None or found.get("wifi.address") != ADDRESS:
+        assert found is None or _shown(client) == ADDRESS, "on trial it is shown too"
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def _address(client: Client) -> str | None:
+def _prefs(client: Client) -> dict[str, Any] | None:
     try:
-        found = client.get("/api/prefs").json.get("wifi.address")
-        return found if isinstance(found, str) else None
+        found: dict[str, Any] = client.get("/api/prefs").json
+        return found
     except (OSError, ValueError):  # it restarts
         return None
+
+
+def _shown(client: Client) -> Any:
+    """What the page has in the setting's field."""
+    panels = client.get("/api/panels").json
+    return next(item["value"] for panel in panels for item in panel["settings"] if item["key"] == "wifi.address")
 
 
 def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(web_world: WebWorld, client: Client) -> None:
     board = web_world.board
     fix(web_world, client, ADDRESS, FIXED, "restarting: nobody was reached from 10.0.0.9 255", FREE)
-    assert _address(client) is None
+    assert _shown(client) is None
 
     board.wifi = "ok sim-network garden"
     hold(web_world, client)
@@ -80,12 +88,12 @@ def test_a_fixed_address_stays_once_somebody_has_come_and_goes_when_nobody_does(
     assert client.post("/api/wifi/join", {"ssid": "cellar", "password": "another one"}).status == 202
     board.expect("could not join cellar", PATIENCE_S, since)
     board.expect(FIXED, PATIENCE_S, since)  # there it has held
-    assert _address(client) == ADDRESS and "wifi.held" not in client.get("/api/prefs").body.decode()
+    assert _shown(client) == ADDRESS and "wifi.held" not in client.get("/api/prefs").body.decode()
     since = web_world.now()
     assert client.post("/api/wifi/join", {"ssid": "garden", "password": ""}).status == 202
     for line in ("to garden as 10.0.0.9$", "restarting: nobody was reached from 10.0.0.9 255", "to garden as 127.0.0.1$"):
         board.expect(line, PATIENCE_S, since)  # another network has other addresses
-    assert _address(client) is None
+    assert _shown(client) is None
     hold(web_world, client, FIXED.replace("sim-network", "garden"))
     fix(web_world, client, None, "to garden as 127.0.0.1$")  # and without one it is free again, wherever it goes
 
@@ -96,7 +104,7 @@ def test_a_wrong_address_is_gone_after_a_loss_of_power_or_of_the_network(web_wor
     board.power_cycle()  # as a board that sleeps, or hangs on a timer, in every trial
     board.expect(FREE, PATIENCE_S, since)
     client = web_world.client()
-    assert _address(client) is None
+    assert _shown(client) is None
 
     since = fix(web_world, client, ADDRESS, FIXED)
     for _loss in range(12):  # a network that never stays for as long as a trial
@@ -122,6 +130,6 @@ def test_an_address_that_the_port_refuses_switches_nothing_off(
     web_world.board.env["SIMULATOR_PORT_IFCONFIG_NEEDS_DNS"] = "1"
     wrong = f"10.0.0.9 255.255.255.0 10.0.0.1 {name}"
     assert client.post("/api/prefs", {"wifi.address": wrong, "wifi.held.sim-network": wrong}).status == 204
-    assert _address(client) == wrong
+    assert _shown(client) == wrong
     since = follow(web_world, web_world.type("reset"), f"wifi: {says}", "restarting: nobody was reached from 10.0.0.9", FREE)
     assert "switched off" not in web_world.lines_since(0) and "wifi: connected" not in web_world.lines_since(since)
