@@ -517,7 +517,7 @@ def test_a_failing_release_is_shown_as_rolled_back_with_its_reason(browser: Brow
 def test_an_upload_is_refused_or_installed(browser: Browsers, web_world: WebWorld) -> None:
     old = web_world.release("1.0.0")
     web_world.start(old)
-    new = web_world.release("1.1.0", {"modules/extra.txt": b"hello"})
+    new = web_world.release("1.1.0", {"www/new": noise(1, 3_000)})  # the last one: of what is there already nothing is read
     visitor = visit(browser, web_world, "firmware")
     page = visitor.page
     torn = new.archive[:-300] + bytes(300)
