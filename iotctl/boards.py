@@ -12,7 +12,7 @@ from iotctl.errors import IotctlError
 from iotctl.profile import Problem, Profile
 from modules.ota.install import files as on_flash
 from modules.ota.install import prepare
-from modules.ota.release.paths import skips
+from modules.ota.release.paths import key, skips
 from sim.ports import PORTS, Port
 
 BLOCK = 4096
@@ -142,9 +142,10 @@ def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:
 
 def update_blocks(files: tree.Files) -> int:
     """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
-    staged = [len(data) for path, data in files.items() if path != bundle.LIST and not skips(path, ())]
-    tiny = sum(size <= prepare._INLINE for size in staged)
-    return sum(map(file_blocks, staged)) + tiny // 8 + 2 * ((len(staged) - 1) // 10 + (len(staged) - 1) // 25) + prepare._METADATA
+    listed = enumerate(sorted(files.keys() - {bundle.LIST}, key=key))  # what is not staged has a number, too
+    staged = {n: len(files[path]) for n, path in listed if not skips(path, ())}
+    tiny, last = sum(size <= prepare._INLINE for size in staged.values()), max(staged, default=0)
+    return sum(map(file_blocks, staged.values())) + tiny // 8 + 2 * (last // 10 + last // 25) + prepare._METADATA
 
 
 def file_blocks(size: int, inline: int = prepare._INLINE) -> int:
