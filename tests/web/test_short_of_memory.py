@@ -173,7 +173,7 @@ def test_an_update_that_was_accepted_is_done_however_little_memory_there_is(web_
     world.offer(new)
     world.client()
     since = world.now()
-    hog(world, 12_000)  # with 7 KB, and a request that is not over yet, one note in ten has no place: that is told, as no_memory
+    hog(world, 12_000)  # with 7 KB and a request that is not over yet, one note in ten has no place: that is told, as no_memory
     world.type("ota update")
     world.board.expect("restarting: an update boot", PATIENCE_S, since)
     world.wait_confirmed(new, since)
