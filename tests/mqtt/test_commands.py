@@ -10,7 +10,7 @@ import pytest
 
 from tests.mqtt.conftest import BASE, LAMP_FILES, mqtt_world
 from tests.support.broker import Broker, Observer, parsed
-from tests.support.world import PATIENCE_S, World
+from tests.support.world import PATIENCE_S, World, noise
 
 CONNECTED = "mqtt: connected to"
 UPDATE = f"{BASE}/command/ota/update"
@@ -50,7 +50,7 @@ def test_a_command_leads_to_an_update_that_is_confirmed_and_says_so_after_the_re
 
 def test_the_reason_of_a_refusal_is_replied(world: World, seen: Observer) -> None:
     start(world, seen)
-    wrong = world.release("1.1.0", LAMP_FILES)
+    wrong = world.release("1.1.0", {**LAMP_FILES, "www/new": noise(1, 3_000)})
     world.offer(wrong)
     path = world.site / "sim-board" / "1.1.0.tar.gz"
     path.write_bytes(path.read_bytes()[:-200] + b"x" * 200)

@@ -121,7 +121,7 @@ def test_a_failed_update_is_a_problem_until_one_succeeds_and_is_tried_again_by_h
 
 def test_a_refused_update_is_a_problem_after_a_restart_too_and_is_tried_again_by_hand(world: World, seen: Observer) -> None:
     start(world, seen)
-    world.offer(world.release("1.1.0", LAMP_FILES, notes="Brighter."))
+    world.offer(world.release("1.1.0", {**LAMP_FILES, "www/new": noise(1, 3_000)}, notes="Brighter."))
     archive = world.site / "sim-board" / "1.1.0.tar.gz"
     good = archive.read_bytes()
     archive.write_bytes(good[:-200] + b"x" * 200)
