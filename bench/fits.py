@@ -112,7 +112,7 @@ class House:
         done.mqtt_back = _eventually(self.mqtt_there)
         done.free = self.free()
         said = self.lab.board.lines[since:]
-        done.update_boots = sum("update boot 1 of" in line for line in said)
+        done.update_boots = sum(bool(re.search(r"update boot \d of \d: only", line)) for line in said)
         gone = sum(m.text == "false" for m in self.seen.of(f"{_BASE}/status/online", messages))
         done.offline = max(0, gone - sum(" restarting: " in line for line in said))
         done.no_memory = _no_memory(said)

@@ -123,7 +123,7 @@ class Client(robust.MQTTClient):
         self.cfg = cfg
         self._out = bytearray()
         self._sending = b""  # TLS wants the same bytes again after a write that would have blocked
-        self._view = memoryview(bytearray(_IN))
+        self.view = memoryview(bytearray(_IN))
         self._owed = 0  # answers that the broker owes
         self._since = time.ticks_ms()  # when the broker was heard; or, if it owes an answer since then, was asked
         self._next()
@@ -141,7 +141,7 @@ class Client(robust.MQTTClient):
                 self._owe()
                 self.ping()
             return False
-        first = self._view[0]
+        first = self.view[0]
         if first & 0xF0 == 0x30:
             self.retained = first & 1
             if not first & 6:  # nothing was asked for with more than QoS 0
@@ -151,8 +151,8 @@ class Client(robust.MQTTClient):
             if first == 0x40:
                 self.acked = True
             elif first == 0x90:
-                topic = self.optional.pop(self._view[2] << 8 | self._view[3], None)
-                if self._view[self._need - 1] & 0x80:
+                topic = self.optional.pop(self.view[2] << 8 | self.view[3], None)
+                if self.view[self._need - 1] & 0x80:
                     if not topic:
                         raise MqttError("refused", "the broker does not let this board subscribe to its commands")
                     self.refused.append(topic)
@@ -208,7 +208,7 @@ class Client(robust.MQTTClient):
         end = self._at + n
         if n < 0 or end > self._need:
             raise OSError(errno.EINVAL)
-        part = bytes(self._view[self._at : end])
+        part = bytes(self.view[self._at : end])
         self._at = end
         return part
 
@@ -244,7 +244,7 @@ class Client(robust.MQTTClient):
                 self.oversized = True
                 self._next()
             at = self._have if self._need <= _IN else _HEAD
-            n = self._raw.readinto(self._view[at : min(self._need, _IN, at + self._need - self._have)])
+            n = self._raw.readinto(self.view[at : min(self._need, _IN, at + self._need - self._have)])
             if n is None:
                 return False
             if not n:
@@ -258,14 +258,14 @@ class Client(robust.MQTTClient):
     def _measure(self):
         """The packet's length follows its first byte: seven bits a byte, the last one below 128."""
         last = self._need - 1
-        if self._view[last] & 0x80:
+        if self.view[last] & 0x80:
             if self._need == _HEAD:
                 raise OSError(errno.EINVAL)
             self._need += 1
             return
         size = 0
         for i in range(last, 0, -1):
-            size = size << 7 | self._view[i] & 0x7F
+            size = size << 7 | self.view[i] & 0x7F
         self._body = True
         self._need += size
 

@@ -5,6 +5,7 @@ What the user sets at run time, ``mqtt.<key>`` in prefs.json, comes before the p
 
 from iot_platform.module import plain, printable
 from iot_platform.profile import CA, field
+from micropython import const
 
 DEFAULTS = {
     "host": "",  # none: MQTT is off
@@ -22,7 +23,7 @@ DEFAULTS = {
     "commands": (),
 }
 # What a profile may name
-_COMMANDS = ("rollback", "confirm", "channel", "restart", "auto_install", "name", "group", "tags", "log", "wifi")
+_COMMANDS = const(("rollback", "confirm", "channel", "restart", "auto_install", "name", "group", "tags", "log", "wifi"))
 
 
 def check(section):
@@ -74,17 +75,9 @@ def _is_host(value):
     return _is_text(value, 100) and plain(value, b"-._:")
 
 
-def _is_prefix(value):
-    return _is_text(value, 64) and printable(value) and not ("#" in value or "+" in value)
-
-
 def _is_link(value):
     web = _is_text(value, 200) and (value.startswith("http://") or value.startswith("https://"))
     return web and len(value) > 8 and "@" not in value and printable(value)
-
-
-def _is_commands(value):
-    return isinstance(value, (list, tuple)) and all(name in _COMMANDS for name in value)
 
 
 # Each key, what its value must be, and that in words
@@ -99,7 +92,15 @@ _KEYS = (
     ("timeout_s", lambda value: _between(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
     ("noisy_s", lambda value: _between(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
     ("spread_s", lambda value: _between(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
-    ("discovery", _is_prefix, "Home Assistant's discovery prefix, such as homeassistant, or null for none"),
-    ("commands", _is_commands, "a list of what MQTT may do beside check and update: some of " + " ".join(_COMMANDS)),
+    (
+        "discovery",
+        lambda value: _is_text(value, 64) and printable(value) and not ("#" in value or "+" in value),
+        "Home Assistant's discovery prefix, such as homeassistant, or null for none",
+    ),
+    (
+        "commands",
+        lambda value: isinstance(value, (list, tuple)) and all(name in _COMMANDS for name in value),
+        "a list of what MQTT may do beside check and update: some of " + " ".join(_COMMANDS),
+    ),
     ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
 )

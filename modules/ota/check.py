@@ -34,13 +34,13 @@ def decide(ota, raw, etag, force):
     offer = None
     if force:
         phases.part("release.policy").check_sequence(sequence, ota.floor, True)
-    if force or _wanted(ota, value, source):
+    if force or wanted(ota, value, source):
         offer = dict(value["bundle"], version=version, sequence=sequence, source=source, notes=value["notes"])
     ota.store.set("etag", [ota.channel, etag] if offer is None and etag else None)
     return offer
 
 
-def _wanted(ota, value, source):
+def wanted(ota, value, source):
     policy = phases.part("release.policy")
     version, sequence = value["version"], value["sequence"]
     if not policy.is_newer(version, sequence, ota.floor, ota.local_version()):

@@ -24,7 +24,7 @@ def check(ota):
         field(errors, ota, key, good, expected, "ota.")
     if not errors and ota["url"].startswith("https") and ota.get("headers") and not ota.get("ca"):
         errors.append(("ota.ca", "is missing", "because of ota.headers: " + CA % "server"))
-    _check_keys(errors, {name: ota[name] for name in signature.PINS if ota.get(name) is not None})
+    _check(errors, {name: ota[name] for name in signature.PINS if ota.get(name) is not None})
     return errors
 
 
@@ -49,7 +49,7 @@ def load(module):
     return True
 
 
-def _check_keys(errors, pinned):
+def _check(errors, pinned):
     if len(pinned) > 1 and "public_keys" in pinned or len(pinned) == 1 and "public_keys" not in pinned:
         alone = "public_keys" if len(pinned) > 1 else list(pinned)[0]
         errors.append(("ota." + alone, "is wrong", "release_keys and channel_keys together, or public_keys alone"))
@@ -89,20 +89,12 @@ def _is_download(value):
     return name.startswith(".ota/download") or not _critical(name)
 
 
-def _is_ca(value):
-    return value == NOT_VERIFIED or _is_path(value)
-
-
 def _is_hosts(value):
     return isinstance(value, list) and 0 < len(value) <= 8 and all(name_ok(host, 100) and host == host.lower() for host in value)
 
 
 def _is_paths(value):
     return isinstance(value, list) and all(_is_path(path) for path in value)
-
-
-def _is_deletable(value):
-    return _is_paths(value) and not any(_critical(path.strip("/")) for path in value)
 
 
 def _critical(path):
@@ -144,7 +136,11 @@ _REQUIRED = (
     ("url", is_url, "the folder on the server, such as https://example.org/firmware"),
     ("tmp_filename", _is_download, "a file name for the download, such as new_firmware.tar.gz"),
     ("excluded_files", _is_paths, "a list of files or folders that updates leave alone, such as []"),
-    ("delete", _is_deletable, "a list of files or folders that an update removes, such as []; nothing that the board needs"),
+    (
+        "delete",
+        lambda value: _is_paths(value) and not any(_critical(path.strip("/")) for path in value),
+        "a list of files or folders that an update removes, such as []; nothing that the board needs",
+    ),
 )
 _OPTIONAL = (
     ("channel", name_ok, "a channel's name, such as stable"),
@@ -156,7 +152,7 @@ _OPTIONAL = (
     ("keep_previous", lambda value: isinstance(value, bool), "true or false"),
     ("window", _is_window, "a time of day (UTC) for installs, such as 02:00-04:30"),
     ("headers", _is_headers, 'headers for your server, such as {"Authorization": "Bearer ..."}'),
-    ("ca", _is_ca, CA % "server"),
+    ("ca", lambda value: value == NOT_VERIFIED or _is_path(value), CA % "server"),
     ("redirect_hosts", _is_hosts, 'hosts to which your server may redirect, such as ["objects.githubusercontent.com"]'),
     ("mip", _is_mip, 'an index for mip, such as {"index": "https://example.org/mip", "sha256": {"lib/requests.mpy": "..."}}'),
 )

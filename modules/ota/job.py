@@ -48,7 +48,7 @@ class Job:
         self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
         self.offer = self._http = self._kept = None
         self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
-        self._steps = 0
+        self.count = 0
         phases.in_job = _JOB
         self._job = self._work()
 
@@ -60,7 +60,11 @@ class Job:
     def _work(self):
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
         if self.name == "start":
-            return (yield from phases.part("install.trial").after_start(self))
+            if ota_boot.state == "trial":
+                if not (yield from phases.part("install.trial").watch(self)):
+                    return None
+                yield from self.clear()  # of what the check has left
+            return (yield from phases.part("install.cleanup").after_start(self))
         if self.name in ("verify", "plan"):
             return (yield from self.phase("verify", self.name, self, self.flag))
         while self.name == "upload":
@@ -80,8 +84,8 @@ class Job:
 
         None for nothing, sockets.SOON for the network, True for a while: there is nothing to do before the next loop.
         """
-        self._steps += 1
-        if self._steps % _COLLECT == 0:
+        self.count += 1
+        if self.count % _COLLECT == 0:
             gc.collect()
             self.lowest = min(self.lowest, gc.mem_free())
         try:

@@ -186,7 +186,7 @@ class Module(Base):
         """Confirm the version on trial by hand. False when none is on trial."""
         if ota_boot.state != "trial":
             return False
-        self._stop_job()
+        self._drop()
         ota_boot.confirm()
         return self._request("start")
 
@@ -194,7 +194,7 @@ class Module(Base):
         """Stop the running job, unless it is past the point where that makes sense. What was staged stays for the next try."""
         if not self.job or self.job == "start" or self.state == "rebooting":
             return False
-        self._stop_job()
+        self._drop()
         self.enter("idle")
         self.platform.log("ota: cancelled")
         self.store.set("order", None)
@@ -214,7 +214,7 @@ class Module(Base):
     def end_upload(self, upload):
         """The upload is over; what lies in ``archive`` is the caller's affair."""
         if self._job is upload:
-            self._stop_job()
+            self._drop()
 
     def uploading(self, upload):
         """False once the upload was cancelled."""
@@ -288,7 +288,7 @@ class Module(Base):
             phases.call("schedule", "chosen", self)
 
     def stop(self):
-        self._stop_job()
+        self._drop()
 
     # -- what jobs use
 
@@ -364,7 +364,7 @@ class Module(Base):
             self.warn("off: see the profile")
             return None
         if self.job or self.state == "rebooting" or (ota_boot.state and name != "start"):
-            SerialLog.debug("ota: busy with", self.job or self.state, "so not:", name)
+            SerialLog.debug("ota: busy with %s, so not: %s" % (self.job or self.state, name))
             return None
         return self._new_job(name, flag)
 
@@ -392,8 +392,13 @@ class Module(Base):
                 self.noted = None
                 try:
                     phases.call("state", "note", self, name, flag)
-                except MemoryError:
-                    self.failed(name, OtaError("no_memory", "there is too little even for a note before a restart"))
+                except MemoryError:  # the C stack may still name what has just ended, and keep its memory, for some loops
+                    self.starved += 1
+                    if self.starved <= _PATIENCE:
+                        self.noted = (name, flag)
+                    else:
+                        self.starved = 0
+                        self.failed(name, OtaError("no_memory", "there is too little even for a note before a restart"))
         elif time.ticks_diff(time.ticks_ms(), self.look_at) >= 0:
             self.noted = None
             self._new_job(name, flag)
@@ -435,7 +440,7 @@ class Module(Base):
         self.platform.bus.publish("ota/error", error.reason if error else "")
         self.platform.bus.publish("ota/message", error.message if error else "")
 
-    def _stop_job(self):
+    def _drop(self):
         self.noted = None
         if self._job:
             self._job.close()

@@ -75,21 +75,21 @@ def mend(module):
     """Forget what is not made as it must be, damaged or edited by hand: it must stop no start and no check."""
     for key, shape in _SHAPES:
         value = module.store.get(key)
-        if value is not None and not _fits(value, shape):
+        if value is not None and not fit(value, shape):
             module.warn("what was remembered is damaged, and forgotten:", key)
             module.store.set(key, None)
 
 
-def _fits(value, shape):
+def fit(value, shape):
     if shape is None:
         return value is None or isinstance(value, str)
     if type(value) is not type(shape):
         return False
     if isinstance(shape, list):
-        return len(shape) in (1, len(value)) and all(_fits(part, shape[i % len(shape)]) for i, part in enumerate(value))
+        return len(shape) in (1, len(value)) and all(fit(part, shape[i % len(shape)]) for i, part in enumerate(value))
     if isinstance(shape, dict):
         name = list(shape)[0]
-        return all((key.isdigit() or not name) and _fits(value[key], shape[name]) for key in value)
+        return all((key.isdigit() or not name) and fit(value[key], shape[name]) for key in value)
     return not isinstance(shape, int) or 0 <= value < 1 << 53
 
 
@@ -190,7 +190,7 @@ def recall(module):
     offered = module.store.get("offered")
     known = offered and (ota_boot.state == "trial" or offered[0] != module.local_version())
     module.found(*(offered if known else (None,)))
-    _tell_problem(module)
+    _tell(module)
 
 
 def judge(module, name, error):
@@ -206,7 +206,7 @@ def judge(module, name, error):
         problem = before
     if problem != before:
         module.store.set("problem", problem)
-        _tell_problem(module)
+        _tell(module)
 
 
 def _is_problem(name, error):
@@ -215,7 +215,7 @@ def _is_problem(name, error):
     return name in ("update", "install", "stage") and error.reason not in ("failed_before", "no_update")
 
 
-def _tell_problem(module):
+def _tell(module):
     problem = module.store.get("problem")
     value = {"problem": bool(problem)}
     if problem:

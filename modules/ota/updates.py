@@ -54,7 +54,7 @@ def update(ota, force):
         return False
     available(ota, offer)
     yield
-    waiting = _waits_for(ota)
+    waiting = waits_for(ota)
     yield
     ota.module.installs = not waiting
     if ota.name == "check" and waiting.startswith("asked"):
@@ -81,7 +81,7 @@ def bring(ota, offer, force):
     if ota.store.get("ready") != [offer["version"], offer["source"]]:
         yield from _remembering(ota, offer["source"], _obtain(ota, offer, force))
     ota.enter("ready")
-    waiting = _waits_for(ota)
+    waiting = waits_for(ota)
     yield
     if waiting:
         if ota.verified:  # the signature is needed once more, in another job
@@ -155,13 +155,15 @@ def _fill(ota, offer, force):
     """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
     head, header = yield from checked_head(ota, offer, force)
     ota.module.notes = header["notes"]
-    ota.log("verified:", header["files"], "files,", "signed" if ota.keys else "not signed: no key is pinned")
+    text = "verified: %d files, signed" if ota.keys else "verified: %d files, not signed: no key is pinned"
+    ota.log(text % header["files"])
     wanted, total = yield from ota.phase("install.prepare", "plan", ota, header, head[0])
     yield from _read(ota, offer, "read", head[2], wanted, total)
 
 
 def _read(ota, offer, function, *args):
     """What bundle.reader does, with the code for a server where one is asked."""
+    yield from ota.load("bundle.inflate")  # the decompressor's place, in one piece, before anything else
     if offer:
         yield from ota.load("transport.http")
     return (yield from ota.phase("bundle.reader", function, ota, offer, *args))
@@ -233,11 +235,11 @@ def _refusing(ota, job):
 def _restart(ota, why):
     ota.enter("rebooting")
     ota.log("lowest free memory of this update: %d bytes" % ota.lowest)
-    ota.log("committed:", why)
+    ota.log("committed: %s" % why)
     ota.platform.request_reset(why)
 
 
-def _waits_for(ota):
+def waits_for(ota):
     """What the installation of what was found has to wait for, "" for nothing."""
     if ota.name == "fetch":
         return "asked"

@@ -33,13 +33,13 @@ class Module(Base):
                 self._poll = None
                 return
             if byte in b"\r\n":
-                self._end_line()
+                self._end()
             elif byte < b" " or byte == b"\x7f" or len(self._line) >= _MAX_COMMAND:
                 self._dropped += 1
             else:
                 self._line += byte
 
-    def _end_line(self):
+    def _end(self):
         """Noise is dropped: byte by byte, and the line when most of it was that."""
         line, dropped = self._line, self._dropped
         self._line, self._dropped = bytearray(), 0
@@ -69,7 +69,7 @@ class Module(Base):
         elif words[0] == "reset":
             platform.request_reset("asked for at the console")
         elif words[0] == "status":
-            SerialLog.log("running:", ", ".join(platform.modules), "failed:", platform.failed or "none")
+            SerialLog.log("running: %s failed: %s" % (", ".join(platform.modules), platform.failed or "none"))
             for key, value in sorted(platform.board.about().items()):
                 SerialLog.log(key, "=", value)
         elif words[0] == "values":

@@ -212,11 +212,11 @@ class Module(Base):
         for caller in list(self.waiting):
             sock, came = caller
             age = time.ticks_diff(now, came)
-            if age >= _SOON_MS and (self._said(sock) or age >= _LATEST_MS):
+            if age >= _SOON_MS and (self._told(sock) or age >= _LATEST_MS):
                 sock.close()
                 self.waiting.remove(caller)
 
-    def _said(self, sock):
+    def _told(self, sock):
         """False while the caller has said nothing yet; then it is answered."""
         try:
             request = sock.read(256)

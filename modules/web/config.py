@@ -51,7 +51,7 @@ def wifi(web, request):
     if verb == "scan":
         web.platform.board.feed()
         try:
-            return {"networks": _networks(module.scan())}
+            return {"networks": _names(module.scan())}
         except OSError as error:
             raise Refused(503, "scan_failed", str(error), 5)
     if verb == "join":
@@ -67,7 +67,7 @@ def wifi(web, request):
     return 202
 
 
-def _networks(heard):
+def _names(heard):
     """Strongest first."""
     found = {}
     for ssid, _mac, _channel, rssi, security, _hidden in heard:

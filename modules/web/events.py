@@ -119,7 +119,7 @@ async def log(_web, request):
     name, _, after = (request.query or "after=-1").partition("=")
     if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
         raise Refused(400, "bad_request", "after")
-    n, before = int(after) + 1, '{"lines":['
+    n, before = int(after) + 1, '{"lines": ['
     await request.start(200, JSON)
     while n < SerialLog.count:
         first = SerialLog.count - len(SerialLog.history())
@@ -177,18 +177,18 @@ class Stream:
         self.bus = bus
         self._changed = {key for key, _value in bus.items()}
         self._next = SerialLog.count - len(SerialLog.history())
-        self._event = asyncio.Event()
+        self.event = asyncio.Event()
 
     def tell(self, values):
         """There is something new: changed values, or lines in the log; or it is time to say something (None)."""
         if values:
             self._changed.update(values)
-        self._event.set()
+        self.event.set()
 
     async def run(self):
         request = self.request
         while True:
-            self._event.clear()
+            self.event.clear()
             if not self._changed and self._next == SerialLog.count:
                 await request.send(b": alive\n\n")
             while self._changed or self._next < SerialLog.count:
@@ -196,7 +196,7 @@ class Stream:
             self._changed.clear()  # it is empty: its table, made for all keys at first, is given back
             await request.flush()
             request.timeout = None
-            await self._event.wait()
+            await self.event.wait()
 
     async def _values(self):
         """A few at a time: the whole bus at once would be much."""
@@ -204,18 +204,18 @@ class Stream:
         while self._changed and len(some) < _KEYS:
             key = self._changed.pop()
             some[key] = self.bus.get(key)
-        await self._say("values", some)
+        await self._tell("values", some)
 
     async def _line(self):
         first = SerialLog.count - len(SerialLog.history())
         if self._next < first:
             dropped, self._next = first - self._next, first
-            await self._say("dropped", dropped)
+            await self._tell("dropped", dropped)
         elif self._next < SerialLog.count:
             self._next += 1
-            await self._say("log", row(self._next - 1, SerialLog.history()[self._next - 1 - first]))
+            await self._tell("log", row(self._next - 1, SerialLog.history()[self._next - 1 - first]))
 
-    async def _say(self, event, value):
+    async def _tell(self, event, value):
         await self.request.send(b"event: %s\ndata: " % event.encode())
         for piece in pieces(value):
             await self.request.send(piece.encode())

@@ -56,7 +56,7 @@ async def login(web, request):
         count(web, _ALL)
         raise Refused(401, "bad_password")
     SerialLog.log("web: login from", request.address)
-    if not _is_known(web, request.address):
+    if not _known(web, request.address):
         web.known[_KNOWN:] = web.known[:-_KNOWN]
         web.known[:_KNOWN] = sessions.digest("from", request.address)[:_KNOWN]
     return _answer(web)
@@ -87,7 +87,7 @@ async def _verify(web, request, given, new=None):
     """
     if not isinstance(given, str):
         raise Refused(400, "bad_value", "password")
-    known = _is_known(web, request.address)
+    known = _known(web, request.address)
     left = _left(web, request.address)
     if left > 0 and not known:
         raise Refused(429, "locked", "try again in %d s" % left, left)
@@ -123,7 +123,7 @@ def count(web, address):
     number, end = failures.get(address, (0, 0))
     number = number + 1 if end + _FORGIVE_S > now else 1
     over = number - (_FREE_FOR_ALL if address == _ALL else _FREE)
-    most = _SLOWEST_S if address == _ALL or _is_known(web, address) else _LOCKED_S
+    most = _SLOWEST_S if address == _ALL or _known(web, address) else _LOCKED_S
     wait = min(5 << min(over, 10), most) if over >= 0 else 0
     failures[address] = (number, now + wait)
 
@@ -133,7 +133,7 @@ def _left(web, address):
     return web.failures.get(address, (0, 0))[1] - web.seconds()
 
 
-def _is_known(web, address):
+def _known(web, address):
     row = sessions.digest("from", address)[:_KNOWN]
     return any(web.known[at : at + _KNOWN] == row for at in range(0, len(web.known), _KNOWN))
 

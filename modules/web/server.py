@@ -55,7 +55,7 @@ class Server:
         self.web = web
         self.requests = []  # http.Request, the oldest first
         self.streams = []  # events.Stream: those of them that stay
-        self._looked = web.seconds()  # when there was a request
+        self._since = web.seconds()  # when there was a request
         self._told = self._notes = 0
 
     def tick(self, now):
@@ -86,8 +86,8 @@ class Server:
             self._notes = 0
             self.tell(None)
         if self.requests:
-            self._looked = seconds
-        return seconds - self._looked < _IDLE_S
+            self._since = seconds
+        return seconds - self._since < _IDLE_S
 
     def close(self):
         for request in self.requests:
@@ -108,7 +108,7 @@ class Server:
         request = Request(sock, address[0])
         self._shed(time.ticks_ms(), _LATE_MS, "too many connections", request.address, _LATE)
         self.requests.append(request)
-        self._looked = self.web.seconds()
+        self._since = self.web.seconds()
         request.task = asyncio.create_task(self._serve(request))
 
     def _free(self, now):
@@ -125,7 +125,7 @@ class Server:
             self.streams[-1].request.task.cancel()
         return serving < _MOST and not (short and serving)
 
-    def _shed(self, now, age_ms, why, address=None, most=0):
+    def _shed(self, now, idle_ms, why, address=None, most=0):
         """Close the oldest of those that keep the board waiting, where there are more than `most`. True if one was.
 
         :param address: look only at its own, which have not sent their request.
@@ -136,7 +136,7 @@ class Server:
             if request.waiting
             and not (request.whole if address else request.csrf)
             and (not address or address == request.address)
-            and time.ticks_diff(now, request.since) > age_ms
+            and time.ticks_diff(now, request.since) > idle_ms
         ]
         if len(slow) <= most:
             return False
@@ -152,7 +152,7 @@ class Server:
     def _note(self, request, status, reason, message):
         """One line about a refused request; a flood of them is cut short."""
         if status == 401 and reason != "bad_password":  # a page whose session has ended asks again and again
-            SerialLog.debug("web:", request.address, status, reason)
+            SerialLog.debug("web: %s %d %s" % (request.address, status, reason))
             return
         self._notes += 1
         if self._notes <= _NOTES:
@@ -166,11 +166,11 @@ class Server:
             await request.finish()
         except (OSError, EOFError):
             if request.head and not request.started:
-                self._note(request, 400, "incomplete", "it hung up")
+                self._note(request, 400, "incomplete", "the client hung up")
         except asyncio.CancelledError:
             pass
         except MemoryError:
-            self._note(request, 503, "no_memory", "it ended")
+            self._note(request, 503, "no_memory", "its answer ended")
         except Exception as error:
             SerialLog.exception(error, "web: a connection failed:")
         finally:
@@ -221,7 +221,7 @@ class Server:
         path, own = request.path, self.web.handlers
         method, other = ("POST", "GET") if request.method == "POST" else ("GET", "POST")
         key = path[:5] == "/api/" and path[5:]
-        at = _DONE.find(" %s:" % key) + 2 if key else 0
+        at = _DONE.find(" " + key + ":") + 2 if key else 0
         found = own.get((method, path)) or (_READ.get(key) if method == "GET" else None)
         if found:
             return found

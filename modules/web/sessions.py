@@ -42,7 +42,7 @@ def guard(web, request):
     """Refused unless the request keeps the rules above. A session that it belongs to is used by it."""
     fields, path, post = request.fields, request.path, request.method == "POST"
     host = fields.get("host", "")
-    if not _is_own(web, host.lower()):
+    if not _is_host(web, host.lower()):
         raise Refused(403, "bad_host", "see web.hosts")
     if not post and request.method not in ("GET", "HEAD"):
         raise Refused(405, "bad_method")
@@ -55,7 +55,7 @@ def guard(web, request):
         raise Refused(403, "cross_origin")
     if post and "content-length" not in fields:
         raise Refused(411, "length_required")
-    request.csrf = session(web, _sid(request))
+    request.csrf = session(web, sid(request))
     if path not in ("/api/session", "/api/login"):
         if not request.csrf:
             raise Refused(401, "login_required")
@@ -70,7 +70,7 @@ def guard(web, request):
             request.json()
 
 
-def _is_own(web, host):
+def _is_host(web, host):
     """True when a Host header, in lower case, names this board."""
     name, colon, port = host.rpartition(":")
     if not colon or not port.isdigit():
@@ -98,7 +98,7 @@ def status(web, request):
 
 
 def logout(web, request):
-    at = _find(web, _sid(request))
+    at = _find(web, sid(request))
     if at is not None:
         web.sessions[at : at + _SIZE] = bytes(_SIZE)
     return None, 204, COOKIE % ("", "; Max-Age=0")
@@ -124,7 +124,7 @@ def session(web, cookie):
     return binascii.hexlify(digest("csrf", cookie)).decode()
 
 
-def _sid(request):
+def sid(request):
     """The cookie; "" for none."""
     for part in request.fields.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")

@@ -54,10 +54,10 @@ class Module(Base):
         super().__init__(platform)
         self.state = "off"  # off, connecting, connected, waiting
         # The interfaces; asking for the time, a generator; and the fixed address, until it has shown that it is right,
-        self._station = self._access_point = self._clock = self.fixed = None
+        self._station = self.access_point = self._clock = self.fixed = None
         self._patience = self._clock_pause = 0  # ms that it has for that; and ms
         # ticks_ms of the last change of state, and of the next looks at the interface, the disk and the clock
-        self._since = self._look_at = self._disk_at = self._clock_at = time.ticks_ms()
+        self._since = self.look_at = self._disk_at = self._clock_at = time.ticks_ms()
 
     def start(self):
         """Join the network. To be called again when ``wifi.*`` in the preferences has changed."""
@@ -65,8 +65,8 @@ class Module(Base):
         self._failures = 0
         kind, number = platform.profile.get("shortName", "board"), platform.board.unique_id()
         # Another name counts after a restart: the network knows the board by this one until then
-        self._host = platform.prefs.text("name") or "%s-%s" % (kind, number[-4:])
-        network.hostname(self._host[:32])  # comes first: some ports read it when the interface is made
+        self.host = platform.prefs.text("name") or kind + "-" + number[-4:]
+        network.hostname(self.host[:32])  # comes first: some ports read it when the interface is made
         self._station = network.WLAN(_STATION)
         sockets.name_server = self._name_server
         if platform.board.now():  # kept over a restart
@@ -93,9 +93,9 @@ class Module(Base):
             except StopIteration as stop:
                 self._clock_pause = stop.value
                 self._clock_at = time.ticks_add(now, stop.value)
-        if self.state == "off" or time.ticks_diff(now, self._look_at) < 0:
+        if self.state == "off" or time.ticks_diff(now, self.look_at) < 0:
             return
-        self._look_at = time.ticks_add(now, _CHECK_MS)
+        self.look_at = time.ticks_add(now, _CHECK_MS)
         connected = self._station.isconnected()
         elapsed = time.ticks_diff(now, self._since)
         if self.state == "waiting":
@@ -165,14 +165,14 @@ class Module(Base):
 
     def addresses(self):
         """All that this board may be called in a URL, in lower case: its name, without a domain, and its addresses."""
-        found = [self._host.lower()]
-        for interface in self._station, self._access_point:
+        found = [self.host.lower()]
+        for interface in self._station, self.access_point:
             if interface and interface.active():
                 found.append(interface.ifconfig()[0])
         return found
 
     def status(self):
-        ap = self._access_point
+        ap = self.access_point
         return {"state": self.state, "ssid": self._known()[0], "access_point": bool(ap and ap.active())}
 
     # -- the state machine
@@ -227,8 +227,8 @@ class Module(Base):
         sockets.heard = False
         self._enter("connected")
         platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
-        if self._access_point:
-            self._access_point.active(False)
+        if self.access_point:
+            self.access_point.active(False)
         platform.prefs.set("wifi.old", None)
         platform.prefs.save()
         platform.bus.publish_all(self.telemetry())
@@ -255,16 +255,16 @@ class Module(Base):
 
     def _open_access_point(self):
         """Name and password come before it is active: the Pico W's driver takes no notice of them any more then."""
-        self._access_point = ap = network.WLAN(_ACCESS_POINT)
+        self.access_point = ap = network.WLAN(_ACCESS_POINT)
         password = self._ap_password()
         try:
             ap.active(False)
             if password:
                 if not 8 <= len(password) <= 63:
                     raise ValueError("its password must have 8 to 63 characters")
-                ap.config(ssid=self._host, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
+                ap.config(ssid=self.host, key=password, security=getattr(network, "AUTH_WPA2_PSK", _WPA2))
             else:
-                ap.config(ssid=self._host, security=0)  # said, because the Pico W would have its own password
+                ap.config(ssid=self.host, security=0)  # said, because the Pico W would have its own password
             ap.active(True)
             kind = "with a password" if ap.config("security") else "open to all"
             self.platform.log("wifi: access point %s, %s, at %s" % (ap.config("ssid"), kind, ap.ifconfig()[0]))

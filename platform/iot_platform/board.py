@@ -1,5 +1,6 @@
 """The hardware that every board has: memory, disk, unique id, reset cause, watchdog, reset."""
 
+import binascii
 import gc
 import os
 import sys
@@ -31,7 +32,7 @@ class Board:
         raw = machine.unique_id()
         if all(48 <= c <= 57 or 97 <= c | 32 <= 122 or c == 45 for c in raw):
             return raw.decode()
-        return "".join("%02x" % byte for byte in raw)
+        return binascii.hexlify(raw).decode()
 
     def reset_cause(self):
         """power, deepsleep, watchdog or reset, as the loader found; crash when a traceback was left."""
@@ -43,7 +44,7 @@ class Board:
         return {
             "port": sys.platform,
             "board": getattr(about, "_machine", ""),
-            "micropython": "%d.%d.%d" % about.version[:3],
+            "micropython": ".".join(map(str, about.version[:3])),
             "heap": gc.mem_free() + gc.mem_alloc(),
             "disk": status[0] * status[2],
             "restart": self.why,

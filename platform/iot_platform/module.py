@@ -37,9 +37,9 @@ def plain(text, more=b""):
     return all(c in _LETTERS or c in more for c in octets(text))
 
 
-def printable(text, least=33):
-    """True when a str has printable ASCII characters only. `least`: 32 lets spaces pass."""
-    return all(least <= c < 127 for c in octets(text))
+def printable(text, low=33):
+    """True when a str has printable ASCII characters only. `low`: 32 lets spaces pass."""
+    return all(low <= c < 127 for c in octets(text))
 
 
 def kind_of(item):

@@ -66,14 +66,14 @@ class Platform:
         """Bytes of heap that an update boot of this version has free: measured by the start, as it is when nothing runs yet."""
         return self._free
 
-    def setting(self, key, otherwise=None):
+    def setting(self, key, default=None):
         """What the user has set, or else the profile: ``ntp``, or a key of a section, such as ``lamp.step_s``."""
         value = self.prefs.get(key)
         if value is None:
             section, _, key = key.rpartition(".")
             value = self.profile.get(section) if section else self.profile
             value = value.get(key) if isinstance(value, dict) else None
-        return otherwise if value is None else value
+        return default if value is None else value
 
     def choose(self, key, value, source):
         """Keep a setting in the preferences, None to take it out of them; its module hears of it as of a command."""
@@ -186,9 +186,9 @@ class Platform:
             if count >= _MAX_FAILURES:
                 self.switch_off(name, method, error)
             elif count == 1:
-                SerialLog.exception(error, "module", name, "failed in", method)
+                SerialLog.exception(error, "module %s failed in %s" % (name, method))
             else:
-                SerialLog.warning("module", name, "failed in", method, "again, time", count)
+                SerialLog.warning("module %s failed in %s again, time %d" % (name, method, count))
             return None
         if self._failures:
             self._failures.pop(name + method, None)

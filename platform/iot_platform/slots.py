@@ -24,7 +24,7 @@ class Slots:
 
     def __init__(self, paths):
         self.warning = None  # what was wrong with the files, for the log
-        self._paths = paths
+        self.paths = paths
         self._values = {}
         _counter, payload = read(paths)
         try:
@@ -62,7 +62,7 @@ class Slots:
         digest = _digest(text, 0)  # what is remembered of what was saved: shorter than the text
         if digest == self._saved:
             return False
-        write(self._paths, text)
+        write(self.paths, text)
         self._saved = digest
         return True
 
@@ -74,7 +74,7 @@ def read(paths):
     """
     best = (0, None)
     for path in paths:
-        counter, payload = _read_slot(path)
+        counter, payload = _read(path)
         if payload is not None and (best[1] is None or counter > best[0]):
             best = (counter, payload)
     return best
@@ -89,7 +89,7 @@ def write(paths, payload):
         raise ValueError("a slot holds one line of at most %d bytes" % MAX_BYTES)
     numbers = []
     for path in paths:
-        counter, old = _read_slot(path)
+        counter, old = _read(path)
         numbers.append(-1 if old is None else counter)
     target = paths[1] if numbers[0] >= max(numbers[1], 0) else paths[0]
     counter = max(numbers[0], numbers[1], 0) + 1
@@ -103,11 +103,11 @@ def write(paths, payload):
             if last:
                 raise
             os.remove(target)  # on a full disk the block that it had is enough
-    if _read_slot(target) != (counter, payload):
+    if _read(target) != (counter, payload):
         raise OSError(5, "%s does not read back as it was written" % target)
 
 
-def _read_slot(path):
+def _read(path):
     try:
         size = os.stat(path)[6]
         if size > MAX_BYTES + 128:

@@ -40,7 +40,7 @@ SHORT = patched(  # deadlines
     "modules/ota/transport/ranges.py",
     ("_IDLE_MS = const(20_000)", "_IDLE_MS = const(2_000)"),
     ("_TOTAL_MS = const(120_000)", "_TOTAL_MS = const(6_000)"),
-    ("_TOTAL_MS + 2 * (self.size if self._whole or not end else end - begin)", "_TOTAL_MS"),
+    ("_TOTAL_MS + 2 * (self.size if self.whole or not end else end - begin)", "_TOTAL_MS"),
 )
 
 

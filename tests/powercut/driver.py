@@ -148,7 +148,7 @@ def broken():
                 made.entry(n, "+", exists("/" + path), path)
         made.end()
         made.close()
-        yield from journal._seal()
+        yield from journal._commit()
         return wanted, total
 
     prepare.plan = early

@@ -32,7 +32,7 @@ _DEADLINES = {
     "transport/ranges.py": (
         ("_IDLE_MS = const(20_000)", "_IDLE_MS = const(3_000)"),
         ("_TOTAL_MS = const(120_000)", "_TOTAL_MS = const(6_000)"),
-        ("_TOTAL_MS + 2 * (self.size if self._whole or not end else end - begin)", "_TOTAL_MS"),
+        ("_TOTAL_MS + 2 * (self.size if self.whole or not end else end - begin)", "_TOTAL_MS"),
     ),
     "legacy/requests_http.py": (
         ("_IDLE_MS = const(15_000)", "_IDLE_MS = const(3_000)"),

@@ -27,7 +27,7 @@ _TAIL = const(8)
 _STREAM = const(5632)  # bytes of the window and what else the decompressor takes
 
 # Nothing else takes these while the rest of a phase is imported. From then on the stream of the last member keeps their place.
-_place = [bytearray(_STREAM)]
+_kept = [bytearray(_STREAM)]
 
 
 def check_firmware():
@@ -49,7 +49,7 @@ class Unpacker:
         self.view = memoryview(bytearray(_ROOM))
         self._end = 0  # where in the bundle the buffer ends
         self._stream = None
-        self._opened = False  # True when the next read begins a member
+        self._first = False  # True before the first read of a member
 
     @property
     def at(self):
@@ -77,19 +77,19 @@ class Unpacker:
         yield from self._fill()
         self._open()
 
-    def take(self, view, may_end=False):
+    def take(self, view, last=False):
         """Fill `view` with the next unpacked bytes. Generator; OtaError ``bad_bundle`` when the member has fewer.
 
-        :param may_end: the member may end here: then it is left behind, and False returned.
+        :param last: the member may end here: then it is left behind, and False returned.
         """
         done = 0
         while done < len(view):
             yield from self._fill()
             n = self._unpack(view[done : done + _STEP])
             if not n:
-                if done or not may_end:
+                if done or not last:
                     raise OtaError("bad_bundle", "a part of the bundle is shorter than announced")
-                yield from self._leave()
+                yield from self._skip()
                 return False
             done += n
             yield
@@ -113,11 +113,11 @@ class Unpacker:
 
     def tar_head(self, view):
         """``(path, size)`` of the regular file whose ustar header comes next; None where the member ends instead. Generator."""
-        block = view[:BLOCK]
-        if not (yield from self.take(block, True)):
+        raw = view[:BLOCK]
+        if not (yield from self.take(raw, True)):
             return None
-        raw = bytes(block)
-        name, size, given = raw[:100].rstrip(b"\0"), raw[124:136].rstrip(b"\0 "), raw[148:156].rstrip(b"\0 ")
+        name, size = bytes(raw[:100]).rstrip(b"\0"), bytes(raw[124:136]).rstrip(b"\0 ")
+        given = bytes(raw[148:156]).rstrip(b"\0 ")
         try:
             good = size.isdigit() and int(given, 8) == sum(raw) - sum(raw[148:156]) + 8 * 32 and raw[257:262] == b"ustar"
             found = name.decode(), int(size, 8)
@@ -129,7 +129,7 @@ class Unpacker:
             raise OtaError("bad_member", "%s is no regular file" % found[0])
         return found
 
-    def _leave(self):
+    def _skip(self):
         """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""
         yield from self._fill()
         if len(self._bytes.read(_TAIL)) < _TAIL:
@@ -156,14 +156,14 @@ class Unpacker:
         head = self._bytes.read(_HEAD)
         if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
             raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        self._opened = True
+        self._first = True
 
     def _unpack(self, view):
         try:
-            if self._opened:
-                self._opened = False
+            if self._first:
+                self._first = False
                 self._stream = None
-                _place.clear()
+                _kept.clear()
                 gc.collect()  # the window takes 4 KiB in one piece, with the first read: nothing may come between
                 self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
             return self._stream.readinto(view)

@@ -105,13 +105,13 @@ def read(ota, offer, base, wanted, total):
         source.close()
 
 
-def read_files(source, base, view, visitor):
-    """The same from a source of transport.ranges, for a visitor such as stage.Stage."""
+def read_files(source, base, view, stage):
+    """The same from a source of transport.ranges, into what is asked as install.stage.Stage is."""
     unpacker, whole = Unpacker(source), source.size
     listed = entries()
     try:
         item = following(listed)
-        for begin, end, last in ranges.runs(entries(), visitor.start, whole - base):
+        for begin, end, last in ranges.runs(entries(), stage.start, whole - base):
             if not begin < end <= whole - base:
                 raise OtaError("bad_bundle", "its list names places beyond the end of the bundle")
             yield from unpacker.go(base + begin, base + end)
@@ -120,7 +120,7 @@ def read_files(source, base, view, visitor):
                 n, (path, size, wanted, at) = item
                 if at != group:
                     group, opened, skip = at, False, 0
-                start = visitor.start(n, at)
+                start = stage.start(n, at)
                 if start is None:
                     skip += BLOCK + size + -size % BLOCK
                 else:
@@ -129,23 +129,23 @@ def read_files(source, base, view, visitor):
                         opened = True
                     yield from unpacker.copy(skip, view)
                     skip = 0
-                    digest = yield from _read_file(unpacker, base, n, path, size, view, visitor)
-                    visitor.written(path, size, digest, wanted)
+                    digest = yield from _read(unpacker, base, n, path, size, view, stage)
+                    stage.written(path, size, digest, wanted)
                 item = following(listed)
                 if opened and not skip and (item is None or item[1][3] != group):
                     yield from unpacker.end()
                     if item and unpacker.at != base + item[1][3]:
                         raise OtaError("bad_member", "%s is not where the list says" % item[1][0])
                     if item is None:
-                        yield from _check_end(unpacker, whole, view)
+                        yield from _check(unpacker, whole, view)
                 yield
     finally:
         listed.close()  # with its file: one that a failure leaves to the garbage collector is closed at any odd moment
 
 
-def _read_file(unpacker, base, n, path, size, view, visitor):
-    """One file: its bytes to the visitor; returns their digest. A large one comes in several members. Generator."""
-    out, digest, done = yield from visitor.open(n, path)
+def _read(unpacker, base, n, path, size, view, stage):
+    """One file: its bytes to the stage; returns their digest. A large one comes in several members. Generator."""
+    out, digest, done = yield from stage.open(n, path)
     try:
         if not done and (yield from unpacker.tar_head(view)) != (path, size):
             raise OtaError("bad_member", "the bundle has not %s in its place" % path)
@@ -153,10 +153,10 @@ def _read_file(unpacker, base, n, path, size, view, visitor):
             part = min(size - done, _PART)
             yield from unpacker.copy(part, view, digest, out)
             done += part
-            visitor.wrote(part)
+            stage.wrote(part)
             if done < size and done % PIECE == 0:
                 yield from unpacker.end()
-                visitor.checkpoint(n, out, done, unpacker.at - base)
+                stage.checkpoint(n, out, done, unpacker.at - base)
                 yield from unpacker.begin(unpacker.at)
         yield from unpacker.take(view[: -done % BLOCK])
     finally:
@@ -164,7 +164,7 @@ def _read_file(unpacker, base, n, path, size, view, visitor):
     return digest
 
 
-def _check_end(unpacker, size, view):
+def _check(unpacker, size, view):
     """Two empty blocks, and nothing else. Generator."""
     end = view[: 2 * BLOCK]
     yield from unpacker.begin(unpacker.at)

@@ -1,4 +1,4 @@
-"""After an update: what a confirmed, undone or interrupted one has left to do. Every step can be repeated after a power cut.
+"""After every start: what a confirmed, undone or interrupted update has left to do. Every step can be repeated after a power cut.
 
 A new recovery loader is on trial once its release is confirmed, and proven by a whole good boot that it carried:
 
@@ -24,26 +24,40 @@ from . import files
 _DAY = const(86_400)
 _CRITICAL = ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD, "main.py", "profile.json", "version", "iot_platform")
 _GOOD_MS = 30_000  # as the runtime's: a boot that has run for so long was a good one
-_ASKED = "asked commit confirm entries feed finish hold let_go note_failure note_success reason cell undo"  # the rest was used
+# The rest was used
+_ASKED = const("asked commit confirm entries feed finish hold let_go note_failure note_success reason cell undo")
 
 
 def after_start(ota):
+    """The job of every start, after a trial if there is one. Generator.
+
+    Not a phase, which has a loop after it: whoever reads that the version stays finds OTA free, and the next check planned.
+    """
+    fresh = yield from _settle(ota)
+    if fresh or getattr(ota_boot, "TRIAL", False):  # an older loader does not say
+        yield from _watch_loader(ota, fresh)
+    elif ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
+        ota.warn("boots keep failing: going back to", ota.module.previous)
+        yield from phases.part("updates").roll_back(ota)
+
+
+def _settle(ota):
     """Clear up, and say how the last update ended. Generator; True when a new loader is to be tried with the next boot."""
     module, fresh = ota.module, False
     if ota_boot.state == "confirmed":
-        fresh = yield from _after_confirm(ota)
+        fresh = yield from _confirm(ota)
         phases.call("state", "recall", module)
         module.enter("confirmed")
         module.tell(None)
         ota.log("confirmed: version %s stays" % ota.local_version())
     elif ota_boot.state == "undone":
-        yield from _after_undo(ota)
+        yield from _undo(ota)
         phases.call("state", "recall", module)
         module.enter("rolled_back")
         last = ota.store.get("last")
         module.tell(OtaError(last["reason"], last["message"]))
-        text = "rolled back from %s to %s:" % (last["version"], ota.local_version())
-        ota.warn(text, last["message"], "(%s)" % last["reason"])
+        told = (last["version"], ota.local_version(), last["message"], last["reason"])
+        ota.warn("rolled back from %s to %s: %s (%s)" % told)
     else:
         yield from clean_up(ota)
         phases.call("state", "told", module)
@@ -78,7 +92,7 @@ def recursive_delete(path, platform):
     return found
 
 
-def _after_confirm(ota):
+def _confirm(ota):
     """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
 
     Returns True when a new loader is to be tried. Every step can be repeated: the state's name stays `confirmed` until the last
@@ -97,8 +111,8 @@ def _after_confirm(ota):
     now, counter = ota.platform.board.now(), store.get("published", {}).get(ota.channel, 0)
     if now and ota.keys and now + _DAY >= counter > store.get("since", 0):
         store.set("since", counter)
-    _remember(store, {"result": "confirmed"})
-    fresh = _begin_trial(ota)
+    _note(store, {"result": "confirmed"})
+    fresh = _try_out(ota)
     yield from _clear(("loader",))
     if header:  # the journal is whole
         yield from _move_aside(ota)
@@ -134,7 +148,7 @@ def _move(ota, source, path):
                 raise
 
 
-def _after_undo(ota):
+def _undo(ota):
     """Clear up, and remember what failed and why. Generator."""
     header, store = ota_boot.header, ota.store
     if header.get("stage", "stage") == "stage":  # a way back that failed leaves the kept version where it is
@@ -143,11 +157,11 @@ def _after_undo(ota):
     reason, text = ota_boot.reason()
     if "sequence" in header:
         state.add_failure(store, header["sequence"], header["new"], reason, text)
-    _remember(store, {"result": "rolled_back", "reason": reason, "message": text})
+    _note(store, {"result": "rolled_back", "reason": reason, "message": text})
     ota_boot.finish()
 
 
-def _remember(store, last):
+def _note(store, last):
     """The update is over: nothing of it stays in the state but `last`, how it ended."""
     state.clear_note()
     last.update({"version": ota_boot.header.get("new", "?"), "from": ota_boot.header.get("old")})
@@ -184,7 +198,7 @@ def _kept(running):
 # -- a new loader
 
 
-def _begin_trial(ota):
+def _try_out(ota):
     """The release is confirmed: from the next boot on its loader is on trial. False where there is no new one."""
     new = ota_boot.ota("loader")
     if files.file_size(new) is None:
@@ -196,7 +210,7 @@ def _begin_trial(ota):
     return True
 
 
-def watch_loader(ota, fresh):
+def _watch_loader(ota, fresh):
     """Restart for a trial that is to begin, or see the one of this boot to its end. Generator.
 
     Nothing is installed meanwhile: neither may an unproven loader apply it, nor is its trial the time for another one. Boots that
@@ -207,20 +221,20 @@ def watch_loader(ota, fresh):
         began = time.ticks_ms()
         while time.ticks_diff(time.ticks_ms(), began) < _GOOD_MS:
             yield True
-        if not ota.platform.safe_mode and _is_whole():
-            _promote(ota)
+        if not ota.platform.safe_mode and _works():
+            _become(ota)
             return
     ota.module.enter("rebooting")
     ota.platform.request_reset("trying the new recovery loader")
 
 
-def _is_whole():
+def _works():
     """True when it has all that an update asks of it, and one name: FAT can show both of a cut rename, on the same blocks."""
     names = [name for name in os.listdir(ota_boot.ROOT + "/.ota") if name.startswith("loader_")]
     return len(names) == 1 and all(callable(getattr(ota_boot, name, None)) for name in _ASKED.split())
 
 
-def _promote(ota):
+def _become(ota):
     """Each step leaves a proven loader where boot.py looks for one; FAT deletes what a rename replaces, so it goes first."""
     running, old = ota_boot.live("ota_boot.py"), ota_boot.live("ota_boot_old.py")
     if ota_boot.exists(running):

@@ -26,15 +26,15 @@ def commit(ota, header):
     """
     journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
-        marked, number = yield from _write(journal, header["files"], header["delete"], ota.excluded)
+        named, number = yield from _fill(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
     finally:
         journal.close()
     yield
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
-    yield from _stage_list(number, marked)
-    yield from _seal()
+    yield from _save_list(number, named)
+    yield from _commit()
 
 
 def commit_previous(ota):
@@ -56,55 +56,55 @@ def commit_previous(ota):
                     raise OtaError("no_update", "of the kept version %s is missing" % path)
                 had = False  # the user's: it stays where it was moved to
             if had or put:
-                there = journal._look(path) is False
+                there = journal.look(path) is False
                 journal.entry(n, "+" if had else "-", there, path, "" if put else _ASIDE)
             yield
         journal.end()
     finally:
         journal.close()
-    yield from _seal()
+    yield from _commit()
 
 
-def _write(journal, count, deletes, names):
+def _fill(journal, count, delete, names):
     """All of its entries; what goes comes behind what is new. Generator; returns the numbers of those that `names` exclude, and
     the number of the list itself: of the first entry that is not staged, for a folder of its own would cost more flash.
     """
     staged, aside = files.filled("stage"), _ASIDE if read_header(RUNNING) else ""
-    marked, goes, number = [], False, None
+    named, goes, number = [], False, None
     journal.next = count + 1
     for n, entry, old in beside_running():
         if entry:
             if paths.excluded(entry[0], names):
-                marked.append(n)
+                named.append(n)
             if staged(n):
                 yield from journal.put(n, entry[0], names, "" if old else aside)
             elif number is None:
                 number = n
         goes = goes or not entry or bool(journal.twins(entry[0]))
         yield
-    if number is None or marked:  # a copy, should power fail now, must not lie where an entry is looked for
+    if number is None or named:  # a copy, should power fail now, must not lie where an entry is looked for
         number = count
     yield from journal.put(number, ".ota/" + RUNNING, ())
     for _n, entry, old in beside_running() if goes else ():
         if entry:
             for twin in journal.twins(entry[0]):
-                yield from journal.delete_tree(twin, names, _ASIDE)
-        elif old[2] and not _keep(old[0], names):
+                yield from journal.remove_tree(twin, names, _ASIDE)
+        elif old[2] and not _kept(old[0], names):
             journal.delete(old[0])
         yield
-    for name in deletes:
-        yield from journal.delete_tree(name, names)
-    return marked, number
+    for name in delete:
+        yield from journal.remove_tree(name, names)
+    return named, number
 
 
-def _stage_list(number, marked):
-    """The list that will be kept, `marked` entries without their digest, staged like a file of the tree. Generator.
+def _save_list(number, named):
+    """The list that will be kept, `named` entries without their digest, staged like a file of the tree. Generator.
 
     Where there is nothing to mark it is not written again, but moved: nobody reads it in its old place any more.
     """
     path = cell("stage", number)
     ota_boot.make_parents(path)
-    if not marked:
+    if not named:
         os.rename(ota_boot.ota(LIST), path)
         return
     with open(path, "wb") as out, open(ota_boot.ota(LIST), "rb") as source:
@@ -113,7 +113,7 @@ def _stage_list(number, marked):
             yield
         for n in range(number):
             digest = source.read(DIGEST)
-            out.write(bytes(DIGEST) if n in marked else digest)
+            out.write(bytes(DIGEST) if n in named else digest)
             yield
 
 
@@ -123,16 +123,16 @@ class Journal:
     def __init__(self, header):
         self.count = 0  # entries that change the tree
         self.next = 0  # the number of the next delete
-        self._folder = self._names = None  # see _look
+        self.folder = self._names = None  # see look
         self._digest = hashlib.sha256()
-        self._f = open(ota_boot.ota("journal.new"), "w")
+        self.f = open(ota_boot.ota("journal.new"), "w")
         self._line(json.dumps(dict(header, format=ota_boot.FORMAT)))
 
     def put(self, n, path, excluded, aside=""):
         """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted, or goes aside. Generator."""
-        there = self._look(path)
+        there = self.look(path)
         if there:
-            yield from self._clear_folder(path, excluded)
+            yield from self._clear(path, excluded)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
         self.entry(n, "+", there is False, path, aside)
@@ -140,31 +140,31 @@ class Journal:
     def twins(self, path):
         """What would be imported in place of a listed ``m.mpy``: ``m.py``, or a folder ``m/``."""
         stem, _dot, suffix = path.rpartition(".")
-        found = [stem + ".py"] if suffix == "mpy" and self._look(stem + ".py") is not None else []
-        if suffix in ("py", "mpy") and _is_imported(stem) and self._look(stem):
+        found = [stem + ".py"] if suffix == "mpy" and self.look(stem + ".py") is not None else []
+        if suffix in ("py", "mpy") and _is_imported(stem) and self.look(stem):
             found.append(stem)
         return found
 
-    def delete_tree(self, path, excluded, aside=""):
+    def remove_tree(self, path, excluded, aside=""):
         """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator."""
         target = ota_boot.live(path)
         if not ota_boot.exists(target):
             return
         folder = files.is_folder(target)
         for name in files.walk(path) if folder else (path,):
-            if not _keep(name, excluded):
-                self._delete_unlisted(name, aside)
+            if not _kept(name, excluded):
+                self._remove(name, aside)
             yield
         if folder and aside:
-            self._folder = None
-            _remove_empty(path)
+            self.folder = None
+            _prune(path)
 
     def end(self):
         """It is whole."""
-        self._f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
+        self.f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
 
     def close(self):
-        self._f.close()
+        self.f.close()
 
     def entry(self, n, kind, had, path, aside=""):
         self._line("%d %s%d%s %s" % (n, kind, had, aside if had else "", path))
@@ -172,57 +172,57 @@ class Journal:
 
     def delete(self, path, aside=""):
         """A file goes, if it is there."""
-        if self._look(path) is False:
+        if self.look(path) is False:
             self.entry(self.next, "-", True, path, aside)
             self.next += 1
 
     def _line(self, text):
         text += "\n"
-        self._f.write(text)
+        self.f.write(text)
         self._digest.update(text.encode())
 
-    def _look(self, path):
+    def look(self, path):
         """True for a folder, False for a file of exactly this name (FAT answers to others as well), None for nothing.
 
         What is in a folder is asked once for all that come in a row: littlefs reads all of it for each.
         """
         folder, _, name = path.rpartition("/")
-        if folder != self._folder:
-            self._folder, self._names = folder, files.listed(ota_boot.live(folder) if folder else ota_boot.ROOT or "/")
+        if folder != self.folder:
+            self.folder, self._names = folder, files.listed(ota_boot.live(folder) if folder else ota_boot.ROOT or "/")
         return self._names.get(name)
 
-    def _delete_unlisted(self, path, aside=_ASIDE):
+    def _remove(self, path, aside=_ASIDE):
         """Delete what neither list has; what only the old one has is a removal anyway. No path may stand here twice."""
-        if _listed(LIST, path) or _listed(RUNNING, path):
+        if _have(LIST, path) or _have(RUNNING, path):
             return
-        self._f.flush()
+        self.f.flush()
         if not any(path.lower() == other.lower() for _n, _put, _had, other in ota_boot.entries("journal.new")):
             self.delete(path, aside)
 
-    def _clear_folder(self, path, excluded):
+    def _clear(self, path, excluded):
         """The files of a folder that becomes a file."""
         for name in files.walk(path):
-            if _keep(name, excluded):
+            if _kept(name, excluded):
                 raise OtaError("bad_member", "%s must become a file, but %s below it has to stay" % (path, name))
-            self._delete_unlisted(name)
+            self._remove(name)
             yield
-        self._folder = None
-        _remove_empty(path)
+        self.folder = None
+        _prune(path)
 
     def _clear_parents(self, path):
         """A file where the new version has a folder."""
         while "/" in path:
             path = path[: path.rindex("/")]
             if files.file_size(ota_boot.live(path)) is not None:
-                self._delete_unlisted(path)
+                self._remove(path)
             yield
 
 
-def _seal():
+def _commit():
     """Keep blocks free for the loader, prepare the backup's folders, and commit ``journal.new``. Generator."""
     yield from files.reserve()
     yield
-    _guard_boot()
+    _guard()
     yield
     if ota_boot.read_header("journal.new") is None:
         raise OtaError("flash_error", "the journal does not read back as it was written")
@@ -230,7 +230,7 @@ def _seal():
     ota_boot.commit()
 
 
-def _guard_boot():
+def _guard():
     """Keep an entry between ``boot.py`` and a file of the root that moves and sorts before it.
 
     After a power cut within a rename littlefs hides the entry that follows the moved one until the next change (measured in
@@ -241,24 +241,24 @@ def _guard_boot():
         open(ota_boot.live(paths.GUARD), "w").close()
 
 
-def _keep(path, excluded):
+def _kept(path, excluded):
     """What no journal may delete."""
     loader = path.lower() in ("boot.py", "ota_boot.py", "ota_boot_old.py", paths.GUARD)
     return loader or paths.protected(path) or paths.excluded(path, excluded)
 
 
-def _is_imported(stem):
+def _is_imported(path):
     """False for what is run, not imported, or has no module's name: a folder beside it is in nobody's way."""
-    name = stem.rpartition("/")[2]
-    return stem not in ("main", "boot") and name != "__init__" and not any(c in name for c in ".-")
+    name = path.rpartition("/")[2]
+    return path not in ("main", "boot") and name != "__init__" and not ("." in name or "-" in name)
 
 
-def _listed(name, path):
+def _have(name, path):
     path = path.lower()
     return any(path == entry[0].lower() for _n, entry in entries(name))
 
 
-def _remove_empty(path):
+def _prune(path):
     """An empty folder shadows a module too, and no file in it can tell the loader to remove it."""
     target = ota_boot.live(path)
     if not os.listdir(target):

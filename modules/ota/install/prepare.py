@@ -44,7 +44,7 @@ def check_release(rules, digest, sig, only=None):
     """The same with policy.Rules, the list's SHA-256 and its signature."""
     if rules.keys:
         yield from signature.checking(digest, sig, rules.keys)
-    return (yield from check_lines(rules)) if only is None else _header(only, rules)
+    return (yield from check_lines(rules)) if only is None else _head(only, rules)
 
 
 def check_lines(rules):
@@ -53,7 +53,7 @@ def check_lines(rules):
     :param rules: policy.Rules; None where nobody knows for which board it is.
     """
     with open(ota_boot.ota(LIST), "rb") as f:
-        header = _header(f, rules)
+        header = _head(f, rules)
         count = total = 0
         entry = None
         while count < header["files"]:
@@ -67,7 +67,7 @@ def check_lines(rules):
     return header
 
 
-def _header(f, rules):
+def _head(f, rules):
     header = manifest.parse_header(_line(f, manifest.MAX_HEADER))
     if rules:
         policy.check_header(header, rules)
@@ -91,7 +91,7 @@ def plan(ota, header, digest):
     Returns a bit for each entry, and how many bytes must be written.
     """
     stage = ota_boot.ota("stage")
-    if _read_id()[0] != digest:
+    if _read()[0] != digest:
         ota.store.set("part", None)
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
@@ -163,7 +163,7 @@ def recheck(ota, compare):
     2. Where keys are pinned, the new profile pins one that verifies this very release, and some for channel files: no lock-out,
        no take-over.
     """
-    (digest, sig), header = _read_id(), read_header(LIST)
+    (digest, sig), header = _read(), read_header(LIST)
     if not digest or not header:
         raise OtaError("no_update", "what was staged is not there any more")
     with open(ota_boot.ota(LIST), "rb") as f:
@@ -187,11 +187,11 @@ def recheck(ota, compare):
             profile = staged, size
         yield
     if ota.keys and not excluded("profile.json", ota.excluded):
-        yield from _check_profile(ota.keys, profile, digest, sig)
+        yield from _check(ota.keys, profile, digest, sig)
     return header
 
 
-def _read_id():
+def _read():
     """``(digest, signature or None)`` of what the stage belongs to; ``(None, None)`` when there is none."""
     try:
         with open(ota_boot.ota("stage/id"), "rb") as f:
@@ -201,11 +201,11 @@ def _read_id():
     return found[:_ID], found[_ID:] or None
 
 
-def _check_profile(known, profile, digest, sig):
+def _check(known, profile, digest, sig):
     """:param known: keys of which one has verified this release already: the same ones need not be asked again."""
     if not profile:
         raise OtaError("bad_key", "the release has no profile.json, so it pins no key")
-    ota = _load_profile(*profile).get("ota", {})
+    ota = _load(*profile).get("ota", {})
     for role in ("channel", "release"):
         keys = signature.pinned(ota, role)
         if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
@@ -214,7 +214,7 @@ def _check_profile(known, profile, digest, sig):
         raise OtaError("bad_key", "the new profile's keys do not verify this release")
 
 
-def _load_profile(path, size):
+def _load(path, size):
     if size > _MAX_PROFILE:
         raise OtaError("bad_key", "the new profile is larger than %d bytes" % _MAX_PROFILE)
     with open(path) as f:

@@ -1,6 +1,6 @@
-"""After every start: the trial of a new version, or what a finished or interrupted update has left to do.
+"""The trial of a new version.
 
-A new version is confirmed when every module that ran under the old one runs, the loop has run for a while, it could update
+It is confirmed when every module that ran under the old one runs, the loop has run for a while, it could update
 again (its update boot fits into this heap and this disk), and, if the old version's last check reached the server, a check
 with the new profile does. It goes back as soon as a module fails for good, or when the time is up. If this code itself is
 what is broken, nothing confirms, and the loader takes it back.
@@ -11,7 +11,6 @@ import time
 import ota_boot
 from micropython import const
 
-from .. import phases
 from ..errors import OtaError
 from ..job import PEAK
 from . import files
@@ -24,31 +23,21 @@ _LEAST = PEAK + 6 * 1024  # bytes of heap, with updates.py and a margin
 _LEAST_BLOCKS = const(8)  # of the disk, beside the kept version and what the clean-up gives back
 
 
-def after_start(ota):
-    """Generator; the job of every start."""
-    if ota_boot.state == "trial":
-        ota.enter("trial")
-        ota.log("version %s is on trial, boot %d" % (ota.local_version(), ota_boot.attempt))
-        confirmed = yield from _watch(ota)
-        ota.asked = bool(ota_boot.header.get("checked"))
-        if confirmed is False:
-            ota.enter("rebooting")
-            ota.warn("version %s is taken back: %s" % (ota.local_version(), ota_boot.reason()[1]))
-            ota.platform.request_reset("rolling back")
-        if not confirmed:  # None: it has to wait for the next wake
-            return
-    # Not as a phase, which has a loop after it: whoever reads that the version stays finds OTA free, and the next check planned.
-    fresh = yield from phases.part("install.cleanup").after_start(ota)
-    if fresh or getattr(ota_boot, "TRIAL", False):  # an older loader does not say
-        yield from ota.phase("install.cleanup", "watch_loader", ota, fresh)
-        return
-    if ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
-        ota.warn("boots keep failing: going back to", ota.module.previous)
-        yield from phases.part("updates").roll_back(ota)
+def watch(ota):
+    """Generator; True when the version was confirmed, False when it goes back, None when it has to wait for the next wake."""
+    ota.enter("trial")
+    ota.log("version %s is on trial, boot %d" % (ota.local_version(), ota_boot.attempt))
+    confirmed = yield from _decided(ota)
+    ota.asked = bool(ota_boot.header.get("checked"))
+    if confirmed is False:
+        ota.enter("rebooting")
+        ota.warn("version %s is taken back: %s" % (ota.local_version(), ota_boot.reason()[1]))
+        ota.platform.request_reset("rolling back")
+    return confirmed
 
 
-def _watch(ota):
-    """Run the trial to its end. Generator; True when the version was confirmed, False when the board must restart."""
+def _decided(ota):
+    """Run the trial to its end. Generator; what watch() returns."""
     header = ota_boot.header
     started = time.ticks_ms()
     limit = header.get("timeout_s", 300) * 1000 - _MARGIN_MS
@@ -112,7 +101,7 @@ def _confirm(ota):
     if wakes < ota.cfg.get("confirm_wakes", 1):
         ota.store.set("wakes", wakes)
         ota.store.save()
-        ota.log("trial: good wake", wakes, "of", ota.cfg["confirm_wakes"])
+        ota.log("trial: good wake %d of %d" % (wakes, ota.cfg["confirm_wakes"]))
         return None
     ota_boot.confirm()
     return True

@@ -35,9 +35,9 @@ def parse(raw, keys):
     if line[:1] != b"{" or line[-1:] != b"}" or 0 < len(rest) < _SIGNATURE:
         raise OtaError("bad_response", "the server's answer is no channel file: a login page, or one that was cut short")
     if keys:
-        yield from _check_signature(line, rest.strip(), keys)
+        yield from _signature(line, rest.strip(), keys)
     value = load_object(line, "the channel file", "bad_channel")
-    _check_fields(value)
+    _check(value)
     return value
 
 
@@ -61,7 +61,7 @@ def check(value, name, channel, published, now):
         raise OtaError("expired", "the channel file has expired")
 
 
-def _check_signature(line, text, keys):
+def _signature(line, text, keys):
     if not text:
         raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
     try:
@@ -72,7 +72,7 @@ def _check_signature(line, text, keys):
         raise OtaError("bad_signature", "no pinned key signed the channel file")
 
 
-def _check_fields(value):
+def _check(value):
     get, rollout = value.get, value.get("rollout", {"percent": 100})
     for key, good in (
         ("format", get("format") is not True and get("format") == FORMAT),

@@ -60,7 +60,7 @@ def compare_versions(a, b):
 def newer(version, running):
     """True when `version` is newer than `running`; ValueError when it is no version."""
     if not is_version(version):
-        raise ValueError("no version")
+        raise ValueError("this is no version")
     return compare_versions(version, running) > 0
 
 

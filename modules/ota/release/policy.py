@@ -35,7 +35,7 @@ def check_header(header, rules):
     check_sequence(header["sequence"], rules.floor, rules.force)
     if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
         raise OtaError("expired", "the release has expired")
-    _check_firmware(header)
+    _check(header)
 
 
 def check_sequence(sequence, floor, force):
@@ -61,7 +61,7 @@ def retry_pause(reason, tries):
     return 4**tries
 
 
-def _check_firmware(header):
+def _check(header):
     mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
     if header["mpy"] and mpy and header["mpy"] != mpy:
         raise OtaError("wrong_mpy", "the release has .mpy files of version %d, this MicroPython loads %d" % (header["mpy"], mpy))
@@ -70,12 +70,12 @@ def _check_firmware(header):
         raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
-def rollout_allows(channel, device_id, group=None):
+def rollout_allows(channel, unique_id, group=None):
     """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know.
 
     :param group: the board's, or None. A group that the rollout names has a percentage of its own.
     """
     rollout = channel.get("rollout", {})
     percent = rollout.get("groups", {}).get(group, rollout.get("percent", 100))
-    digest = hashlib.sha256(("%d%s" % (channel["sequence"], device_id)).encode()).digest()
+    digest = hashlib.sha256((str(channel["sequence"]) + unique_id).encode()).digest()
     return int.from_bytes(digest, "big") % 100 < percent

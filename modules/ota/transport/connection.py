@@ -17,8 +17,8 @@ class Connection:
 
     def __init__(self, kept=None):
         """:param kept: what detach() of an earlier one has returned: this one goes on with that."""
-        self._buffer = bytearray(LINE)
-        self.view = memoryview(self._buffer)
+        self._raw = bytearray(LINE)
+        self.view = memoryview(self._raw)
         self._start = self._end = 0  # what is in the buffer and not yet taken
         self.sock, self.origin = kept or (None, None)
         self.phase = "connect"  # the reason that a failure has
@@ -28,7 +28,7 @@ class Connection:
         """From now on a single wait may take `idle_ms`, and all of them together `total_ms`."""
         self.idle_ms = idle_ms
         self.total_ms = total_ms
-        self._began = ticks_ms()
+        self._since = ticks_ms()
 
     def open(self, origin, ca):
         """Connect to ``(scheme, host, port)``. Generator; True when the connection was there already."""
@@ -71,7 +71,7 @@ class Connection:
         """
         line, passed = b"", 0
         while True:
-            at = self._buffer.find(b"\n", self._start, self._end)
+            at = self._raw.find(b"\n", self._start, self._end)
             length = (self._end if at < 0 else at) - self._start
             if passed + length > most or (at < 0 and length == LINE and not needed):
                 raise bad("a line is too long")
@@ -82,12 +82,12 @@ class Connection:
                     raise bad("a line has no proper end")
                 return line[:-1]
             if length == LINE:
-                if not passed and not needed(self._buffer):
+                if not passed and not needed(self._raw):
                     line = b"-:"
                 elif line != b"-:":
                     line += bytes(self.view[:-1])
                 passed += LINE - 1
-                self._buffer[0] = self._buffer[-1]  # half of its end, perhaps
+                self._raw[0] = self._raw[-1]  # half of its end, perhaps
                 self._start, self._end = 0, 1
             yield from self._fill()
 
@@ -141,5 +141,5 @@ class Connection:
         if ticks_diff(now, since) > self.idle_ms:
             text = "not come to an end with TLS within" if self.phase == "tls" else "been silent for"
             raise OtaError("timeout", "the server has %s %d s" % (text, self.idle_ms // 1000))
-        if ticks_diff(now, self._began) > self.total_ms:
+        if ticks_diff(now, self._since) > self.total_ms:
             raise OtaError("timeout", "the server is too slow: given up after %d s" % (self.total_ms // 1000))

@@ -113,14 +113,14 @@ class Response:
 
     def __init__(self, connection, begin=0, end=None, max_body=65536):
         self.connection = connection
-        self._part = end and b"bytes %d-%d" % (begin, end - 1)
-        self._size = end and end - begin
+        self.part = end and b"bytes %d-%d" % (begin, end - 1)
+        self.size = end and end - begin
         self.most = max_body
         self._received = 0
         self._chunked = False
         self._first = True  # chunk
         self.left = None  # bytes of the body or of the chunk, None until the connection ends
-        self._keeps = False  # the connection, when the body is over
+        self.kept = False  # the connection, when the body is over
         self.status = 0
         self.etag = self.content_length = self.total = self.retry_after = self.location = None
 
@@ -137,7 +137,7 @@ class Response:
                 line = yield from self.connection.line(_MAX_LINE, urls.needed)
                 urls.header(line, found)
         self._frame(found.get(b"content-length"), found.get(b"transfer-encoding"), old)
-        self._keeps = not old and found.get(b"connection", b"").lower() != b"close"
+        self.kept = not old and found.get(b"connection", b"").lower() != b"close"
         if self.status in (200, 206):
             self._understand(found)
         elif self.status in _REDIRECTS:
@@ -180,7 +180,7 @@ class Response:
 
     def close(self):
         """The caller needs no more of it. The connection stays open if the next answer can follow on it."""
-        if not (self._keeps and self.left == 0 and not self._chunked):
+        if not (self.kept and self.left == 0 and not self._chunked):
             self.connection.close()
 
     def error(self, what):
@@ -212,12 +212,12 @@ class Response:
         """A body that was asked for."""
         if self.status == 206:
             part, _slash, total = found.get(b"content-range", b"").partition(b"/")
-            if part.lower() != self._part or self.content_length not in (None, self._size):
+            if part.lower() != self.part or self.content_length not in (None, self.size):
                 raise urls.bad("it is not the part that was asked for")
             self.total = None if total == b"*" else urls.digits(total)
             if self.left is None:
-                self.left = self._size
-                self._keeps = False
+                self.left = self.size
+                self.kept = False
         if (self.left or 0) > self.most:
             raise self._too_large()
         self.etag = urls.short_text(found.get(b"etag"), 128)

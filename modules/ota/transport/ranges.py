@@ -81,16 +81,16 @@ class FromServer:
         self.url = url
         self.log = log
         self.response = None
-        self._whole = False  # the server sends all of it, whatever is asked for
-        self._plain = False  # and is asked for all of it
+        self.whole = False  # the server sends all of it, whatever is asked for
+        self.plain = False  # and is asked for all of it
         self.at = self.end = 0
         self.head = head
         self.size = size
 
     def go(self, begin, end):
         """From now on read() gives the bytes [begin, end). Generator."""
-        if not (self._whole and self.response and self.at <= begin):
-            if self.response and not self._whole:  # the rest of a group is on its way: cheaper than another connection
+        if not (self.whole and self.response and self.at <= begin):
+            if self.response and not self.whole:  # the rest of a group is on its way: cheaper than another connection
                 yield from self._skip(self.end)
             yield from self._request(begin, end)
         self.end = begin
@@ -106,8 +106,8 @@ class FromServer:
         if not n:
             raise OtaError("connection_lost", "the server sent %d of %d bytes" % (self.at, self.size))
         self.at += n
-        if self.at == self.end and not (self._whole and self.end < self.size):
-            yield from self._over()
+        if self.at == self.end and not (self.whole and self.end < self.size):
+            yield from self._ended()
         return n
 
     def close(self):
@@ -124,28 +124,28 @@ class FromServer:
         """Have an answer that holds the part. A server that gets ranges wrong is asked once without. Generator."""
         self.close()
         try:
-            if not self._plain:
+            if not self.plain:
                 yield from self._ask(begin, end)
                 return
         except OtaError as error:
             if error.reason != "bad_response":
                 raise
             self._tell(begin, "%s: asking for all of it" % error)
-            self._plain = True
+            self.plain = True
             self.close()
         yield from self._ask(0, None)
 
     def _ask(self, begin, end):
-        total_ms = _TOTAL_MS + 2 * (self.size if self._whole or not end else end - begin)
+        total_ms = _TOTAL_MS + 2 * (self.size if self.whole or not end else end - begin)
         response = self.response = yield from self.http.get(
             self.url, begin=begin, end=end, max_body=self.size, idle_ms=_IDLE_MS, total_ms=total_ms
         )
         if response.status == 206 and response.total in (None, self.size):
             self.at = begin
         elif response.status == 200 and response.content_length in (None, self.size):
-            if not self._whole:
+            if not self.whole:
                 self._tell(begin, "the server knows no ranges, as Python's http.server: of each bundle all is read")
-            self._whole, self.at = True, 0
+            self.whole, self.at = True, 0
         elif response.status in (200, 206, 416):
             raise OtaError("bad_response", "the server has another file under this name now")
         else:
@@ -156,7 +156,7 @@ class FromServer:
         if begin:
             self.log(text)
 
-    def _over(self):
+    def _ended(self):
         """The part is read; so must the answer be: nothing follows. Generator."""
         if (yield from self.response.read_into(memoryview(bytearray(1)))):
             raise OtaError("bad_response", "the server sends more than it has announced")

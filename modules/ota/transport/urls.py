@@ -52,8 +52,8 @@ def check_host(host, own, others):
 def host_header(scheme, host, port):
     """What the ``Host`` header says."""
     if ":" in host:
-        host = "[%s]" % host
-    return host if port == _PORTS[scheme] else "%s:%d" % (host, port)
+        host = "[" + host + "]"
+    return host if port == _PORTS[scheme] else host + ":" + str(port)
 
 
 def join(base, location):
