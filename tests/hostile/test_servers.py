@@ -254,13 +254,14 @@ def test_a_channel_that_announces_another_version_than_its_bundle_has(site: Site
 @pytest.mark.parametrize("what", ["another name", "another MicroPython", "another key", "cut short", "no archive", "other bytes"])
 def test_a_bundle_that_is_wrong_in_itself_is_not_fetched_again(site: Site, server: ScriptedServer, what: str) -> None:
     """All others may have been damaged on the way."""
+    whole, needed = site.release("1.1.0"), site.place("1.1.0", "lamp.bin") + 1000  # all but this file is there
     archive = {
         "another key": lambda: site.release("1.1.0", signer=1),
         "another name": lambda: site.release("1.1.0", name="another"),
         "another MicroPython": lambda: site.release("1.1.0", mpy=5),
-        "cut short": lambda: site.release("1.1.0")[:-2000],
+        "cut short": lambda: whole[:needed],
         "no archive": lambda: b"<html>" * 1000,
-        "other bytes": lambda: site.release("1.1.0")[:-2000] + bytes(2000),
+        "other bytes": lambda: whole[:needed] + bytes(len(whole) - needed),
     }[what]()
     server.routes[CHANNEL] = proper(site.channel(archive, "1.1.0"))
     server.routes[ARCHIVE] = proper(archive)

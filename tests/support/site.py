@@ -143,6 +143,7 @@ class Site:
     def files(self, version: str, profile: bytes | None = None) -> dict[str, bytes]:
         """The tree of such a release."""
         more = {"profile.json": profile or self.profile, "version": version.encode() + b"\n", "lamp.bin": lamp(version)}
+        more["zz.txt"] = version.encode()  # the last one, so each bundle is read to its end
         return {**self.common, **more}
 
     def channel(self, archive: bytes, version: str, signer: int | None = 0, published: int = 1_700_000_000) -> bytes:
