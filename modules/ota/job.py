@@ -116,9 +116,11 @@ class Job:
         """Run the generator `function` of the file `name`, whose code may go then. Generator; returns what that returns."""
         yield from self.load(name)
         try:
-            return (yield from getattr(phases.part(name), function)(*args))
+            found = yield from getattr(phases.part(name), function)(*args)
         finally:
             self.park()
+        yield from self.clear()
+        return found
 
     def load(self, name):
         """Import a file, and first what it begins with: a file a step. What is not needed beside goes before. Generator."""
@@ -208,6 +210,7 @@ class Job:
         finally:
             response = None
             self.park()
+        yield from self.clear()
         return found
 
     def park(self):

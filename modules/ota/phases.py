@@ -12,19 +12,17 @@ from iot_platform.module import forget as _forget
 from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
-_PLENTY = const(64 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
-_SHORT = const(32 * 1024)
+_PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
 
 in_job = ()  # while a job runs: what it and its phase need
 
 
 def call(name, function, *args):
-    """The result of a plain function of the file `name`; in a job it goes with the next phase."""
+    """The result of a plain function of the file `name`."""
     try:
         return getattr(part(name), function)(*args)
     finally:
-        if not in_job:
-            forget()
+        forget()
 
 
 def part(name):
@@ -32,11 +30,12 @@ def part(name):
     found = sys.modules.get("modules.ota." + name)
     if found:
         return found
-    if gc.mem_free() < _PLENTY:
-        gc.collect()  # what the last import has left would lie between what stays
-    found = __import__("modules.ota." + name, None, None, ("x",))
-    if gc.mem_free() < _SHORT:
+    short = gc.mem_free() < _PLENTY
+    if short:
         gc.collect()
+    found = __import__("modules.ota." + name, None, None, ("x",))
+    if short:
+        gc.collect()  # what importing has left lies between what stays
     return found
 
 
