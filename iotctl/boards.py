@@ -142,10 +142,11 @@ def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:
 
 def update_blocks(files: tree.Files) -> int:
     """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
-    listed = enumerate(sorted(files.keys() - {bundle.LIST}, key=key))  # what is not staged has a number, too
-    staged = {n: len(files[path]) for n, path in listed if not skips(path, ())}
-    tiny, last = sum(size <= prepare._INLINE for size in staged.values()), max(staged, default=0)
-    return sum(map(file_blocks, staged.values())) + tiny // 8 + 2 * (last // 10 + last // 25) + prepare._METADATA
+    need, folders = prepare._METADATA * 8, ["", ""]
+    for n, path in enumerate(sorted(files.keys() - {bundle.LIST}, key=key)):  # what is not staged has a number, too
+        if not skips(path, ()):
+            need += prepare._eighths(n, len(files[path]), BLOCK, folders)
+    return need // 8
 
 
 def file_blocks(size: int, inline: int = prepare._INLINE) -> int:

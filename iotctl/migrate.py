@@ -23,12 +23,12 @@ from pathlib import Path
 from iotctl import archive, bundle, files, publish, tree
 from iotctl.errors import IotctlError
 from iotctl.profile import Profile
+from modules.ota.bundle.lists import cell
 
 DEVICE = Path(__file__).parent / "device" / "migrate.py"
 _LOADER = ("boot.py", "ota_boot.py")  # are no part of the journal
 _LEFT = ("prefs.json.1", "net.settings", "mqtt.settings", "migrate.log")  # of older versions, and of an attempt that went back
 _SPARE = 24  # entries of the journal for old files that no list has
-_SLOTS = 10  # of a folder of the stage: as ota_boot.slot()
 _LEAST = 10_000  # bytes: that updater takes nothing shorter
 
 
@@ -110,8 +110,8 @@ def members(made: bundle.Bundle, given: Profile, old: list[Old], ask: bool = Tru
     """
     staged = [(path, data) for path, data in made.files.items() if path not in _LOADER]
     staged += [(bundle.LIST, made.listing), ("prefs.json", b"{}")]
-    folders = [f".ota/stage/{n}/" if n else ".ota/stage/" for n in range((len(staged) - 1) // _SLOTS + 1)]
-    stage = [(f"{folders[n // _SLOTS]}e{n % _SLOTS}", data) for n, (_path, data) in enumerate(staged)]
+    stage = [(cell("stage", n).lstrip("/"), data) for n, (_path, data) in enumerate(staged)]
+    folders = list(dict.fromkeys(path[: path.rindex("/") + 1] for path, _data in stage))
     return [
         *((name, b"") for name in (".ota/", *folders)),
         *stage,

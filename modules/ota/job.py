@@ -123,10 +123,9 @@ class Job:
         return found
 
     def load(self, name):
-        """Import a file, and first what it begins with: a file a step. What is not needed beside goes before. Generator."""
+        """Import a file, and first what it begins with: a file a step. Generator."""
         parts = _FIRST.get(name, "").split() + [name]
         phases.in_job += tuple(parts)
-        yield from self.clear()
         for part in parts:
             phases.part(part)
             yield
