@@ -129,11 +129,10 @@ def _lines(mqtt, n):
         began = time.ticks_ms()
         while time.ticks_diff(time.ticks_ms(), began) < _SLOT_MS:
             yield False
-        lines, count = SerialLog.history(), SerialLog.count
-        if not count - len(lines) <= n <= count:  # they have gone; or it is a number from before a restart
-            n = count - len(lines)
-        if n < count:
-            mqtt.client.publish((mqtt.base + "/log").encode(), ("%d %s" % (n, lines[n - count])).encode())
+        if not SerialLog.first <= n <= SerialLog.count:  # they have gone; or it is a number from before a restart
+            n = SerialLog.first
+        if n < SerialLog.count:
+            mqtt.client.publish((mqtt.base + "/log").encode(), ("%d %s" % (n, SerialLog.line(n))).encode())
             n += 1
             yield True
 

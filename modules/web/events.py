@@ -121,12 +121,9 @@ async def log(_web, request):
         raise Refused(400, "bad_request", "after")
     n, before = int(after) + 1, '{"lines": ['
     await request.start(200, JSON)
-    while n < SerialLog.count:
-        first = SerialLog.count - len(SerialLog.history())
-        n = max(n, first)
-        if n >= SerialLog.count:  # the history was purged
-            break
-        await request.send((before + json.dumps(row(n, SerialLog.history()[n - first]))).encode())
+    while max(n, SerialLog.first) < SerialLog.count:
+        n = max(n, SerialLog.first)
+        await request.send((before + json.dumps(row(n, SerialLog.line(n)))).encode())
         before = ","
         n += 1
     await request.send(b"]}" if before == "," else b'{"lines":[]}')
@@ -176,7 +173,7 @@ class Stream:
         self.request = request
         self.bus = bus
         self._changed = {key for key, _value in bus.items()}
-        self._next = SerialLog.count - len(SerialLog.history())
+        self._next = SerialLog.first
         self.event = asyncio.Event()
 
     def tell(self, values):
@@ -207,13 +204,12 @@ class Stream:
         await self._tell("values", some)
 
     async def _line(self):
-        first = SerialLog.count - len(SerialLog.history())
-        if self._next < first:
-            dropped, self._next = first - self._next, first
+        if self._next < SerialLog.first:
+            dropped, self._next = SerialLog.first - self._next, SerialLog.first
             await self._tell("dropped", dropped)
         elif self._next < SerialLog.count:
             self._next += 1
-            await self._tell("log", row(self._next - 1, SerialLog.history()[self._next - 1 - first]))
+            await self._tell("log", row(self._next - 1, SerialLog.line(self._next - 1)))
 
     async def _tell(self, event, value):
         await self.request.send(b"event: %s\ndata: " % event.encode())

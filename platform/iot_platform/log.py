@@ -3,8 +3,9 @@
 >>> SerialLog.log("door", 3, "opened")
 [    1.234] I door 3 opened
 
-The history is bounded in lines and in bytes. Logging never raises: without memory the history goes. And it does not wait: while a
-computer holds the port open and reads nothing, lines are only remembered, and it says later how many.
+The last lines are remembered, 1 to 2 KiB of them, in memory that is taken once: as texts they would lie all over the heap, where
+an update needs long pieces. Logging never raises. And it does not wait: while a computer holds the port open and reads nothing,
+lines are only remembered, and it says later how many.
 """
 
 import gc
@@ -20,9 +21,9 @@ _INFO = const(20)
 _WARNING = const(30)
 _ERROR = const(40)
 _NAMES = const(("debug", "info", "warning", "error"))
-_MAX_LINE = const(300)
-_MAX_LINES = const(32)
-_MAX_BYTES = const(2048)
+_MAX_LINE = const(300)  # bytes of a line's text; with characters that take up to four of them it has fewer
+_FEWER = const(240)
+_HALF = const(1024)
 _SLOW_MS = const(50)  # a line that took longer had to wait
 _PAUSE_MS = const(10_000)
 
@@ -31,9 +32,11 @@ class SerialLog:
     """One log for the whole board."""
 
     level = _INFO
-    count = 0  # lines since the start: the newest one in the history has the number count - 1
-    _history = []
-    _bytes = 0
+    count = 0  # lines since the start: they are numbered from 0
+    first = 0  # the number of the oldest one that is remembered
+    _halves = [bytearray(_HALF), bytearray(_HALF)]  # lines with their ends; new ones go to the second
+    _middle = 0  # the number of the first line there
+    _used = 0  # bytes there
     _poll = None  # of the console's output
     _tells = False  # True once that has said that it takes something: not every port's does
     _pause = None  # ticks_ms until which nothing is printed
@@ -76,18 +79,28 @@ class SerialLog:
             for line in text.getvalue()[-1500:].rstrip("\n").split("\n"):
                 cls._add(_ERROR, (line,))
         except MemoryError:
-            cls.purge()
+            gc.collect()
 
     @classmethod
     def history(cls):
-        """The lines that are still remembered, oldest first: the list itself, not a copy."""
-        return cls._history
+        """The lines that are still remembered, oldest first. Generator."""
+        for n in range(cls.first, cls.count):
+            if n >= cls.first:
+                yield cls.line(n)
+
+    @classmethod
+    def line(cls, n):
+        """Line number `n`, from `first` to `count` - 1."""
+        half, skip, at = cls._halves[n >= cls._middle], n - (cls._middle if n >= cls._middle else cls.first), 0
+        for _ in range(skip):
+            at = half.find(b"\n", at) + 1
+        return str(half[at : half.find(b"\n", at)], "utf-8")
 
     @classmethod
     def purge(cls):
-        """Forget everything: memory is needed."""
-        cls._history.clear()
-        cls._bytes = 0
+        """Forget everything."""
+        cls.first = cls._middle = cls.count
+        cls._used = 0
 
     @classmethod
     def _add(cls, level, parts):
@@ -96,15 +109,19 @@ class SerialLog:
         try:
             line = _line(level, parts)
             cls._print(line)
-            history = cls._history
-            history.append(line)
-            cls.count += 1
-            cls._bytes += len(line)
-            while len(history) > _MAX_LINES or cls._bytes > _MAX_BYTES:
-                cls._bytes -= len(history.pop(0))
+            cls._remember(line.encode() + b"\n")
         except MemoryError:
-            cls.purge()
             gc.collect()
+
+    @classmethod
+    def _remember(cls, line):
+        end = cls._used + len(line)
+        if end > _HALF:
+            cls._halves.reverse()
+            cls.first, cls._middle, end = cls._middle, cls.count, len(line)
+        cls._halves[1][end - len(line) : end] = line
+        cls._used = end
+        cls.count += 1
 
     @classmethod
     def _print(cls, line):
@@ -140,9 +157,10 @@ class SerialLog:
 
 def _line(level, parts):
     text = " ".join([str(part) for part in parts])
-    if len(text) > _MAX_LINE:
-        text = text[: _MAX_LINE - 3] + "..."
     if not all(32 <= c != 127 for c in text.encode()):  # what could forge a line of the console or move its cursor
-        text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text])
+        text = "".join([c if 32 <= ord(c) != 127 else "\\x%02x" % ord(c) for c in text[: _MAX_LINE + 1]])
+    size = len(text.encode())
+    if size > _MAX_LINE:
+        text = text[: _MAX_LINE if size == len(text) else _FEWER] + "..."
     ms = time.ticks_ms()
     return "[%5d.%03d] %s %s" % (ms // 1000, ms % 1000, "DIWE"[level // 10 - 1], text)

