@@ -100,7 +100,7 @@ class Platform:
             return getattr(part, function)(*args)
         finally:
             part = None
-            for package in ("iot_platform", "modules"):
+            for package in ("iot_platform", "modules")[: 1 + path.startswith("modules.")]:  # no file of ours imports a module's
                 forget(package, [path[len(package) + 1 :] for path in loaded])
 
     def switch_off(self, name, where, error):
