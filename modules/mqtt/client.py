@@ -1,4 +1,4 @@
-"""A connection to the broker that never waits: logging in, and umqtt's robust client on the socket that comes of it.
+"""A connection to the broker that never waits: how it comes back, and umqtt's robust client on the socket that it has.
 
 A packet is read when all of it is there, and written when it can be. Reconnecting is a state of the module, not a loop in here:
 where umqtt would try for ever there is an OSError. What umqtt takes for its socket is the client itself: writes go to a bounded
@@ -6,9 +6,12 @@ queue, reads come out of one packet that has arrived.
 """
 
 import errno
+import json
+import random
 import time
 
 from iot_platform import sockets
+from iot_platform.module import Module as Base
 from micropython import const
 from umqtt import robust
 
@@ -16,6 +19,11 @@ _IN = const(384)  # bytes of the longest packet that is read; longer ones are th
 _OUT = const(2048)  # bytes that may wait to be sent
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
+_MAX_TOLD = const(8)
+_MAX_VALUE = const(512)
+_FIRST_PAUSE_MS = const(1_000)
+_MAX_DOUBLINGS = const(8)  # four minutes
+_STABLE_MS = const(30_000)  # a connection that lasted so long was a good one
 
 
 class MqttError(Exception):
@@ -26,83 +34,88 @@ class MqttError(Exception):
         self.reason = reason
 
 
-def login(cfg, base, callback):
-    """Its name, TCP, TLS, and the broker's yes: a Client. Generator; MqttError when that does not work in time.
-
-    :param base: what this board's topics begin with; its id for the broker, with dashes.
-    """
-    began = time.ticks_ms()
-
-    def check(_since=None):
-        _check(began, cfg)
-
-    sock = yield from sockets.reach(cfg["host"], cfg["port"], check, MqttError)
-    client = None
-    try:
-        reason = "connection_lost"
-        if cfg["tls"]:
-            sock = sockets.secure(sock, cfg["host"], cfg["ca"], MqttError)
-            reason = "tls"
-        yield from _all(sock.write, _hello(cfg, base), reason, check)
-        answer = bytearray(4)
-        yield from _all(sock.readinto, answer, "connection_lost", check)
-        if answer[0] != 0x20 or answer[1] != 2:
-            raise MqttError("protocol", "what answers there is no MQTT broker")
-        code = answer[3]
-        if code:
-            why = "does not let this board in: are the user name and the password right?"
-            if code not in (4, 5):
-                why = "refuses: code %d" % code
-            raise MqttError("refused", "the broker " + why)
-        client = Client(sock, cfg, callback)
-    finally:
-        if not client:
-            sock.close()
-    return client
-
-
-def _all(call, data, reason, check):
-    """Write or read all of `data`. Generator."""
-    left = memoryview(data)
-    while left:
-        n = sockets.attempt(call, left, reason, MqttError)
-        if n:
-            left = left[n:]
-        elif n == 0 and reason == "connection_lost":
-            raise MqttError(reason, "the broker closes the connection at once")
-        else:
-            check()
-            yield
-
-
-def _hello(cfg, base):
-    """The CONNECT packet (MQTT 3.1.1, section 3.1): a clean session, and a last will that says "offline"."""
-    flags = 0x02 | 0x04 | 0x20
-    parts = [base.replace("/", "-"), base + "/status/online", "false"]
-    if cfg["user"]:
-        flags |= 0x80
-        parts.append(cfg["user"])
-        if cfg["password"]:
-            flags |= 0x40
-            parts.append(cfg["password"])
-    body = bytearray(b"\x00\x04MQTT\x04")
-    body.extend(bytes((flags, cfg["keepalive_s"] >> 8, cfg["keepalive_s"] & 0xFF)))
-    for part in parts:
-        part = part.encode()
-        body.extend(bytes((len(part) >> 8, len(part) & 0xFF)))
-        body.extend(part)
-    return _head(0x10, len(body)) + body
-
-
-def _head(first, size):
+def head(first, size):
     """A packet's first byte and its length: two bytes of seven bits are enough for all that is sent here."""
     return bytes((first, size) if size < 128 else (first, size & 0x7F | 0x80, size >> 7))
 
 
-def _check(since, cfg):
+def in_time(since, cfg):
     """MqttError when the broker is silent for too long."""
     if time.ticks_diff(time.ticks_ms(), since) > cfg["timeout_s"] * 1000:
         raise MqttError("timeout", "the broker has not answered for %d s" % cfg["timeout_s"])
+
+
+class Link(Base):
+    """The module's connection: how it comes, and comes back.
+
+    off -> waiting -> connecting -> connected
+              ^------------'------------'         a pause that grows, and differs from board to board
+    """
+
+    def __init__(self, platform):
+        super().__init__(platform)
+        self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
+        self.cfg = self.client = None
+        self.announce_at = None  # ticks_ms of telling Home Assistant what there is
+        self._job = None  # logging in, or announcing: a generator
+        self._flying = None  # the reply that the broker has not acknowledged yet
+        self._told = set()  # what was logged about this connection
+        self._failures = 0
+        self._since = self._next = time.ticks_ms()
+
+    def log(self, *words):
+        self.platform.log("mqtt:", *words)
+
+    def once(self, text):
+        """Log what a hostile or broken sender could repeat for ever."""
+        if text not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(text)
+            self.log(text)
+
+    def _begin(self):
+        """Connect at once, where there is a broker."""
+        self._drop()
+        self._failures = 0
+        self._enter("waiting" if self.cfg else "off")
+
+    def _enter(self, state, pause=0):
+        """Be in a state; when it is "waiting", for `pause` ms."""
+        self._since = time.ticks_ms()
+        self._next = time.ticks_add(self._since, pause)
+        self.platform.bus.publish("mqtt/state", state)
+
+    def _lost(self, error):
+        """The connection is lost, or there never was one: say why, once, and wait; longer each time, and not all boards alike."""
+        if self.client and time.ticks_diff(time.ticks_ms(), self._since) > _STABLE_MS:
+            self._failures = 0
+        self._drop()
+        sockets.names.pop(self.cfg["host"], None)  # perhaps the broker has moved
+        pause = _FIRST_PAUSE_MS << min(self._failures, _MAX_DOUBLINGS)
+        pause += random.getrandbits(10) * pause >> 10
+        self._failures += 1
+        self._enter("waiting", pause)
+        if len(self._told) > _MAX_TOLD:
+            self._told.clear()
+        text = "no connection to %s: %s" % (self.cfg["host"], error)
+        if text not in self._told:
+            self._told.add(text)
+            self.log("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
+
+    def _drop(self):
+        """Forget the connection, or the attempt at one."""
+        if self._job:
+            self._job.close()
+        if self.client:
+            self.client.close()
+        self.client = self._job = self.announce_at = self._flying = None
+
+    def _publish(self, key, value):
+        """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
+        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+        if "#" in key or "+" in key or len(text) > _MAX_VALUE:
+            self.once("this cannot be published: status/" + key)
+        else:
+            self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)
 
 
 class Client(robust.MQTTClient):
@@ -136,7 +149,7 @@ class Client(robust.MQTTClient):
         self._flush()
         if not self._arrived():
             if self._owed:
-                _check(self._since, self.cfg)
+                in_time(self._since, self.cfg)
             elif time.ticks_diff(time.ticks_ms(), self._since) > self.cfg["keepalive_s"] * 500:
                 self._owe()
                 self.ping()
@@ -218,7 +231,7 @@ class Client(robust.MQTTClient):
         """Send a packet that the broker has to answer; PUBLISH has its number behind the topic, the others before it."""
         self._owe()
         pid = bytes((self.pid >> 8, self.pid & 0xFF))
-        self.write(_head(first, len(topic) + len(data) + 4))
+        self.write(head(first, len(topic) + len(data) + 4))
         if first in (0x82, 0xA2):
             self.write(pid)
             self._send_str(topic)

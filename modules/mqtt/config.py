@@ -1,8 +1,13 @@
-"""The profile's ``mqtt`` section: which keys there are, and what each must be. Pure; host and board use the same code.
+"""The profile's ``mqtt`` section: which keys there are, and what each must be; and logging in with it.
+
+What checks it is pure; host and board use the same code.
 
 What the user sets at run time, ``mqtt.<key>`` in prefs.json, comes before the profile's.
 """
 
+import time
+
+from iot_platform import sockets
 from iot_platform.module import plain, printable
 from iot_platform.profile import CA, field
 from micropython import const
@@ -104,3 +109,82 @@ _KEYS = (
     ),
     ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
 )
+
+
+# -- logging in
+
+
+def login(cfg, base, callback):
+    """Its name, TCP, TLS, and the broker's yes: a Client. Generator; MqttError when that does not work in time.
+
+    Its code is in memory only meanwhile: a connection lasts for days.
+
+    :param base: what this board's topics begin with; its id for the broker, with dashes.
+    """
+    from .client import Client, MqttError, in_time  # which a computer that checks a profile has not
+
+    began = time.ticks_ms()
+
+    def check(_since=None):
+        in_time(began, cfg)
+
+    sock = yield from sockets.reach(cfg["host"], cfg["port"], check, MqttError)
+    client = None
+    try:
+        reason = "connection_lost"
+        if cfg["tls"]:
+            sock = sockets.secure(sock, cfg["host"], cfg["ca"], MqttError)
+            reason = "tls"
+        yield from _all(sock.write, _hello(cfg, base), reason, check)
+        answer = bytearray(4)
+        yield from _all(sock.readinto, answer, "connection_lost", check)
+        if answer[0] != 0x20 or answer[1] != 2:
+            raise MqttError("protocol", "what answers there is no MQTT broker")
+        code = answer[3]
+        if code:
+            why = "does not let this board in: are the user name and the password right?"
+            if code not in (4, 5):
+                why = "refuses: code %d" % code
+            raise MqttError("refused", "the broker " + why)
+        client = Client(sock, cfg, callback)
+    finally:
+        if not client:
+            sock.close()
+    return client
+
+
+def _all(call, data, reason, check):
+    """Write or read all of `data`. Generator."""
+    from .client import MqttError
+
+    left = memoryview(data)
+    while left:
+        n = sockets.attempt(call, left, reason, MqttError)
+        if n:
+            left = left[n:]
+        elif n == 0 and reason == "connection_lost":
+            raise MqttError(reason, "the broker closes the connection at once")
+        else:
+            check()
+            yield
+
+
+def _hello(cfg, base):
+    """The CONNECT packet (MQTT 3.1.1, section 3.1): a clean session, and a last will that says "offline"."""
+    from .client import head
+
+    flags = 0x02 | 0x04 | 0x20
+    parts = [base.replace("/", "-"), base + "/status/online", "false"]
+    if cfg["user"]:
+        flags |= 0x80
+        parts.append(cfg["user"])
+        if cfg["password"]:
+            flags |= 0x40
+            parts.append(cfg["password"])
+    body = bytearray(b"\x00\x04MQTT\x04")
+    body.extend(bytes((flags, cfg["keepalive_s"] >> 8, cfg["keepalive_s"] & 0xFF)))
+    for part in parts:
+        part = part.encode()
+        body.extend(bytes((len(part) >> 8, len(part) & 0xFF)))
+        body.extend(part)
+    return head(0x10, len(body)) + body

@@ -1,82 +1,52 @@
 """The MQTT module: telemetry out, commands in, and a connection that comes back by itself. The topics are in docs/mqtt.md.
 
-    off -> waiting -> connecting -> connected
-              ^------------'------------'         a pause that grows, and differs from board to board
-
 Nothing here waits. What must be told again after a loss is kept as the set of keys that changed, never as a queue: a board
 that was away for hours tells how things are, once. A command's final result survives the restart that it leads to.
 """
 
 import json
-import random
 import time
 
 import ota_boot
-from iot_platform import sockets
-from iot_platform.module import Module as Base
 from micropython import const
 
-from .client import MqttError, login
+from .client import Link, MqttError
 
 _STATUS = const("/status/#")  # heard until all that the broker has kept of it has come
 _MAX_REPLIES = const(4)
-_MAX_VALUE = const(512)
 _MAX_SUMMARY = const(255)  # Home Assistant takes no more
 _MESSAGES = const("modules.mqtt.messages")
-_NO_MEMORY = const('{"ok": false, "error": "no_memory", "message": "there is too little memory for it at the moment"}')
-_MAX_TOLD = const(8)
+_NO_MEMORY = const('{"ok": false, "error": "no_memory", "message": "there is too little memory for it now"}')
 _ENTITY_MS = const(2_000)
-_FIRST_PAUSE_MS = const(1_000)
-_MAX_DOUBLINGS = const(8)  # four minutes
-_STABLE_MS = const(30_000)  # a connection that lasted so long was a good one
 
 
-class Module(Base):
+class Module(Link):
     name = "mqtt"
 
     def __init__(self, platform):
         super().__init__(platform)
-        self.base = "%s/%s" % (platform.profile.get("shortName", "board"), platform.board.unique_id())
-        self.cfg = self.client = None
-        self.check_at = self.announce_at = None  # ticks_ms of what is to be done then
+        self.check_at = None  # ticks_ms of what is to be done then
         self.pending = platform.prefs.text("mqtt.pending")  # the command whose final result is still to be told
         self.restarted = True  # since it was given
-        self._told = set()  # what was logged about this connection
-        self._failures = 0
         self._changed = set()
         self._noisy = set()
         self._listens = False  # True until what the broker has kept of our own has come
         self._entity = False  # True when the update entity's state has to be told
         self.console = ()  # the log's lines, told while somebody wants them: a generator
         self._replies = []
-        self._flying = None  # the reply that the broker has not acknowledged yet
-        self._job = None  # logging in, or announcing to Home Assistant: a generator
-        self._since = self._next = self._noisy_at = self._entity_at = time.ticks_ms()
+        self._noisy_at = self._entity_at = time.ticks_ms()
 
     def start(self):
         """Read the settings and connect. To be called again when ``mqtt.*`` in the preferences has changed."""
-        self._drop()
-        self._failures = 0
         self._told.clear()
         self.cfg, error = self.platform.settings("mqtt")
         if error:
             self.log("off: %s %s; expected: %s" % error)
-        if self.cfg and self.cfg["host"]:
-            self._enter("waiting")
-        else:
+        elif not self.cfg["host"]:
             self.cfg = None
-            self._enter("off")
+        self._begin()
 
     # -- for the other files of this one
-
-    def log(self, *words):
-        self.platform.log("mqtt:", *words)
-
-    def once(self, text):
-        """Log what a hostile or broken sender could repeat for ever."""
-        if text not in self._told and len(self._told) < _MAX_TOLD:
-            self._told.add(text)
-            self.log(text)
 
     def reply(self, topic, text):
         """Queue a reply, or an event; the oldest one gives way when there are too many."""
@@ -104,9 +74,7 @@ class Module(Base):
 
     def on_telemetry(self, values):
         if self.cfg and "wifi/connected" in values:  # no need to wait for a timeout, or for the end of a pause
-            self._drop()
-            self._failures = 0
-            self._enter("waiting")
+            self._begin()
         problem = values.get("ota/problem")
         if problem and "reason" in problem:
             state = self.platform.bus.get("ota/status")
@@ -135,16 +103,10 @@ class Module(Base):
 
     # -- the connection
 
-    def _enter(self, state, pause=0):
-        """Be in a state; when it is "waiting", for `pause` ms."""
-        self._since = time.ticks_ms()
-        self._next = time.ticks_add(self._since, pause)
-        self.platform.bus.publish("mqtt/state", state)
-
     def _connect(self):
         """Log in, ask for what concerns this board, and tell everything. Generator."""
         cfg = self.cfg
-        client = yield from login(cfg, self.base, self._received)
+        client = yield from self.platform.once("modules.mqtt.config", "login", cfg, self.base, self._received)
         self.client = client
         self._told.clear()
         self._enter("connected")
@@ -159,31 +121,6 @@ class Module(Base):
         self._publish("online", True)
         self._changed = {key for key, _value in self.platform.bus.items()}
         self._entity = True
-
-    def _lost(self, error):
-        """The connection is lost, or there never was one: say why, once, and wait; longer each time, and not all boards alike."""
-        if self.client and time.ticks_diff(time.ticks_ms(), self._since) > _STABLE_MS:
-            self._failures = 0
-        self._drop()
-        sockets.names.pop(self.cfg["host"], None)  # perhaps the broker has moved
-        pause = _FIRST_PAUSE_MS << min(self._failures, _MAX_DOUBLINGS)
-        pause += random.getrandbits(10) * pause >> 10
-        self._failures += 1
-        self._enter("waiting", pause)
-        if len(self._told) > _MAX_TOLD:
-            self._told.clear()
-        text = "no connection to %s: %s" % (self.cfg["host"], error)
-        if text not in self._told:
-            self._told.add(text)
-            self.log("%s; trying again in %d s, then later and later" % (text, (pause + 500) // 1000))
-
-    def _drop(self):
-        """Forget the connection, or the attempt at one."""
-        if self._job:
-            self._job.close()
-        if self.client:
-            self.client.close()
-        self.client = self._job = self.announce_at = self._flying = None
 
     # -- what is heard
 
@@ -258,14 +195,6 @@ class Module(Base):
             self._entity = False
             self._entity_at = time.ticks_add(now, _ENTITY_MS)
             client.publish((self.base + "/update").encode(), update_state(self), True)
-
-    def _publish(self, key, value):
-        """Publish a status, retained: text as it is, everything else as JSON, nothing (an empty message) for None and ""."""
-        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        if "#" in key or "+" in key or len(text) > _MAX_VALUE:
-            self.once("this cannot be published: status/" + key)
-        else:
-            self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)
 
     def _due(self, now):
         """What a message has called for, and the result of what a command has started."""
