@@ -10,6 +10,7 @@ from pathlib import Path
 from iotctl import bundle, project, tree
 from iotctl.errors import IotctlError
 from iotctl.profile import Problem, Profile
+from modules.ota.bundle.lists import cell
 from modules.ota.install import files as on_flash
 from modules.ota.install import prepare
 from modules.ota.release.paths import key, skips
@@ -142,7 +143,7 @@ def tree_blocks(files: tree.Files, inline: int = prepare._INLINE) -> int:
 
 def update_blocks(files: tree.Files) -> int:
     """Free blocks that a board asks for before it fetches all of these files: the sum in modules/ota/install/prepare.py."""
-    need, folders = prepare._METADATA * 8, ["", ""]
+    need, folders = prepare._METADATA * 8, [cell(name, 0).rpartition("/")[0] for name in ("stage", "backup")]
     for n, path in enumerate(sorted(files.keys() - {bundle.LIST}, key=key)):  # what is not staged has a number, too
         if not skips(path, ()):
             need += prepare._eighths(n, len(files[path]), BLOCK, folders)
