@@ -20,16 +20,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import ota_boot
 from iot_platform import profile as profiles
 
 from iotctl import board_code
 from modules.ota.bundle import lists
 from modules.ota.errors import OtaError
-from modules.ota.install import prepare
 from modules.ota.legacy import latest as board_latest
 from modules.ota.legacy import requests_http
 from modules.ota.release import channel as board_channel
-from modules.ota.release import paths, policy, signature
+from modules.ota.release import manifest, paths, policy, signature
 from modules.ota.release.fields import is_version
 from tests.support import forge
 
@@ -131,7 +131,8 @@ def _read_archive(root: Path, data: bytes) -> None:
     try:
         places, total, deletes = board_code.finish(latest._scan(job, "1.1.0", notes))
         board_code.finish(latest._write_list(job, "1.1.0", notes, places, total, deletes))
-        header = board_code.finish(prepare.check_lines(None))
+        with open(ota_boot.ota("list"), "rb") as listed:
+            header = board_code.finish(manifest.check(listed))
     except OtaError:
         return
     found = [entry[0] for _n, entry in lists.entries()]

@@ -29,7 +29,7 @@ def decide(ota, raw, etag, force):
     version, sequence = value["version"], value["sequence"]
     ota.platform.bus.publish("ota/announced", version)
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
-    for name in ("release.policy", "bundle.lists"):  # a file a step
+    for name in ("release.policy", "bundle.lists", "state"):
         yield from ota.load(name)
     offer = None
     if force:

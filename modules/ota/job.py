@@ -1,6 +1,7 @@
 """One running job: its generator, advanced step by step, and all that the code of an update uses of the board."""
 
 import gc
+import io
 import os
 import time
 
@@ -14,6 +15,7 @@ from .errors import OtaError, from_system
 _BUDGET_MS = const(25)
 _COLLECT = const(128)  # steps from one collection to the next
 _BUFFER = const(1024)
+_PLACE = const(5632)  # bytes of the decompressor's window and what else it takes
 _LOOPS = const(3)  # see clear
 _JOB = const(("module", "errors", "phases", "job", "updates"))  # what a job needs in all of its phases
 _SOON = const(2)  # as sockets.SOON, which needs a network
@@ -23,8 +25,9 @@ PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers
 _FIRST = {
     "check": "release.signature release.fields release.channel",
     "bundle.reader": "bundle.lists install.stage transport.ranges bundle.inflate",
-    "install.prepare": "bundle.lists release.paths release.fields release.manifest release.policy release.signature"
-    " install.files",
+    "release.policy": "release.fields",
+    "release.manifest": "release.paths release.fields",
+    "install.prepare": "bundle.lists release.paths release.signature install.files",
     "install.cleanup": "state bundle.lists release.paths install.files",
     "install.journal": "bundle.lists release.paths install.files",
     "transport.http": "transport.urls transport.connection",
@@ -50,6 +53,8 @@ class Job:
         self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
         self.count = 0
         phases.in_job = _JOB
+        if module.platform.update_boot and name != "start":
+            self.keep_place()  # as long as there is one
         self._job = self._work()
 
     def __getattr__(self, name):
@@ -69,6 +74,7 @@ class Job:
             return (yield from self.phase("verify", self.name, self, self.flag))
         while self.name == "upload":
             yield True  # it keeps others away
+        yield from self.load("updates")
         return (yield from phases.part("updates").start(self, self.flag))
 
     def advance(self):
@@ -110,6 +116,8 @@ class Job:
         if self._kept:
             self._kept[0].close()
         self._job = self._kept = self.view = None
+        phases.place.clear()
+        phases.buffers.clear()
         phases.in_job = ()
 
     def phase(self, name, function, *args):
@@ -123,12 +131,16 @@ class Job:
         return found
 
     def load(self, name):
-        """Import a file, and first what it begins with: a file a step. Generator."""
+        """Import a file, and first what it begins with. Generator: each import is a step, and so is each collection."""
         parts = _FIRST.get(name, "").split() + [name]
         phases.in_job += tuple(parts)
         for part in parts:
-            phases.part(part)
-            yield
+            if not phases.has(part):
+                if phases.short():  # what importing has left lies between what stays
+                    gc.collect()
+                    yield _SOON
+                phases.bring(part)
+                yield _SOON
 
     def clear(self, force=False):
         """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
@@ -211,6 +223,16 @@ class Job:
             self.park()
         yield from self.clear()
         return found
+
+    def keep_place(self):
+        """From now on nothing else takes the long pieces of memory that unpacking needs: names, which stay for ever, come to lie
+        all over the heap.
+        """
+        if not phases.place:
+            gc.collect()
+            if not phases.buffers:
+                phases.buffers.extend((io.BytesIO(bytes(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
+            phases.place.append(bytearray(_PLACE))
 
     def park(self):
         """The code of a phase may go; the connection stays, for the next one."""

@@ -15,6 +15,8 @@ _STAYS = const(("module", "errors", "phases"))
 _PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
 
 in_job = ()  # while a job runs: what it and its phase need
+place = []  # memory that nothing else takes before the decompressor does: see job.keep_place
+buffers = []  # an unpacker's two, and a connection's, likewise
 
 
 def call(name, function, *args):
@@ -27,24 +29,32 @@ def call(name, function, *args):
 
 def part(name):
     """The file `name` of this package, such as ``install.trial``."""
-    found = sys.modules.get("modules.ota." + name)
-    if found:
-        return found
-    short = gc.mem_free() < _PLENTY
-    if short:
+    if not has(name) and short():
         gc.collect()
-    found = __import__("modules.ota." + name, None, None, ("x",))
-    if short:
-        gc.collect()  # what importing has left lies between what stays
-    return found
+    return bring(name)
+
+
+def has(name):
+    """True while it is in memory."""
+    return "modules.ota." + name in sys.modules
+
+
+def bring(name):
+    """part() where garbage has been collected: to do that takes a board as long as importing does."""
+    return sys.modules.get("modules.ota." + name) or __import__("modules.ota." + name, None, None, ("x",))
+
+
+def short():
+    """True where memory is short, or so much of it garbage."""
+    return gc.mem_free() < _PLENTY
 
 
 def forget(force=False):
     """Give back the memory of what is not needed at the moment, in a job only where it is short, or by `force`: True then."""
     if in_job and not force:
-        if gc.mem_free() < _PLENTY:
+        if short():
             gc.collect()
-        if gc.mem_free() >= _PLENTY:
+        if not short():
             return False
     _forget("modules.ota", in_job or _STAYS)
     return True

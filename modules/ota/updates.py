@@ -1,7 +1,7 @@
 """An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
 
     job.look       ask the server: is there something for this board?                      transport.http, check
-    fill           head: the list of the files, and its signature                          bundle.reader, install.prepare
+    fill           head: the list of the files, and its signature                          bundle.reader, release.manifest
                    compare it with the tree: what is needed?                               install.prepare
                    fetch and unpack only that, into the stage                              bundle.reader, install.stage
     commit         read the stage back, write the journal, rename it into force            install.prepare, install.journal
@@ -52,6 +52,7 @@ def update(ota, force):
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
         return False
+    yield
     available(ota, offer)
     yield
     waiting = waits_for(ota)
@@ -141,12 +142,14 @@ def _obtain(ota, offer, force):
     """Fill the stage. Before it begins there must be memory for it: better to restart now than in the middle."""
     yield from ota.clear()
     gc.collect()
+    yield
     if ota.platform.board.mem_free() < _OBTAIN and not ota.platform.update_boot:
         if ota.module.report_space() < _ROOM:
             raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (_OBTAIN, gc.mem_free()))
     ota.store.set("ready", None)
     ota.module.save()
+    yield
     ota.enter("downloading")
     yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
 
@@ -163,7 +166,8 @@ def _fill(ota, offer, force):
 
 def _read(ota, offer, function, *args):
     """What bundle.reader does, with the code for a server where one is asked."""
-    yield from ota.load("bundle.inflate")  # the decompressor's place, in one piece, before anything else
+    ota.keep_place()
+    yield
     if offer:
         yield from ota.load("transport.http")
     return (yield from ota.phase("bundle.reader", function, ota, offer, *args))
@@ -174,11 +178,23 @@ def checked_head(ota, offer, force, only=None):
 
     :param only: a BytesIO for the header alone: then no list is kept, and none is checked.
     """
-    header = None
+    header = rules = None
     try:
         head = yield from _read(ota, offer, "fetch_head", only)
-        header = yield from ota.phase("install.prepare", "check", ota, head, force, offer, only)
+        ota.keep_place()  # for the files
+        yield
+        if ota.keys:
+            yield from ota.phase("release.signature", "checking", head[0], head[1], ota.keys)
+        yield from ota.load("release.policy")
+        yield from ota.load("bundle.lists")  # for the floor
+        expect = (offer["version"], offer["sequence"]) if offer else None
+        now = ota.platform.board.now()
+        rules = phases.part("release.policy").Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), now, expect)
+        with only or open(ota_boot.ota("list"), "rb") as f:
+            header = yield from ota.phase("release.manifest", "check", f, rules.check, bool(only))
+        ota.verified = head[:2]
     finally:
+        rules = None  # with its code
         if not header and ota_boot.exists(ota_boot.ota("list")):
             os.remove(ota_boot.ota("list"))
     return head, header

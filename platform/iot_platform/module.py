@@ -157,9 +157,8 @@ def forget(package, stays):
 
     :param stays: names below the package, such as ``module`` or ``transport.http``; the folders of those stay as well.
     """
-    gc.collect()  # this is called where there is no memory: no list of all that there is
     package += "."
-    name = _going(package, stays)
+    name = _going(package, stays)  # this is called where there is no memory: no list of all that there is
     while name:
         folder, _, last = name.rpartition(".")
         del sys.modules[name]

@@ -324,9 +324,9 @@ def test_a_channel_file_of_another_key_is_refused() -> None:
 
 _READ = (ROOT / "tests/support/visitor.py").read_text() + """
 import gc
+import ota_boot
 from modules.ota.bundle import reader
-from modules.ota.install import prepare
-from modules.ota.release import channel, policy
+from modules.ota.release import channel, manifest, policy, signature
 
 accepted = policy.Rules("sim-board", VALUES["keys"])
 view = memoryview(bytearray(1024))
@@ -350,8 +350,10 @@ def read(data):
         channel.check(finish(channel.parse(data, VALUES["keys"])), "sim-board", "stable", 0, None)
     else:
         source = Memory(data)
-        digest, signature, base = finish(reader.read_head(source, view))
-        finish(prepare.check_release(accepted, digest, signature))
+        digest, signed, base = finish(reader.read_head(source, view))
+        finish(signature.checking(digest, signed, accepted.keys))
+        with open(ota_boot.ota("list"), "rb") as f:
+            finish(manifest.check(f, accepted.check))
         finish(reader.read_files(source, base, view, TakesAll()))
 
 reasons = []

@@ -35,7 +35,7 @@ from iotctl.board_code import finish
 from modules.ota.bundle import lists, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
-from modules.ota.release import paths
+from modules.ota.release import manifest, paths, signature
 from modules.ota.release.policy import Rules
 from modules.ota.transport.ranges import FromFile
 
@@ -324,8 +324,11 @@ def install(
 
 def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
     """As updates does it, one phase after the other."""
-    digest, signature, base = yield from reader.read_head(source, job.view)
-    header = yield from prepare.check_release(accepted, digest, signature)
+    digest, signed, base = yield from reader.read_head(source, job.view)
+    if accepted.keys:
+        yield from signature.checking(digest, signed, accepted.keys)
+    with open(ota_boot.ota("list"), "rb") as f:
+        header = yield from manifest.check(f, accepted.check)
     wanted, total = yield from prepare.plan(job, header, digest)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 

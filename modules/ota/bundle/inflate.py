@@ -10,6 +10,7 @@ import io
 
 from micropython import const
 
+from .. import phases
 from ..errors import OtaError
 
 try:
@@ -18,16 +19,12 @@ except ImportError:  # a firmware without it
     DeflateIO = None
 
 BLOCK = 512  # of a tar archive
-_ROOM = const(1024)  # bytes of the buffer
+_ROOM = const(1024)  # bytes of the buffers
 _ENOUGH = const(800)  # for a step of _STEP bytes
 _STEP = const(256)
 _HEAD = const(17)  # bytes of a member's gzip header with its extra field
 _WINDOW = const(12)  # bits: 4 KiB
 _TAIL = const(8)
-_STREAM = const(5632)  # bytes of the window and what else the decompressor takes
-
-# Nothing else takes these while the rest of a phase is imported. From then on the stream of the last member keeps their place.
-_kept = [bytearray(_STREAM)]
 
 
 def check_firmware():
@@ -44,9 +41,9 @@ class Unpacker:
 
     def __init__(self, source):
         self.source = source
-        self._bytes = io.BytesIO(bytes(_ROOM))  # what is not yet unpacked lies at its end
+        own = phases.buffers or (io.BytesIO(bytes(_ROOM)), memoryview(bytearray(_ROOM)))
+        self._bytes, self.view = own[:2]  # what is not yet unpacked lies at the end of the first
         self._bytes.seek(_ROOM)
-        self.view = memoryview(bytearray(_ROOM))
         self._end = 0  # where in the bundle the buffer ends
         self._stream = None
         self._first = False  # True before the first read of a member
@@ -163,7 +160,7 @@ class Unpacker:
             if self._first:
                 self._first = False
                 self._stream = None
-                _kept.clear()
+                phases.place.clear()
                 gc.collect()  # the window takes 4 KiB in one piece, with the first read: nothing may come between
                 self._stream = DeflateIO(self._bytes, RAW, _WINDOW)
             return self._stream.readinto(view)

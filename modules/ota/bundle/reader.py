@@ -65,13 +65,17 @@ def _save_list(unpacker, view, only):
         raise OtaError("too_large", "the list of files has %d bytes" % size)
     digest = hashlib.sha256()
     ota_boot.make_parents(path)
+    yield
     if only:
         yield from unpacker.copy(min(size, _HEADER), view, digest, only)
         yield from unpacker.copy(max(size - _HEADER, 0), view, digest)
         only.seek(0)
     else:
         with open(path, "wb") as out:
+            yield  # to make a file, to write it and to close it are a step each
             yield from unpacker.copy(size, view, digest, out)
+            yield
+        yield
     yield from unpacker.take(view[: -size % BLOCK])
     return digest.digest()
 

@@ -1,6 +1,4 @@
-"""Before the stage is filled: is the list genuine, for this board and whole; which files must be written; is there space?
-
-And before it is committed: is it still right?
+"""Before the stage is filled: which files must be written; is there space? And before it is committed: is it still right?
 
 What an interrupted staging has left is used again, once its digest has been checked; another release clears it.
 """
@@ -15,7 +13,7 @@ from micropython import const
 
 from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target
 from ..errors import OtaError
-from ..release import manifest, policy, signature
+from ..release import signature
 from ..release.paths import excluded, skips
 from . import files
 
@@ -23,66 +21,6 @@ _METADATA = const(8)  # blocks that the journal, the state, the backup and the r
 _INLINE = const(128)  # so small a file littlefs keeps beside its name, on every port: see files
 _MAX_PROFILE = const(16 * 1024)
 _ID = const(32)
-_LINE = const(256)
-
-
-def check(ota, head, force, offer, only=None):
-    """Check ``/.ota/list``: its signature, then what it says. Generator; returns the header.
-
-    :param head: what reader.fetch_head() has returned.
-    :param offer: what was announced, or None for a file that was brought.
-    :param only: see updates.checked_head().
-    """
-    expect = (offer["version"], offer["sequence"]) if offer else None
-    rules = policy.Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), ota.platform.board.now(), expect)
-    header = yield from check_release(rules, head[0], head[1], only)
-    ota.verified = head[:2]
-    return header
-
-
-def check_release(rules, digest, sig, only=None):
-    """The same with policy.Rules, the list's SHA-256 and its signature."""
-    if rules.keys:
-        yield from signature.checking(digest, sig, rules.keys)
-    return (yield from check_lines(rules)) if only is None else _head(only, rules)
-
-
-def check_lines(rules):
-    """Header, entries, their order, count and sizes. Generator; returns the header.
-
-    :param rules: policy.Rules; None where nobody knows for which board it is.
-    """
-    with open(ota_boot.ota(LIST), "rb") as f:
-        header = _head(f, rules)
-        count = total = 0
-        entry = None
-        while count < header["files"]:
-            entry = manifest.parse_entry(_line(f, manifest.MAX_LINE), entry)
-            count += 1
-            total += entry[1]
-            yield
-        at = f.tell()
-        if f.seek(0, 2) - at != count * manifest.DIGEST or total != header["size"]:
-            raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
-    return header
-
-
-def _head(f, rules):
-    header = manifest.parse_header(_line(f, manifest.MAX_HEADER))
-    if rules:
-        policy.check_header(header, rules)
-    return header
-
-
-def _line(f, most):
-    """The next line without its end, at most `most` bytes."""
-    line = piece = f.readline(_LINE)  # readline() takes as much memory as it may return: so in pieces
-    while len(piece) == _LINE and piece[-1] != 10 and len(line) <= most:
-        piece = f.readline(_LINE)
-        line += piece
-    if line[-1:] != b"\n" or len(line) > most + 1:
-        raise OtaError("bad_bundle", "a line of the release is too long or not ended")
-    return line[:-1]
 
 
 def plan(ota, header, digest):

@@ -66,7 +66,8 @@ def unpack(ota, offer):
         ota.log("verifying")
         places, total, deletes = yield from _scan(ota, offer["version"], notes)
         yield from _write_list(ota, offer["version"], notes, places, total, deletes)
-        header = yield from prepare.check_lines(None)  # duplicates, twins, a file that is also a folder
+        with open(ota_boot.ota(LIST), "rb") as f:
+            header = yield from manifest.check(f)  # duplicates, twins, a file that is also a folder
         yield from _stage(ota, notes, header, {at: n for n, at in enumerate(places)})
     finally:
         if ota_boot.exists(notes):

@@ -1,6 +1,6 @@
 """The `.release` member: a header line, then one JSON line a file, in the order in which the files follow, then their digests.
 
-Pure: what is valid, and how a line is written; it opens nothing. Host and board use the same code. An entry is a list, [path,
+Pure: what is valid, and how a line is written; it opens no file. Host and board use the same code. An entry is a list, [path,
 size, at]; `at` is where its group of files begins in the archive, counted from the end of the head; groups follow each other,
 so it never falls, and a file that is cut into pieces (above PIECE) has a group of its own. The digests are SHA-256, raw: text
 between them, or they as text, would cost a tenth of the list.
@@ -12,6 +12,7 @@ between them, or they as text, would cost a tenth of the list.
 import json
 
 from iot_platform.module import name_ok
+from micropython import const
 
 from ..errors import OtaError
 from . import paths
@@ -22,9 +23,45 @@ MAX_HEADER = 4096  # bytes of the line
 MAX_FILES = 5000
 MAX_NOTES = 2048
 MAX_LINE = 512  # bytes of an entry's line
+_PIECE = const(256)  # bytes of a line that are read at once
 MAX_FILE = 8 * 1024 * 1024
 DIGEST = 32  # bytes
 PIECE = 32768  # bytes of a file in one gzip member; only larger files have several
+
+
+def check(f, accept=None, alone=False):
+    """Header, entries, their order, count and sizes, from an open file. Generator; returns the header.
+
+    :param accept: called with the header before the entries are looked at: raises an OtaError if it is not wanted here.
+    :param alone: there is nothing but the header.
+    """
+    header = parse_header(_line(f, MAX_HEADER))
+    if accept:
+        accept(header)
+    if alone:
+        return header
+    count = total = 0
+    entry = None
+    while count < header["files"]:
+        entry = parse_entry(_line(f, MAX_LINE), entry)
+        count += 1
+        total += entry[1]
+        yield
+    at = f.tell()
+    if f.seek(0, 2) - at != count * DIGEST or total != header["size"]:
+        raise OtaError("bad_bundle", "the release announces another number or size of files than it lists")
+    return header
+
+
+def _line(f, most):
+    """The next line without its end, at most `most` bytes."""
+    line = piece = f.readline(_PIECE)  # readline() takes as much memory as it may return: so in pieces
+    while len(piece) == _PIECE and piece[-1] != 10 and len(line) <= most:
+        piece = f.readline(_PIECE)
+        line += piece
+    if line[-1:] != b"\n" or len(line) > most + 1:
+        raise OtaError("bad_bundle", "a line of the release is too long or not ended")
+    return line[:-1]
 
 
 def parse_header(line):

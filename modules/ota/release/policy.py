@@ -25,17 +25,22 @@ class Rules:
         self.now = now  # seconds since 1970, or None
         self.expect = expect  # (version, sequence) that the channel file announced, or None
 
-
-def check_header(header, rules):
-    """Refuse a release that is not for this board, now. OtaError says why."""
-    if header["name"] != rules.name:
-        raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], rules.name))
-    if rules.expect and (header["version"], header["sequence"]) != rules.expect:
-        raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
-    check_sequence(header["sequence"], rules.floor, rules.force)
-    if rules.now is not None and header["expires"] is not None and rules.now > header["expires"]:
-        raise OtaError("expired", "the release has expired")
-    _check(header)
+    def check(self, header):
+        """Refuse a release that is not for this board, now. OtaError says why."""
+        if header["name"] != self.name:
+            raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], self.name))
+        if self.expect and (header["version"], header["sequence"]) != self.expect:
+            raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
+        check_sequence(header["sequence"], self.floor, self.force)
+        if self.now is not None and header["expires"] is not None and self.now > header["expires"]:
+            raise OtaError("expired", "the release has expired")
+        mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
+        if header["mpy"] and mpy and header["mpy"] != mpy:
+            text = "the release has .mpy files of version %d, this MicroPython loads %d"
+            raise OtaError("wrong_mpy", text % (header["mpy"], mpy))
+        version = ".".join(str(part) for part in sys.implementation.version[:3])
+        if sys.implementation.name == "micropython" and compare_versions(header["micropython"], version) > 0:
+            raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
 def check_sequence(sequence, floor, force):
@@ -59,15 +64,6 @@ def retry_pause(reason, tries):
     if reason not in ("no_network", "power", "no_memory") or tries > 3:
         return None
     return 4**tries
-
-
-def _check(header):
-    mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
-    if header["mpy"] and mpy and header["mpy"] != mpy:
-        raise OtaError("wrong_mpy", "the release has .mpy files of version %d, this MicroPython loads %d" % (header["mpy"], mpy))
-    version = ".".join(str(part) for part in sys.implementation.version[:3])
-    if sys.implementation.name == "micropython" and compare_versions(header["micropython"], version) > 0:
-        raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
 def rollout_allows(channel, unique_id, group=None):

@@ -6,6 +6,7 @@ Every wait is a yield: see iot_platform.sockets. Failures are OtaErrors of kind 
 from iot_platform import sockets
 from iot_platform.sockets import SOON, ticks_diff, ticks_ms
 
+from .. import phases
 from ..errors import OtaError
 from .urls import bad
 
@@ -17,7 +18,7 @@ class Connection:
 
     def __init__(self, kept=None):
         """:param kept: what detach() of an earlier one has returned: this one goes on with that."""
-        self._raw = bytearray(LINE)
+        self._raw = phases.buffers[2] if phases.buffers else bytearray(LINE)
         self.view = memoryview(self._raw)
         self._start = self._end = 0  # what is in the buffer and not yet taken
         self.sock, self.origin = kept or (None, None)
