@@ -116,8 +116,7 @@ class Job:
         if self._kept:
             self._kept[0].close()
         self._job = self._kept = self.view = None
-        phases.place.clear()
-        phases.buffers.clear()
+        self.give_place()
         phases.in_job = ()
 
     def phase(self, name, function, *args):
@@ -233,6 +232,11 @@ class Job:
             if not phases.buffers:
                 phases.buffers.extend((io.BytesIO(bytes(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
             phases.place.append(bytearray(_PLACE))
+
+    def give_place(self):
+        """Nothing is unpacked any more, or something else unpacks."""
+        phases.place.clear()
+        phases.buffers.clear()
 
     def park(self):
         """The code of a phase may go; the connection stays, for the next one."""

@@ -202,6 +202,7 @@ def checked_head(ota, offer, force, only=None):
 
 def _fill_from_archive(ota, offer):
     """Stage an archive of the `latest` protocol."""
+    ota.give_place()
     yield from ota.clear_stage()
     try:
         yield from ota.phase("legacy.requests_http", "receive", ota, offer)
