@@ -53,8 +53,6 @@ class Job:
         self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
         self.count = 0
         phases.in_job = _JOB
-        if module.platform.update_boot and name != "start":
-            self.keep_place()  # as long as there is one
         self._job = self._work()
 
     def __getattr__(self, name):
@@ -64,6 +62,8 @@ class Job:
 
     def _work(self):
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
+        if self.platform.update_boot and self.name != "start":
+            self.keep_place()  # as long as there is one
         if self.name == "start":
             if ota_boot.state == "trial":
                 if not (yield from phases.part("install.trial").watch(self)):
@@ -230,7 +230,7 @@ class Job:
         if not phases.place:
             gc.collect()
             if not phases.buffers:
-                phases.buffers.extend((io.BytesIO(bytes(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
+                phases.buffers.extend((io.BytesIO(bytearray(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
             phases.place.append(bytearray(_PLACE))
 
     def give_place(self):

@@ -132,6 +132,7 @@ def install_file(ota, force):
 
 def roll_back(ota):
     """Install the kept previous version again."""
+    ota.give_place()
     ota.enter("installing")
     yield from ota.phase("install.cleanup", "clean_up", ota)
     yield from ota.phase("install.journal", "commit_previous", ota)
@@ -217,6 +218,7 @@ def _fill_from_archive(ota, offer):
 
 def _commit(ota):
     """Check the stage once more and commit it."""
+    ota.give_place()
     ota.enter("installing")
     header = yield from _refusing(ota, _journal(ota))
     _restart(ota, "installing %s" % header["version"])

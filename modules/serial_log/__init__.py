@@ -49,11 +49,13 @@ class Module(Base):
             self.execute(text)
 
     def execute(self, line, source="console"):
-        """Run one command of the console; what it says goes to the log. To restart takes no memory."""
+        """Run one command of the console; what it says goes to the log. To restart takes no memory. MemoryError for others."""
         try:
-            if line == "reset":
+            if line.strip() == "reset":
                 self.platform.request_reset("asked for at the console")
             else:
                 self.platform.once("iot_platform.commands", "execute", self.platform, line, source)
         except MemoryError:
             SerialLog.warning("too little memory for that now; reset always works")
+            if source != "console":
+                raise

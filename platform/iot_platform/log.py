@@ -118,7 +118,7 @@ class SerialLog:
         end = cls._used + len(line)
         if end > _HALF:
             cls._halves.reverse()
-            cls.first, cls._middle, end = cls._middle, cls.count, len(line)
+            cls.first, cls._middle, cls._used, end = cls._middle, cls.count, 0, len(line)
         cls._halves[1][end - len(line) : end] = line
         cls._used = end
         cls.count += 1

@@ -93,15 +93,16 @@ class Platform:
 
     def once(self, path, function, *args):
         """Call a function of the file `path`: that, and what it imports, is in memory only meanwhile."""
-        loaded = list(sys.modules)
+        packages = ("iot_platform", "modules")[: 1 + path.startswith("modules.")]  # no file of ours imports a module's
+        stay = [[name[len(package) + 1 :] for name in sys.modules] for package in packages]  # before there is what has to go
         part = None
         try:
             part = __import__(path, None, None, ("x",))
             return getattr(part, function)(*args)
         finally:
             part = None
-            for package in ("iot_platform", "modules")[: 1 + path.startswith("modules.")]:  # no file of ours imports a module's
-                forget(package, [path[len(package) + 1 :] for path in loaded])
+            for package, names in zip(packages, stay):
+                forget(package, names)
 
     def switch_off(self, name, where, error):
         """Take a module out of the loop for good; the others run on."""

@@ -41,7 +41,7 @@ class Unpacker:
 
     def __init__(self, source):
         self.source = source
-        own = phases.buffers or (io.BytesIO(bytes(_ROOM)), memoryview(bytearray(_ROOM)))
+        own = phases.buffers or (io.BytesIO(bytearray(_ROOM)), memoryview(bytearray(_ROOM)))
         self._bytes, self.view = own[:2]  # what is not yet unpacked lies at the end of the first
         self._bytes.seek(_ROOM)
         self._end = 0  # where in the bundle the buffer ends
