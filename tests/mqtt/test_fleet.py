@@ -17,6 +17,7 @@ from iotctl.errors import IotctlError
 from iotctl.fleet import Address, Fleet
 from iotctl.offers import Site
 from iotctl.rollout import Course, Runner
+from tests.support import loops
 from tests.support.broker import PATIENCE_S, Broker, Observer
 from tests.unit.iotctl_fixture import key, make_place
 
@@ -53,7 +54,7 @@ def test_a_hundred_boards_with_the_same_id_are_one_that_flaps(broker: Broker, li
             while not client.connected:
                 await asyncio.sleep(0.001)
 
-    asyncio.run(asyncio.wait_for(connect(), PATIENCE_S))
+    loops.run(asyncio.wait_for(connect(), PATIENCE_S))
     shown = until(live, "sim-board/c00007", lambda row: row["state"] == "trouble")
     assert shown["troubles"][0]["reason"] == "flapping" and "the same id" in shown["advice"]
     assert len(live.index.rows) == 1 and len(shown["history"]) <= 30

@@ -21,6 +21,7 @@ from iotctl.errors import IotctlError
 from iotctl.fleet import Board
 from iotctl.register import Entry
 from modules.ota.errors import OtaError
+from tests.support import loops
 from tests.unit.iotctl_fixture import key
 from tests.unit.test_rollout import Site, site
 
@@ -227,7 +228,7 @@ def test_a_rollout_is_driven_paused_resumed_and_aborted(site: Site) -> None:
         assert stands() == {"state": "aborted", "step": 1, "percent": 0, "driven": False}
         assert site.channel()["rollout"] == {"percent": 0}
 
-    asyncio.run(story())
+    loops.run(story())
     with pytest.raises(IotctlError, match="is over"):
         driver.change("resume")
 
@@ -259,9 +260,9 @@ def test_what_stops_a_rollout_is_shown_and_another_process_may_drive(site: Site)
         shown = driver.shown()
         assert shown and not shown["driven"] and shown["state"] == "running"
     driver.change("resume")
-    asyncio.run(driver.turn())
+    loops.run(driver.turn())
     (site.folder / "door-1" / "stable.json").write_text("{}")
-    asyncio.run(driver.turn())
+    loops.run(driver.turn())
     shown = driver.shown()
     assert shown and not shown["driven"] and "changed by somebody else" in shown["problem"]
 
