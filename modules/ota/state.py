@@ -1,27 +1,6 @@
 """What OTA remembers across restarts: of releases, and of a job that does not fit beside the modules.
 
-``/.ota/state.0`` and ``.1`` are the two slots of a Slots, with the keys
-
-    floor        the highest sequence that was confirmed here; lower ones are refused for ever
-    bundled      True once a bundle with a header has been confirmed: no way back to the `latest` protocol
-    published    {channel: counter} of the newest signed channel file seen; older ones are refused as replayed
-    since        the highest counter whose release was confirmed here: no clock is right that lies more than a day before it
-    etag         [channel, etag] of the last answer, if that led to "nothing to do"
-    refused      [digest of the channel file whose bundle was refused, reason, text]: not fetched again until it changes
-    failed       {sequence: [version, reason, text, tries, checks since]}: not tried again unless forced, or after
-                 a pause of checks: see policy
-    part         [entry, bytes, at] of a large file whose download was interrupted: see install.stage
-    ready        [version, source] of a release that lies in the stage, checked and whole
-    offered      [version, notes] of what was found last; told again after a restart
-    problem      [version, reason, text] of an update that failed here, until one succeeds
-    order        True or False (force): an update that somebody has asked for, until it is done or has failed
-    last         {"version", "from", "result", "reason", "message"} of the last update
-    result       [state, offered, notes, reason, message]: how a job in an update boot ended; told after the restart
-    ran          the modules that ran before an update boot
-    checked      True when the last check got an answer
-    next         when the next check is due, seconds since 1970; 0: the time was not known; absent: as soon as possible
-    failures     checks that failed running, for want of an answer or of memory
-    wakes        good wakes of a trial on a board that sleeps deeply
+``/.ota/state.0`` and ``.1`` are the two slots of a Slots; its keys: see _SHAPES.
 
 ``/.ota/job.<n>`` is a job, [name, flag] as JSON, that is noted here, done in a boot with few modules and told after it. The
 runtime starts such an update boot (see iot_platform.startup), n of them so far. Once the job has ended, or when its boots are
@@ -45,29 +24,29 @@ _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
 _MAX_TEXT = const(160)
 
-
 # What each value is made of: text and numbers; None for text or nothing; one thing in a list, or behind "" (any name) or "0"
 # (digits) in a dict, for any number of them.
 _SHAPES = (
-    ("floor", 0),
-    ("bundled", True),
-    ("published", {"": 0}),
-    ("since", 0),
-    ("etag", ["", ""]),
-    ("refused", ["", "", ""]),
+    ("floor", 0),  # the highest sequence that was confirmed here; lower ones are refused for ever
+    ("bundled", True),  # a bundle with a header has been confirmed: no way back to the `latest` protocol
+    ("published", {"": 0}),  # {channel: counter} of the newest signed channel file seen; older ones are refused as replayed
+    ("since", 0),  # the highest counter whose release was confirmed here: no clock is right that lies more than a day before it
+    ("etag", ["", ""]),  # [channel, etag] of the last answer, if that led to "nothing to do"
+    ("refused", ["", "", ""]),  # [digest of the channel file whose bundle was refused, reason, text]: until that changes
+    # {sequence: [version, reason, text, tries, checks since]}: tried again only by force, or after a pause of checks: see policy
     ("failed", {"0": ["", "", "", 0, 0]}),
-    ("part", [0, 0, 0]),
-    ("ready", ["", ""]),
-    ("last", {"": None}),
-    ("result", ["", None, "", None, None]),
-    ("ran", [""]),
-    ("order", True),
-    ("offered", ["", ""]),
-    ("problem", [None, "", ""]),
-    ("checked", True),
-    ("next", 0),
-    ("failures", 0),
-    ("wakes", 0),
+    ("part", [0, 0, 0]),  # [entry, bytes, at] of a large file whose download was interrupted: see install.stage
+    ("ready", ["", ""]),  # [version, source] of a release that lies in the stage, checked and whole
+    ("last", {"": None}),  # {"version", "from", "result", "reason", "message"} of the last update
+    ("result", ["", None, "", None, None]),  # how a job in an update boot ended, for ended() and told()
+    ("ran", [""]),  # the modules that ran before an update boot
+    ("order", True),  # True or False (force): an update that somebody has asked for, until it is done or has failed
+    ("offered", ["", ""]),  # [version, notes] of what was found last; told again after a restart
+    ("problem", [None, "", ""]),  # [version, reason, text] of an update that failed here, until one succeeds
+    ("checked", True),  # the last check got an answer
+    ("next", 0),  # when the next check is due, seconds since 1970; 0: the time was not known; absent: as soon as possible
+    ("failures", 0),  # checks that failed running, for want of an answer or of memory
+    ("wakes", 0),  # good wakes of a trial on a board that sleeps deeply
 )
 
 
@@ -121,9 +100,7 @@ def moves(module, job, error):
     if platform.update_boot:
         if platform.update_boot == TRIES:
             if job.offer:  # it is not found again with every check
-                add_failure(
-                    module.store, job.offer.get("sequence", 0), job.offer["version"], error.reason, error.message
-                )
+                add_failure(module.store, job.offer.get("sequence", 0), job.offer["version"], error.reason, error.message)
             return False
         module.enter("rebooting")
         platform.request_reset("another try for the job: " + error.message)
