@@ -34,9 +34,6 @@ class OtaError(Exception):
         self.message = message
         self.retry = retry
 
-    def __str__(self):
-        return self.message
-
     @property
     def kind(self):
         """What the caller should do: see above."""
