@@ -72,7 +72,10 @@ class Unpacker:
             self._bytes.seek(_ROOM)
         self._bytes.seek(self._bytes.tell() + ahead)
         yield from self._fill()
-        self._open()
+        head = self._bytes.read(_HEAD)
+        if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
+            raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
+        self._first = True
 
     def take(self, view, last=False):
         """Fill `view` with the next unpacked bytes. Generator; OtaError ``bad_bundle`` when the member has fewer.
@@ -86,7 +89,9 @@ class Unpacker:
             if not n:
                 if done or not last:
                     raise OtaError("bad_bundle", "a part of the bundle is shorter than announced")
-                yield from self._skip()
+                yield from self._fill()
+                if len(self._bytes.read(_TAIL)) < _TAIL:  # what it says is not checked, for each file has its digest
+                    raise OtaError("bad_bundle", "the bundle is cut short")
                 return False
             done += n
             yield
@@ -126,12 +131,6 @@ class Unpacker:
             raise OtaError("bad_member", "%s is no regular file" % found[0])
         return found
 
-    def _skip(self):
-        """What is behind a member's data is of no use: MicroPython does not check it, and each file has its digest. Generator."""
-        yield from self._fill()
-        if len(self._bytes.read(_TAIL)) < _TAIL:
-            raise OtaError("bad_bundle", "the bundle is cut short")
-
     def _fill(self):
         """Have enough for a step, or all that there is. Generator."""
         held = _ROOM - self._bytes.tell()
@@ -148,12 +147,6 @@ class Unpacker:
         self._bytes.seek(_ROOM - held)
         self._bytes.write(view[:held])
         self._bytes.seek(_ROOM - held)
-
-    def _open(self):
-        head = self._bytes.read(_HEAD)
-        if head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x05\x00WB\x01\x00" or not 8 <= (head + b"\0")[16] <= _WINDOW:
-            raise OtaError("bad_bundle", "a part of the bundle is no gzip member with a window of 4 KiB")
-        self._first = True
 
     def _unpack(self, view):
         try:

@@ -117,8 +117,10 @@ def _confirm(ota):
     if header:  # the journal is whole
         yield from _move_aside(ota)
     if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
-        yield from _keep_backup()
-        ota_boot.finish(PREVIOUS + "/journal")
+        if ota_boot.exists(ota_boot.ota("backup")):
+            yield from _clear((PREVIOUS,))
+            os.rename(ota_boot.ota("backup"), ota_boot.ota(PREVIOUS))
+        ota_boot.finish(PREVIOUS + "/journal")  # the journal itself follows
     else:
         yield from _clear((PREVIOUS, "backup"))
         ota_boot.finish()
@@ -179,14 +181,6 @@ def _note(store, last):
 def _clear(names):
     for name in names:
         yield from files.remove_tree(ota_boot.ota(name))
-
-
-def _keep_backup():
-    """The files that were replaced become the kept version; the journal itself follows in ota_boot.finish()."""
-    backup, previous = ota_boot.ota("backup"), ota_boot.ota(PREVIOUS)
-    if ota_boot.exists(backup):
-        yield from files.remove_tree(previous)
-        os.rename(backup, previous)
 
 
 def _kept(running):

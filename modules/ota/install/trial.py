@@ -39,6 +39,7 @@ def watch(ota):
 def _decided(ota):
     """Run the trial to its end. Generator; what watch() returns."""
     header = ota_boot.header
+    wanted = ota.platform.profile.get("activeModules", ())  # what the new profile leaves out on purpose is not missed
     started = time.ticks_ms()
     limit = header.get("timeout_s", 300) * 1000 - _MARGIN_MS
     asked = None  # the error of the last check, "" when it succeeded
@@ -54,20 +55,14 @@ def _decided(ota):
             asked, retry = yield from _ask(ota)
             ask_at = time.ticks_add(time.ticks_ms(), max(pause, min(retry * 1000, limit // 2)))
             pause = min(pause * 2, _LONGEST_RETRY_MS)
-        settled = time.ticks_diff(time.ticks_ms(), started) >= settle
-        if settled and _all_run(ota, header) and (asked == "" or not header.get("checked")):
+        ready = time.ticks_diff(time.ticks_ms(), started) >= settle and (asked == "" or not header.get("checked"))
+        if ready and all(name in ota.platform.modules for name in header.get("ran", ()) if name in wanted):
             short = _cannot_update(ota)
             return _go_back("no_room", short) if short else _confirm(ota)
         yield True  # until the next loop
     if header.get("checked") and asked != "":
         return _go_back("no_network", asked or "there was no network")
     return _go_back("timeout", "not everything that ran before was running in time")
-
-
-def _all_run(ota, header):
-    """True when all that ran before runs; a module that the new profile leaves out on purpose is not missed."""
-    wanted = ota.platform.profile.get("activeModules", ())
-    return all(name in ota.platform.modules for name in header.get("ran", ()) if name in wanted)
 
 
 def _ask(ota):

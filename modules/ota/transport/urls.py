@@ -59,7 +59,8 @@ def host_header(scheme, host, port):
 def join(base, location):
     """The URL that `location`, absolute or relative (RFC 3986, section 5), means in an answer from `base`."""
     location = location.split("#")[0]
-    if _has_scheme(location):
+    scheme, colon, _rest = location.partition(":")
+    if colon and scheme and plain(scheme, b"+-."):  # x:..., but not a?u=http://... or /a:b
         return location
     scheme, host, port, target = split(base)
     if location.startswith("//"):
@@ -72,12 +73,6 @@ def join(base, location):
         query = target.partition("?")[2]
         mark = query and "?"
     return "%s://%s%s%s%s" % (scheme, host_header(scheme, host, port), path, mark, query)
-
-
-def _has_scheme(location):
-    """True for ``x:...``, but not for ``a?u=http://...`` or ``/a:b``."""
-    scheme, colon, _rest = location.partition(":")
-    return bool(colon and scheme) and plain(scheme, b"+-.")
 
 
 def _without_dots(path):
