@@ -186,7 +186,7 @@ class Module(Base):
         """Confirm the version on trial by hand. False when none is on trial."""
         if ota_boot.state != "trial":
             return False
-        self._drop()
+        self.stop()
         ota_boot.confirm()
         return self._request("start")
 
@@ -194,7 +194,7 @@ class Module(Base):
         """Stop the running job, unless it is past the point where that makes sense. What was staged stays for the next try."""
         if not self.job or self.job == "start" or self.state == "rebooting":
             return False
-        self._drop()
+        self.stop()
         self.enter("idle")
         self.platform.log("ota: cancelled")
         self.store.set("order", None)
@@ -214,7 +214,7 @@ class Module(Base):
     def end_upload(self, upload):
         """The upload is over; what lies in ``archive`` is the caller's affair."""
         if self._job is upload:
-            self._drop()
+            self.stop()
 
     def uploading(self, upload):
         """False once the upload was cancelled."""
@@ -288,7 +288,12 @@ class Module(Base):
             phases.call("schedule", "chosen", self)
 
     def stop(self):
-        self._drop()
+        """No job any more, neither one that runs nor one that is noted."""
+        self.noted = None
+        if self._job:
+            self._job.close()
+            self._job = None
+            phases.forget()
 
     # -- what jobs use
 
@@ -439,10 +444,3 @@ class Module(Base):
         """Tell the bus what went wrong, None for nothing."""
         self.platform.bus.publish("ota/error", error.reason if error else "")
         self.platform.bus.publish("ota/message", error.message if error else "")
-
-    def _drop(self):
-        self.noted = None
-        if self._job:
-            self._job.close()
-            self._job = None
-            phases.forget()
