@@ -253,15 +253,6 @@ class Job:
         """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
         return max(self.store.get("floor", 0), phases.part("bundle.lists").running_sequence())
 
-    def journal_header(self):
-        """What the loader and the trial need to know of the old version."""
-        return {
-            "attempts": self.cfg.get("max_boot_attempts", 3) + self.cfg.get("confirm_wakes", 1) - 1,
-            "timeout_s": self.cfg.get("confirm_timeout_s", 300),
-            "ran": self.store.get("ran", []) if self.platform.update_boot else sorted(self.platform.modules),
-            "checked": bool(self.store.get("checked")),
-        }
-
     # -- what it says
 
     def log(self, *parts):

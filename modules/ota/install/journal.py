@@ -24,12 +24,12 @@ def commit(ota, header):
 
     :param header: of the list of its release.
     """
-    journal = Journal(dict(ota.journal_header(), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
+    journal = Journal(dict(_header(ota), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
         named, number = yield from _fill(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
     finally:
-        journal.close()
+        journal.f.close()
     yield
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
@@ -47,7 +47,7 @@ def commit_previous(ota):
     header = ota_boot.read_header(kept)
     if not header or header.get("new") != running:
         raise OtaError("no_update", "no previous version is kept on this board")
-    new = dict(ota.journal_header(), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence"))
+    new = dict(_header(ota), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence"))
     journal = Journal(new)
     try:
         for n, put, had, path in ota_boot.entries(kept):
@@ -61,8 +61,18 @@ def commit_previous(ota):
             yield
         journal.end()
     finally:
-        journal.close()
+        journal.f.close()
     yield from _commit()
+
+
+def _header(ota):
+    """What the loader and the trial need to know of the old version."""
+    return {
+        "attempts": ota.cfg.get("max_boot_attempts", 3) + ota.cfg.get("confirm_wakes", 1) - 1,
+        "timeout_s": ota.cfg.get("confirm_timeout_s", 300),
+        "ran": ota.store.get("ran", []) if ota.platform.update_boot else sorted(ota.platform.modules),
+        "checked": bool(ota.store.get("checked")),
+    }
 
 
 def _fill(journal, count, delete, names):
@@ -162,9 +172,6 @@ class Journal:
     def end(self):
         """It is whole."""
         self.f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
-
-    def close(self):
-        self.f.close()
 
     def entry(self, n, kind, had, path, aside=""):
         self._line("%d %s%d%s %s" % (n, kind, had, aside if had else "", path))
