@@ -1,13 +1,7 @@
 """The OTA module: what wifi, the web page, MQTT and the console call. The work is done by others: see updates and phases.
 
-Every job is a generator, one at a time (see job). The methods of the first group run it to its end; those of the second leave
-it to tick(), one step a loop, so that everything else goes on.
-
-    check_for_updates() force_update() install_new_firmware() verify() plan()          blocking
-    request_check() request_update() request_verify() request_plan() rollback()       advanced by tick()
-
-A job that has no memory beside the other modules is left as a note, and the board restarts into an update boot, where only
-``serial_log wifi ota mqtt`` run: there it is done. What follows, a new version or a failure, brings everything back.
+Every job is a generator, one at a time (see job). The blocking methods run it to its end; the others leave it to tick(), one step
+a loop, so that everything else goes on. One that has no memory beside the other modules is noted for an update boot: see state.
 """
 
 import gc

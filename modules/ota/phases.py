@@ -1,8 +1,7 @@
 """The one seam at which code of this package comes and goes; every other file imports at its top.
 
-A board with 128 KiB has no memory for all code of an update at once. So a job runs in phases: the code of one is imported, does
-its work, and is forgotten before the next one begins. What stays between two jobs, and while a job runs, is named here. On a
-board with more, all of it stays until the job is over: to import a file takes a Pico W 50 ms, and to collect garbage 20.
+A board with 128 KiB has no memory for all code of an update at once (docs/architecture.md, "Memory"). What stays between two
+jobs, and while a job runs, is named here. On a board with more, all of it stays until the job is over: importing takes time.
 """
 
 import gc

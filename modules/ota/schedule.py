@@ -6,9 +6,8 @@ not know the time then, None if nothing was ever asked or an update was under wa
 1. Between two checks lies `check_interval_s`, up to an eighth shorter: boards that start together drift apart.
 2. After a failure of the network or the server, or damage on the way: 30 s, twice as long after each further one, or what the
    server's ``Retry-After`` says, if that is longer; never longer than the interval; up to an eighth longer at random.
-3. A restart asks nothing earlier. Where the time is not known, any moment of a whole interval is as likely as any other: a
-   board that restarts every ten minutes so asks once an interval, on average, and a fleet that gets its power back at once
-   spreads over the interval.
+3. A restart asks nothing earlier. Where the time is not known, any moment of a whole interval is as likely as any other (why:
+   docs/decisions.md).
 4. What is overdue is asked within a twenty-fourth of the interval. What was never asked, and an interrupted update, at once.
 """
 

@@ -1,14 +1,7 @@
-"""An update, from the check to the restart. Its functions are generators: tick() or a blocking method advances them.
+"""An update, from the check to the restart, to be read from top to bottom; docs/architecture.md has its phases in a table.
 
-    job.look       ask the server: is there something for this board?                      transport.http, check
-    fill           head: the list of the files, and its signature                          bundle.reader, release.manifest
-                   compare it with the tree: what is needed?                               install.prepare
-                   fetch and unpack only that, into the stage                              bundle.reader, install.stage
-    commit         read the stage back, write the journal, rename it into force            install.prepare, install.journal
-                   restart: the loader applies it, and the new version is on trial         ota_boot, install.trial
-
-They raise OtaError. What has been staged stays for the next try after a failure of the network, or damage on the way. What is
-refused leaves nothing.
+All are generators, which tick() or a blocking method advances, and raise OtaError. What has been staged stays for the next
+try after a failure of the network, or damage on the way. What is refused leaves nothing.
 """
 
 import gc

@@ -1,12 +1,7 @@
 """After every start: what a confirmed, undone or interrupted update has left to do. Every step can be repeated after a power cut.
 
-A new recovery loader is on trial once its release is confirmed, and proven by a whole good boot that it carried:
-
-    /.ota/loader          as it was staged, until the release is confirmed
-    /.ota/loader_0.py     on trial: boot.py counts the boots that it gets in its name, and tries it before the proven one
-    /ota_boot.py          the proven one; /ota_boot_old.py is the one before it
-
-No unproven loader ever takes a proven one's place or name. One that has failed, the proven one removes (ota_boot._drop_new).
+So can those of a new loader's trial (docs/architecture.md): no unproven one ever takes a proven one's place or name. One that has
+failed, the proven one removes (ota_boot._drop_new).
 """
 
 import os

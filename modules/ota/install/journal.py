@@ -1,7 +1,4 @@
-"""The commit: the journal of everything staged, sealed and renamed into force.
-
-    /.ota/journal.new              the journal until it is committed; its format is ota_boot's
-"""
+"""The commit: the journal of everything staged, sealed and renamed into force."""
 
 import binascii
 import hashlib

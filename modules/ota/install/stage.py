@@ -1,10 +1,4 @@
-"""Filling the stage. It lies beside the tree, which runs on meanwhile and is not touched:
-
-    /.ota/stage/id                 SHA-256 of the `.release` that the stage belongs to; in one that waits its signature, too
-    /.ota/stage/e<n>               entry n of the list, if it differs from what is on disk; the list has a free number
-    /.ota/stage/<n//10>/e<n%10>    from the tenth entry on
-    /.ota/loader                   a new ota_boot.py: put in place after the confirmation
-"""
+"""Filling the stage. It lies beside the tree, which runs on meanwhile and is not touched: see docs/formats.md for its files."""
 
 import hashlib
 

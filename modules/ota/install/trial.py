@@ -1,9 +1,7 @@
-"""The trial of a new version.
+"""The trial of a new version: docs/architecture.md says when it is confirmed.
 
-It is confirmed when every module that ran under the old one runs, the loop has run for a while, it could update
-again (its update boot fits into this heap and this disk), and, if the old version's last check reached the server, a check
-with the new profile does. It goes back as soon as a module fails for good, or when the time is up. If this code itself is
-what is broken, nothing confirms, and the loader takes it back.
+It goes back as soon as a module fails for good, or when the time is up. If this code itself is what is broken, nothing confirms,
+and the loader takes it back.
 """
 
 import time

@@ -1,16 +1,12 @@
 """The `latest` protocol of public-micropython-iot-platform: a line that says what is current, an unsigned tar.gz without a list.
 
-    <url>/<shortName in lower case>/latest     ->  1.4.0;firmware.tar.gz;120;43210;<sha256>;
-
-Nothing proves where it comes from, so this serves only boards that have no pinned key (see check). Fields from the third on
-may be missing: older servers give ``version;file;`` or ``version;file;kb;sha256``. A list like a bundle's is made of the archive,
-so that from there on everything is as with a bundle: staged, journalled, on trial.
+Nothing proves where it comes from, so this serves only boards that have no pinned key (see job.look). A list like a bundle's is
+made of the archive, so that from there on everything is as with a bundle: staged, journalled, on trial.
 
 1. Members may come in any order, as ``x`` or ``./x``, with or without their folders; only regular files and folders.
 2. Each path must be allowed in a release (see paths); none stands there twice, in another case, or as file and folder.
 3. It has the loader and OTA, unless they lie beside the release that runs: without them no update would ever follow.
 4. The file `version` must say what the server announced: otherwise the same archive would be installed for ever.
-5. At most 200 files, 8 MiB each, 16 MiB in all.
 
 What the running version has and the archive has not is deleted, and what the new profile's ``ota.delete`` names.
 Heap: 45 KB to unpack, unless the gzip header says that it needs a smaller window, and some 80 bytes a file.

@@ -1,14 +1,7 @@
-"""Libraries that this board misses, installed as mip installs them, under rules that mip itself does not have.
+"""Libraries that this board misses, installed as mip installs them, under rules that mip itself does not have (docs/security.md).
 
-`ensure("requests", cfg, log)` imports the library; where it is missing, it is fetched from the index that the profile names
-(``ota.mip.index``), as mip's package format has it: ``<index>/package/<mpy>/<name>/latest.json``, ``<index>/file/<2>/<hash>``.
-mip cannot do it: it imports `requests` itself.
-
-1. While a key is pinned, every file must have the SHA-256 that the signed profile gives it in ``ota.mip.sha256``, by its path on
-   the board, such as ``{"lib/tarfile/__init__.mpy": "..."}``. Without a key, what is listed there must be right as well.
-2. At most 6 packages and 32 files of 64 KiB, with deadlines, from this index alone.
-3. What is fetched goes to ``/.ota/mip``, and moves to ``/lib`` when all of it is right. No path escapes from there.
-4. No library that has a built-in module's name comes in, but for those that a firmware may lack.
+mip cannot do it: it imports `requests` itself. Its package format: ``<index>/package/<mpy>/<name>/latest.json`` and
+``<index>/file/<2>/<hash>``. What is fetched goes to ``/.ota/mip``, and moves to ``/lib`` when all of it is right.
 
 This blocks, for at most a minute a file, and feeds the watchdog meanwhile.
 """

@@ -3,9 +3,8 @@
 By itself `requests` waits for each byte anew, after a redirect without any timeout, and keeps every header that is sent. So while
 it asks, it gets our own connection for its socket: looking up names, connecting, all redirects and the head of the answer have
 one deadline together, and each head a bound; relative redirects, which it cannot follow, are made whole. Still it waits within
-its calls, and what TLS computes comes on top. Below TLS only
-what is encrypted can be counted: there the bound has room for the certificates. Bodies are read without blocking. It follows
-redirects by its own rules, token and all, so it gets none of the profile's headers.
+its calls, and what TLS computes comes on top. Below TLS only what is encrypted can be counted: there the bound has room for the
+certificates. It follows redirects by its own rules, token and all, so it gets none of the profile's headers.
 """
 
 import binascii

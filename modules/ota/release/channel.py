@@ -1,13 +1,8 @@
-"""The channel file: what is current, and the bundle that has it. Two lines: JSON, and its signature in base64.
+"""The channel file (docs/formats.md): what is current, and the bundle that has it. Two lines: JSON, and its signature in base64.
 
-Pure: bytes in; a checked dict out, or an OtaError. Rules, in the order in which they are checked:
-
-1. At most 4 KiB, two whole lines: all else is what networks send in its place. Where a key is pinned the second line must be the
-   signature of the first.
-2. The JSON names this board's ``name`` and the wished ``channel``; every field has its type and bounds.
-3. Where a key is pinned ``published`` never goes back (an old, validly signed file replayed), and lies at most a day ahead of the
-   board's time; in a board that does not know the time, before LATEST. One that was seen beyond that binds nothing.
-4. ``expires`` lies in the future, on boards that know the time.
+Pure: bytes in; a checked dict out, or an OtaError. What is no two whole lines is what networks send in its place. Where a key is
+pinned ``published`` never goes back, for an old, validly signed file may be replayed; one that was seen beyond the bound of the
+board's time binds nothing.
 """
 
 import binascii

@@ -1,9 +1,7 @@
-"""The `.release` member: a header line, then one JSON line a file, in the order in which the files follow, then their digests.
+"""The `.release` member (docs/formats.md): a header line, then one JSON line a file, then their digests.
 
 Pure: what is valid, and how a line is written; it opens no file. Host and board use the same code. An entry is a list, [path,
-size, at]; `at` is where its group of files begins in the archive, counted from the end of the head; groups follow each other,
-so it never falls, and a file that is cut into pieces (above PIECE) has a group of its own. The digests are SHA-256, raw: text
-between them, or they as text, would cost a tenth of the list.
+size, at]. The digests are raw: text between them, or they as text, would cost a tenth of the list.
 
 >>> parse_entry(b'["main.py",3,0]', None)[1]
 3

@@ -1,10 +1,5 @@
 """A small HTTP/1.1 reader that a hostile, slow or broken server can neither block nor fill up.
 
-    http = Http("http://host/", headers={"Authorization": "..."})
-    response = yield from http.get("board/stable.json", max_body=4096)
-    n = yield from response.read_into(view)        # 0 at the end of the body
-    response.close()
-
 Everything is a generator that yields instead of waiting, and once per read: the caller's loop goes on. An answer is either
 right or an OtaError:
 
