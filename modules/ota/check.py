@@ -56,17 +56,14 @@ def wanted(ota, value, source):
 
 
 def check_failed(ota, version, failure):
-    """OtaError for what failed its trial here, unless that may not have been its fault and enough checks have passed over it.
-
-    :param failure: what the store remembers of it, or None. Its number of checks goes up, unless this is only a plan.
-    """
+    """OtaError for what failed its trial here, unless that may not have been its fault and enough checks have passed over it."""
     if not failure:
         return
     pause = phases.part("release.policy").retry_pause(failure[1], failure[3])
     passed = sum(failure[4:])  # an older state has no such number
     if pause is not None and passed >= pause:
         return
-    if ota.name in ("check", "fetch", "update"):
+    if ota.name in ("check", "fetch", "update"):  # else this is only a plan
         failure[4:] = [passed + 1]
     when = "" if pause is None else " before %d more checks" % (pause - passed)
     raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again%s" % (version, failure[1], when))

@@ -21,12 +21,7 @@ _STORAGE = const(" no_space flash_error no_memory ")
 
 
 class OtaError(Exception):
-    """What an update refuses or fails with.
-
-    :param reason: one word, such as ``"bad_signature"``.
-    :param message: a sentence for a person.
-    :param retry: seconds after which the server asked to be tried again, or None.
-    """
+    """What an update refuses or fails with; `retry` is after how many seconds the server asked to be tried again, or None."""
 
     def __init__(self, reason, message, retry=None):
         super().__init__(message)
@@ -36,7 +31,6 @@ class OtaError(Exception):
 
     @property
     def kind(self):
-        """What the caller should do: see above."""
         word = " %s " % self.reason
         if word in _TRANSPORT:
             return "transport"

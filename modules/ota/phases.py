@@ -34,7 +34,6 @@ def part(name):
 
 
 def has(name):
-    """True while it is in memory."""
     return "modules.ota." + name in sys.modules
 
 

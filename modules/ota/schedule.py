@@ -38,11 +38,7 @@ def pause_after_failure(interval, failures, retry, chance):
 
 
 def pause_at_start(due, now, interval, chance, deep=False):
-    """The pause after a start, once there is a network.
-
-    :param now: the time, or None where the board does not know it.
-    :param deep: True when it woke from deep sleep.
-    """
+    """The pause after a start, or a wake from `deep` sleep, once there is a network. `now` is None where no time is known."""
     if due is None:
         return SOON_S
     left = due - now if due and now else None
@@ -121,10 +117,7 @@ def after_check(module, error):
 
 
 def waits_for(ota):
-    """What a found update waits for before it is installed unasked; "" for nothing.
-
-    :param ota: the module, or its job.
-    """
+    """What a found update waits for before it is installed unasked; "" for nothing. `ota` is the module, or its job."""
     if not ota.platform.setting("ota.auto_install", True):
         return "asked: auto_install is off"
     window, now = ota.platform.setting("ota.window"), ota.platform.board.now()

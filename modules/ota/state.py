@@ -215,7 +215,6 @@ def ended(module):
 
 
 def clear_note():
-    """Remove the note."""
     for name in _notes():
         os.remove(ota_boot.ota(name))
 

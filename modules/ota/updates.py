@@ -170,7 +170,7 @@ def _read(ota, offer, function, *args):
 def checked_head(ota, offer, force, only=None):
     """``(what bundle.reader has fetched, the list's header)``, both checked: else nothing of it stays. Generator.
 
-    :param only: a BytesIO for the header alone: then no list is kept, and none is checked.
+    With a BytesIO in `only` it is the header alone: then no list is kept, and none is checked.
     """
     header = rules = None
     try:

@@ -34,10 +34,7 @@ def check_firmware():
 
 
 class Unpacker:
-    """The unpacked bytes of a bundle's members.
-
-    :param source: has ``go(begin, end)`` and ``read_into(view)``, generators: see transport.ranges.
-    """
+    """The unpacked bytes of a bundle's members, from a source of transport.ranges."""
 
     def __init__(self, source):
         self.source = source
@@ -78,9 +75,8 @@ class Unpacker:
         self._first = True
 
     def take(self, view, last=False):
-        """Fill `view` with the next unpacked bytes. Generator; OtaError ``bad_bundle`` when the member has fewer.
-
-        :param last: the member may end here: then it is left behind, and False returned.
+        """Fill `view` with the next unpacked bytes. Generator; OtaError ``bad_bundle`` when the member has fewer. Where it may
+        be the `last` time, False says that the member has ended, and is left behind.
         """
         done = 0
         while done < len(view):

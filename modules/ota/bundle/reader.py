@@ -25,13 +25,9 @@ _HEADER = const(4097)  # as release.manifest's, with its line feed
 _PART = const(4096)  # bytes of a file between two words about the progress
 
 
-# -- the head
-
-
 def fetch_head(ota, offer, only=None):
-    """Copy ``.release`` to ``/.ota/list``. Generator; returns its SHA-256, its signature or None, and the bytes of the head.
-
-    :param only: a BytesIO that gets its beginning instead.
+    """Copy ``.release`` to ``/.ota/list``, or only its beginning to the BytesIO `only`. Generator; returns its SHA-256, its
+    signature or None, and the bytes of the head.
     """
     source = ranges.source(ota, offer)
     try:
@@ -93,15 +89,8 @@ def _signature(unpacker, view):
     return signature
 
 
-# -- the files
-
-
 def read(ota, offer, base, wanted, total):
-    """Fetch and unpack what is wanted into the stage. Generator.
-
-    :param base: bytes of the head: the list counts from there.
-    :param wanted: with `total`: what install.prepare has found out.
-    """
+    """Fetch and unpack into the stage what install.prepare wants of it. Generator; `base`: bytes of the head."""
     source = ranges.source(ota, offer)
     try:
         yield from read_files(source, base, ota.view, Stage(ota, wanted, total))

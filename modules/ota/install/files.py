@@ -149,9 +149,7 @@ def reserve():
 
 
 def filled(folder):
-    """What tells whether slot `n` of a folder below ``/.ota`` was filled when its part was first looked at: asked in order, it
-    reads each part once.
-    """
+    """What tells whether slot `n` of a folder below ``/.ota`` is filled: asked in order, it reads each part of it once."""
     part, names = "", {}
 
     def is_filled(n):
@@ -223,13 +221,9 @@ def free_bytes():
 
 
 def make_room(ota, need, what, free):
-    """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``.
-
-    :param free: what free_bytes() has said: on littlefs too little by its folders, and to count these takes as long again as
-        that, so it is done only where it matters.
-    """
+    """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
     board = ota.platform.board
-    if free < need:
+    if free < need:  # free_bytes() has said too little by littlefs' folders; to count them takes as long again
         free = board.disk_free()
         yield
     if free < need:

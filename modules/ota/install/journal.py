@@ -17,10 +17,7 @@ _ASIDE = const("m")  # behind an entry's kind: the user's own, not deleted when 
 
 
 def commit(ota, header):
-    """Write the journal of the filled stage, which prepare has checked once more, and commit it. Generator.
-
-    :param header: of the list of its release.
-    """
+    """Write the journal of the filled stage, which prepare has checked once more, and commit it. Generator."""
     journal = Journal(dict(_header(ota), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
     try:
         named, number = yield from _fill(journal, header["files"], header["delete"], ota.excluded)

@@ -9,11 +9,7 @@ from ..errors import OtaError
 
 
 class Stage:
-    """What bundle.reader asks what it is to read, and gives what it has read.
-
-    :param ota: job.Job.
-    :param wanted: a bit for each entry that must be written, `total` bytes in all: see prepare.
-    """
+    """What bundle.reader asks what it is to read, and gives what it has read; `wanted` and `total`: see prepare.plan."""
 
     def __init__(self, ota, wanted, total):
         self.ota = ota
@@ -50,7 +46,6 @@ class Stage:
         return out, digest, part[1]
 
     def wrote(self, size):
-        """So many bytes more."""
         self.done += size
         self.ota.progress(self.done, self.total)
 

@@ -136,10 +136,7 @@ def _write_list(ota, version, notes, places, total, deletes):
 
 
 def _stage(ota, notes, header, numbers):
-    """Stage the archive, with what was found out before. Generator.
-
-    :param numbers: the number in the list of what stands somewhere in the notes.
-    """
+    """Stage the archive. Generator; `numbers`: the number in the list of what stands somewhere in the notes."""
     with open(ota_boot.ota(LIST), "rb") as f:
         digest = yield from files.hashed(f, ota.view)
     target = Stage(ota, *(yield from prepare.plan(ota, header, digest.digest())))

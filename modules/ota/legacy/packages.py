@@ -31,8 +31,6 @@ _MAX_PACKAGES = const(6)
 def ensure(name, cfg, log):
     """The module `name`, installed first if it is missing.
 
-    :param cfg: the profile's ``ota`` part.
-    :param log: called with the parts of a line.
     OtaError ``no_package`` when it cannot be had, ``bad_digest``, ``bad_path`` or ``protected_path`` when it is refused.
     """
     try:

@@ -121,10 +121,7 @@ def _write(ota, response, total):
 
 
 def _get(ota, file, most, total_ms):
-    """The answer that `requests` has got, if it is a 200, as a transport.http.Response. Blocks until its body begins.
-
-    :param most: bytes of the body, `total_ms` how long that may take.
-    """
+    """The answer that `requests` has got, if it is a 200, as a transport.http.Response. Blocks until its body begins."""
     requests = packages.ensure("requests", ota.cfg, ota.log)
     name = "socket" if hasattr(requests, "socket") else "usocket"  # what it is called up to 1.23
     before, stream = getattr(requests, name), _Stream(ota.cfg, ota.url(file))

@@ -39,8 +39,8 @@ def parse(raw, keys):
 def check(value, name, channel, published, now):
     """Refuse a channel file that is not for this board and channel, or is older than one seen before.
 
-    :param published: the highest counter seen on this channel; None without a key, when anything goes.
-    :param now: seconds since 1970, or None on a board that does not know the time.
+    `published` is the highest counter seen on this channel; None without a key, when anything goes. `now` is None on a board that
+    does not know the time.
     """
     if value["name"] != name:
         raise OtaError("wrong_name", "the channel file is for %s, this board is %s" % (value["name"], name))

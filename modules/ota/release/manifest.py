@@ -30,8 +30,7 @@ PIECE = 32768  # bytes of a file in one gzip member; only larger files have seve
 def check(f, accept=None, alone=False):
     """Header, entries, their order, count and sizes, from an open file. Generator; returns the header.
 
-    :param accept: called with the header before the entries are looked at: raises an OtaError if it is not wanted here.
-    :param alone: there is nothing but the header.
+    `accept` is called with the header before that, and raises an OtaError if it is not wanted here; `alone`, nothing follows it.
     """
     header = parse_header(_line(f, MAX_HEADER))
     if accept:
@@ -113,13 +112,12 @@ def parse_entry(line, previous):
 
 
 def header_line(header):
-    """A list's first line: bytes with their line feed."""
+    """A list's first line: bytes with their line feed, as those of entry_line()."""
     pairs = ['"%s":%s' % (key, json.dumps(header[key], separators=(",", ":"))) for key in HEADER.split()]
     return ("{%s}\n" % ",".join(pairs)).encode()
 
 
 def entry_line(path, size, at):
-    """An entry's likewise."""
     return ('["%s",%d,%d]\n' % (path, size, at)).encode()
 
 

@@ -67,10 +67,7 @@ def retry_pause(reason, tries):
 
 
 def rollout_allows(channel, unique_id, group=None):
-    """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know.
-
-    :param group: the board's, or None. A group that the rollout names has a percentage of its own.
-    """
+    """True when this board is in the channel file's staged rollout: a fixed, even choice that no server has to know."""
     rollout = channel.get("rollout", {})
     percent = rollout.get("groups", {}).get(group, rollout.get("percent", 100))
     digest = hashlib.sha256((str(channel["sequence"]) + unique_id).encode()).digest()

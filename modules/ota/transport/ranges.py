@@ -15,11 +15,8 @@ _TOTAL_MS = const(120_000)  # a request, and two seconds more for each KiB of it
 
 def runs(entries, start, size):
     """``(begin, end, last)`` for each request: the bytes [begin, end) of a bundle's files hold all wanted entries up to number
-    `last`. Generator; walks the list once, in constant memory.
-
-    :param entries: ``(n, entry)`` in the list's order.
-    :param start: called with n and its place: where the wanted bytes of it begin, or None.
-    :param size: bytes of the files' part.
+    `last`. Generator; walks the list once, in constant memory. `start`, with n and its place, says where the wanted bytes of it
+    begin, or None; `size`: bytes of the files' part.
     """
     begin = end = last = group = None
     for n, (_path, _size, _digest, place) in entries:
@@ -70,11 +67,7 @@ class FromFile:
 
 
 class FromServer:
-    """A bundle on a server, a part at a time: what a bundle is read from.
-
-    :param http: http.Http, whose connection is kept from one part to the next.
-    :param head: bytes of the bundle's first member, `size` of all of it.
-    """
+    """A bundle on a server, a part at a time. The connection of `http` is kept from one part to the next."""
 
     def __init__(self, http, url, head, size, log):
         self.http = http

@@ -50,7 +50,6 @@ def check_host(host, own, others):
 
 
 def host_header(scheme, host, port):
-    """What the ``Host`` header says."""
     if ":" in host:
         host = "[" + host + "]"
     return host if port == _PORTS[scheme] else host + ":" + str(port)
