@@ -27,9 +27,14 @@ def modulus(jwk):
     """The modulus of a JWK as an int; OtaError ``bad_key`` unless it is an odd 3072-bit number with e = 65537."""
     if not isinstance(jwk, dict) or jwk.get("kty") != "RSA" or jwk.get("e") != "AQAB":
         raise OtaError("bad_key", 'a key must be a JWK {"kty":"RSA","n":...,"e":"AQAB"}')
-    raw = _base64url(jwk.get("n"))
+    n, raw = jwk.get("n"), b""
+    if isinstance(n, str) and len(n) == KEY_BYTES * 4 // 3:  # 384 is a multiple of 3: never any padding
+        try:
+            raw = binascii.a2b_base64(n.replace("-", "+").replace("_", "/"))
+        except ValueError:
+            pass
     if len(raw) != KEY_BYTES or not raw[0] & 0x80 or not raw[-1] & 1:
-        raise OtaError("bad_key", "a key must be RSA with 3072 bits")
+        raise OtaError("bad_key", "a key must be RSA with 3072 bits, its n in base64url")
     return int.from_bytes(raw, "big")
 
 
@@ -66,12 +71,3 @@ def checking(digest, signature, keys):
         raise OtaError("no_signature", "the release is not signed, but this board has a key")
     if not (yield from verifying_any(digest, signature, keys)):
         raise OtaError("bad_signature", "no pinned key signed this release")
-
-
-def _base64url(text):
-    if not isinstance(text, str) or len(text) != KEY_BYTES * 4 // 3:  # 384 is a multiple of 3: never any padding
-        raise OtaError("bad_key", "a key's n must be base64url of 384 bytes")
-    try:
-        return binascii.a2b_base64(text.replace("-", "+").replace("_", "/"))
-    except ValueError:
-        raise OtaError("bad_key", "a key's n must be base64url of 384 bytes")
