@@ -56,8 +56,7 @@ def _check(errors, pinned):
     for name in pinned:
         keys = pinned[name]
         if not isinstance(keys, list) or not 0 < len(keys) <= signature.MAX_KEYS:
-            expected = "a list of 1 to %d keys (iotctl keygen writes them)" % signature.MAX_KEYS
-            errors.append(("ota." + name, "is wrong", expected))
+            errors.append(("ota." + name, "is wrong", "a list of 1 to %d keys (iotctl keygen writes them)" % signature.MAX_KEYS))
             continue
         for i, key in enumerate(keys):
             try:

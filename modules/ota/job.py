@@ -246,20 +246,17 @@ class Job:
             self.spent(connection.wire_in + connection.wire_out)
         phases.in_job = _JOB
 
-    # -- what the board knows
-
     @property
     def floor(self):
         """The highest sequence confirmed here: from the state, or from the list that came with the flashed image."""
-        return max(self.store.get("floor", 0), phases.part("bundle.lists").running_sequence())
-
-    # -- what it says
+        lists = phases.part("bundle.lists")
+        running = lists.read_header(lists.RUNNING)
+        return max(self.store.get("floor", 0), running["sequence"] if running else 0)
 
     def log(self, *parts):
         self.platform.log("ota:", *parts)
 
     def progress(self, done, total):
-        """Publish the progress in percent; log every tenth."""
         percent, before = done * 100 // total if total else 0, self.module.percent
         if percent != before:
             if percent // 10 != before // 10:
@@ -268,11 +265,8 @@ class Job:
             self.platform.bus.publish("ota/progress", percent)
 
     def spent(self, n):
-        """So many bytes went over the wire."""
         self.module.bytes += n
         self.platform.bus.publish("ota/bytes", self.module.bytes)
-
-    # -- what it holds
 
     def clear_stage(self):
         """What is refused leaves nothing behind. Generator."""

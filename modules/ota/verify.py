@@ -64,8 +64,7 @@ def make_room(ota):
     if ota_boot.exists(ota_boot.ota("previous")):
         yield from files.give_up_previous(ota)
         return True
-    first = io.BytesIO()
-    _head, header = yield from updates.checked_head(ota, ota.offer, True, first)
+    _head, header = yield from updates.checked_head(ota, ota.offer, True, io.BytesIO())
     gone = 0
     for name in header["delete"] if read_header(RUNNING) else ():
         gone += yield from _delete(ota, name, files.is_folder(ota_boot.live(name)))

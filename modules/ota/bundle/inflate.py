@@ -27,16 +27,12 @@ _WINDOW = const(12)  # bits: 4 KiB
 _TAIL = const(8)
 
 
-def check_firmware():
-    """OtaError ``no_deflate`` on a firmware that cannot unpack anything: said before a download, not after it."""
-    if DeflateIO is None:
-        raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
-
-
 class Unpacker:
     """The unpacked bytes of a bundle's members, from a source of transport.ranges."""
 
     def __init__(self, source):
+        if DeflateIO is None:  # said before a download, not after it
+            raise OtaError("no_deflate", "this firmware has no deflate module: flash a full build of MicroPython 1.22 or newer")
         self.source = source
         own = phases.buffers or (io.BytesIO(bytearray(_ROOM)), memoryview(bytearray(_ROOM)))
         self._bytes, self.view = own[:2]  # what is not yet unpacked lies at the end of the first

@@ -79,9 +79,3 @@ def read_header(name):
 def target(n, path):
     """Where entry `n` of the list is staged."""
     return ota_boot.ota("loader") if path == "ota_boot.py" else cell("stage", n)
-
-
-def running_sequence():
-    """The sequence of the release that runs; 0 where it has none."""
-    header = read_header(RUNNING)
-    return header["sequence"] if header else 0

@@ -41,8 +41,7 @@ def commit_previous(ota):
     header = ota_boot.read_header(kept)
     if not header or header.get("new") != running:
         raise OtaError("no_update", "no previous version is kept on this board")
-    new = dict(_header(ota), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence"))
-    journal = Journal(new)
+    journal = Journal(dict(_header(ota), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence")))
     try:
         for n, put, had, path in ota_boot.entries(kept):
             if had and not ota_boot.exists(cell(PREVIOUS, n)):
@@ -164,7 +163,6 @@ class Journal:
             _prune(path)
 
     def end(self):
-        """It is whole."""
         self.f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
 
     def entry(self, n, kind, had, path, aside=""):
