@@ -323,7 +323,6 @@ class Module(Base):
         self.tell(error)
 
     def enter(self, state):
-        """Change the state, and tell the bus."""
         self.state = state
         self.percent = -1
         self.platform.bus.publish("ota/status", state)

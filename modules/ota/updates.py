@@ -59,7 +59,6 @@ def update(ota, force):
 
 
 def available(ota, offer):
-    """Tell what was found."""
     ota.offer = offer
     ota.eager = True
     ota.module.found(offer["version"], offer["notes"])
@@ -195,7 +194,6 @@ def checked_head(ota, offer, force, only=None):
 
 
 def _fill_from_archive(ota, offer):
-    """Stage an archive of the `latest` protocol."""
     ota.give_place()
     yield from ota.clear_stage()
     try:

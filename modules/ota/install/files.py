@@ -235,7 +235,6 @@ def make_room(ota, need, what, free):
 
 
 def give_up_previous(ota):
-    """Delete the kept previous version: space is short. Generator."""
     previous = ota_boot.ota("previous")
     if ota_boot.exists(previous):
         ota.log("short of space: giving up the kept previous version")

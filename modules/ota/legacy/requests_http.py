@@ -167,7 +167,6 @@ class _Body:
         stream.most = None
 
     def take(self, view):
-        """See Connection."""
         return self._stream.connection.wait(self._raw.readinto, view)
 
     def close(self):

@@ -46,7 +46,6 @@ class Connection:
         return False
 
     def send(self, data):
-        """Send all of it. Generator."""
         data = memoryview(data)
         write = getattr(self.sock, "write", None) or self.sock.send
         while data:

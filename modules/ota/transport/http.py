@@ -35,11 +35,7 @@ _TEXT = const("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: iot-platform-ota\r\nAc
 class Http:
     """Requests to one server, one after the other: they share a connection and its buffer.
 
-    :param base_url: its scheme, host and port are the origin that `headers` belong to; relative URLs are joined to it.
-    :param headers: dict of more request headers, such as an access token.
-    :param ca: path of a certificate, or None.
-    :param kept: see Connection.
-    :param hosts: names of other hosts to which a redirect may lead.
+    `headers` belong to the origin of `base_url`, `hosts` are others to which a redirect may lead; `kept`: see Connection.
     """
 
     def __init__(self, base_url, headers=None, ca=None, kept=None, hosts=()):
@@ -51,11 +47,8 @@ class Http:
         self.connection = Connection(kept)
 
     def get(self, url, etag=None, begin=0, end=None, max_body=65536, idle_ms=15_000, total_ms=60_000):
-        """Ask for `url`. Generator; returns a Response of whatever status is not a redirect.
-
-        :param etag: for ``If-None-Match``: the answer may be a 304.
-        :param begin: with `end`: ask for the bytes [begin, end) only. The answer may be a 200 all the same.
-        :param max_body: bytes of the body of a 200 or 206 beyond which it is ``too_large``.
+        """Ask for `url`, with `end` for the bytes [begin, end) only. Generator; returns a Response of whatever status is not a
+        redirect: with an `etag` it may be a 304, and to a part a 200 all the same.
         """
         extra = "If-None-Match: %s\r\n" % urls.clean(etag) if etag else ""
         if end is not None:
@@ -179,9 +172,7 @@ class Response:
             self.connection.close()
 
     def error(self, what):
-        """The OtaError for an answer that is not what was asked for."""
-        text = "the server answered %d to the request for %s" % (self.status, what)
-        return OtaError("http_status", text, self.retry_after)
+        return OtaError("http_status", "the server answered %d to the request for %s" % (self.status, what), self.retry_after)
 
     def _status(self, line):
         """True for HTTP/1.0."""
