@@ -107,7 +107,7 @@ def _damaged(ota):
 
 def _count(ota, header):
     """What the release in ``/.ota/list`` would change. Generator; returns ``files write delete free``: see Module.plan."""
-    found = {"files": 0, "write": 0, "delete": 0, "free": files.free_bytes()}
+    found = {"files": 0, "write": 0, "delete": 0, "free": files.space()[0]}
     for _n, (path, size, digest, _at) in entries():
         if not skips(path, ota.excluded):
             if not (yield from files.same(ota_boot.live(path), size, digest, ota.view)):

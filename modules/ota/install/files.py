@@ -20,7 +20,6 @@ _CROWDED = const(1500)  # bytes of names that leave room for some more in the on
 _HALF = const(800)  # bytes that a pair of blocks holds at least once littlefs has halved what was in it
 _ENTRY = const(24)  # what littlefs has beside a name
 _INLINE = 512 if sys.platform == "rp2" else 128  # so small a file lies there as well: four times what is programmed at once
-_block = 0  # see block_size
 
 
 def hashed(f, view):
@@ -202,28 +201,19 @@ def _remove(path, folder):
     yield
 
 
-def block_size():
-    """Bytes of a block of the board's disk. Asked once, and after free_bytes() not at all."""
-    if not _block:
-        free_bytes()
-    return _block
-
-
-def free_bytes():
-    """Free bytes of the board's disk; tens of milliseconds on littlefs.
+def space():
+    """``(free bytes, bytes of a block)`` of the board's disk; tens of milliseconds on littlefs.
 
     littlefs counts what two files share twice: on a full one it says less than none.
     """
-    global _block
     status = os.statvfs(ota_boot.ROOT or "/")
-    _block = status[0]
-    return max(status[0] * status[3], 0)
+    return max(status[0] * status[3], 0), status[0]
 
 
 def make_room(ota, need, what, free):
     """Have `need` bytes of the disk free; for that the kept previous version goes. Generator; OtaError ``no_space``."""
     board = ota.platform.board
-    if free < need:  # free_bytes() has said too little by littlefs' folders; to count them takes as long again
+    if free < need:  # space() has said too little by littlefs' folders; to count them takes as long again
         free = board.disk_free()
         yield
     if free < need:

@@ -35,10 +35,10 @@ def plan(ota, header, digest):
         yield from files.remove_tree(ota_boot.ota("loader"))
         yield from _write(stage + "/id", digest)
     yield
-    free = files.free_bytes()  # littlefs reads all of its folders for that
+    free, block = files.space()  # littlefs reads all of its folders for that
     yield
     wanted = bytearray(header["files"] // 8 + 1)
-    part, staged, block = ota.store.get("part"), files.filled("stage"), files.block_size()
+    part, staged = ota.store.get("part"), files.filled("stage")
     need, total, folders = _METADATA * 8, 0, [stage, ota_boot.ota("backup")]
     told, version = None, header["version"].encode() + b"\n"
     for n, entry, runs in beside_running():

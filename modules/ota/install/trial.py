@@ -81,8 +81,8 @@ def _cannot_update(ota):
     free = ota.platform.free_in_update_boot()
     if free < _LEAST:
         return "an update boot of this version would have %d bytes of memory, %d are needed" % (free, _LEAST)
-    free = files.free_bytes()
-    least = _LEAST_BLOCKS * files.block_size()
+    free, block = files.space()
+    least = _LEAST_BLOCKS * block
     if free < least and not ota_boot.exists(ota_boot.ota("backup")):
         return "the disk has %d bytes left, no update could even begin with less than %d" % (free, least)
     return ""

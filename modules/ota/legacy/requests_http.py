@@ -92,9 +92,9 @@ def receive(ota, offer):
     It is never resumed: the protocol may not even say which file it is.
     """
     announced = offer["size"] or 0
-    free, block = files.free_bytes(), files.block_size()
+    free, block = files.space()
     yield from files.make_room(ota, files.blocks(announced, block) * block + 2 * _SPARE, "the download", free)
-    response = _get(ota, offer["file"], announced or files.free_bytes() - _SPARE, _TOTAL_MS)
+    response = _get(ota, offer["file"], announced or files.space()[0] - _SPARE, _TOTAL_MS)
     try:
         size, digest = yield from _write(ota, response, announced or response.content_length)
     finally:
