@@ -138,7 +138,6 @@ def chosen(ota):
 
 
 def set_channel(module, channel):
-    """Follow another channel from now on. OtaError when it cannot be a channel's name."""
     if not name_ok(channel):
         raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
     module.platform.prefs.set("ota.channel", channel)

@@ -16,10 +16,9 @@ _MOST = const(32)  # damaged files that are named
 
 
 def verify(ota, repair):
-    """Compare the running version with its list, and repair what is damaged. Generator; returns the paths, at most 32.
+    """See Module.verify. Generator. OtaError ``no_update`` when there is no list, or nothing to repair with.
 
-    The repair is the bundle of the running version by the way of any update: stage, journal, trial. If the server has a
-    newer one that this board would take, it is that. OtaError ``no_update`` when there is no list, or nothing to repair with.
+    The repair is the bundle of the running version, or a newer one that this board would take, by the way of any update.
     """
     before = ota.state
     ota.enter("checking")
@@ -89,7 +88,7 @@ def _delete(ota, path, folder):
 
 
 def _damaged(ota):
-    """Compare the running version with its list. Generator; returns the paths that differ, at most 32."""
+    """The paths of the running version that are not as its list says, at most 32. Generator."""
     if read_header(RUNNING) is None:
         raise OtaError("no_update", "there is no list of the running version to compare with")
     found = []

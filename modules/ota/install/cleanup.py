@@ -71,11 +71,7 @@ def clean_up(ota):
 
 
 def recursive_delete(path, platform):
-    """Delete a file or folder of the tree, journal-free; True when something was there.
-
-    OtaError ``protected_path`` for the root, for what belongs to the board (see paths), for the loader, for the running
-    profile and ``main.py``, for the runtime, and for everything that contains one of them; ``bad_path`` for what escapes.
-    """
+    """See Module.recursive_delete. OtaError ``bad_path`` for what escapes, else ``protected_path``."""
     path = path.strip("/") if isinstance(path, str) else path
     paths.check(path)
     if paths.protected(path) or any(paths.inside(path, c) for c in _CRITICAL):
