@@ -58,8 +58,6 @@ class Job:
     def __getattr__(self, name):
         return getattr(self.module, name)
 
-    # -- the engine
-
     def _work(self):
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
         if self.platform.update_boot and self.name != "start":
@@ -152,8 +150,6 @@ class Job:
         self._job = None  # a generator that is running cannot be closed
         self.close()
         self.module.job_ended(self, error)
-
-    # -- the server
 
     def need_network(self):
         """OtaError when there is none: before anything is imported which needs the module `socket`."""

@@ -20,7 +20,7 @@ from ..errors import OtaError
 
 _MAX_PATH = const(100)
 LOADER = ("boot.py", "ota_boot.py")  # the loader's files that a release may bring
-GUARD = "boot.keep"  # see stage
+GUARD = "boot.keep"  # see install.journal
 
 # Built-in modules of the firmware: a file of such a name would be imported instead (measured: `os`, `json`, `time`,
 # `machine`, ... are looked up on sys.path first). Names that any port builds in, so that host and board agree.
@@ -32,7 +32,7 @@ BUILTINS = (  # one string: a list of a hundred would cost a board 3 KB
     "umachine uos upysh urandom ure urequests uselect usocket ussl ustruct usys utime utimeq uwebsocket uzlib vfs "
     "webrepl webrepl_setup websocket zlib "
 )
-# Not part of every firmware, so a bundle may bring them in lib/ (design, section 4).
+# Not part of every firmware, so a bundle may bring them in lib/.
 _LIBRARIES = const(("requests", "urequests", "aioble", "mip", "neopixel", "ntptime", "dht", "ds18x20", "onewire", "upysh"))
 
 
