@@ -28,11 +28,11 @@ def modulus(jwk):
     if not isinstance(jwk, dict) or jwk.get("kty") != "RSA" or jwk.get("e") != "AQAB":
         raise OtaError("bad_key", 'a key must be a JWK {"kty":"RSA","n":...,"e":"AQAB"}')
     n, raw = jwk.get("n"), b""
-    if isinstance(n, str) and len(n) == KEY_BYTES * 4 // 3:  # 384 is a multiple of 3: never any padding
-        try:
+    try:
+        if isinstance(n, str) and len(n) == KEY_BYTES * 4 // 3:  # 384 is a multiple of 3: never any padding
             raw = binascii.a2b_base64(n.replace("-", "+").replace("_", "/"))
-        except ValueError:
-            pass
+    except ValueError:
+        raw = b""
     if len(raw) != KEY_BYTES or not raw[0] & 0x80 or not raw[-1] & 1:
         raise OtaError("bad_key", "a key must be RSA with 3072 bits, its n in base64url")
     return int.from_bytes(raw, "big")
