@@ -147,7 +147,7 @@ def broken():
             if wanted[n // 8] >> n % 8 & 1:
                 made.entry(n, "+", exists("/" + path), path)
         made.end()
-        made.close()
+        made.f.close()
         yield from journal._commit()
         return wanted, total
 
