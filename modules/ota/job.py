@@ -135,9 +135,9 @@ class Job:
             if not phases.has(part):
                 if phases.short():  # what importing has left lies between what stays
                     gc.collect()
-                    yield _SOON
+                    yield
                 phases.bring(part)
-                yield _SOON
+                yield
 
     def clear(self, force=False):
         """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
