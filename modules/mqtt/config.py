@@ -121,7 +121,7 @@ def login(cfg, base, callback):
 
     :param base: what this board's topics begin with; its id for the broker, with dashes.
     """
-    from .client import Client, MqttError, in_time  # which a computer that checks a profile has not
+    from .client import Client, MqttError, head, in_time  # which a computer that checks a profile has not
 
     began = time.ticks_ms()
 
@@ -135,9 +135,10 @@ def login(cfg, base, callback):
         if cfg["tls"]:
             sock = sockets.secure(sock, cfg["host"], cfg["ca"], MqttError)
             reason = "tls"
-        yield from _all(sock.write, _hello(cfg, base), reason, check)
+        hello = _hello(cfg, base)
+        yield from _all(sock.write, head(0x10, len(hello)) + hello, reason, check, MqttError)
         answer = bytearray(4)
-        yield from _all(sock.readinto, answer, "connection_lost", check)
+        yield from _all(sock.readinto, answer, "connection_lost", check, MqttError)
         if answer[0] != 0x20 or answer[1] != 2:
             raise MqttError("protocol", "what answers there is no MQTT broker")
         code = answer[3]
@@ -153,26 +154,22 @@ def login(cfg, base, callback):
     return client
 
 
-def _all(call, data, reason, check):
+def _all(call, data, reason, check, error):
     """Write or read all of `data`. Generator."""
-    from .client import MqttError
-
     left = memoryview(data)
     while left:
-        n = sockets.attempt(call, left, reason, MqttError)
+        n = sockets.attempt(call, left, reason, error)
         if n:
             left = left[n:]
         elif n == 0 and reason == "connection_lost":
-            raise MqttError(reason, "the broker closes the connection at once")
+            raise error(reason, "the broker closes the connection at once")
         else:
             check()
             yield
 
 
 def _hello(cfg, base):
-    """The CONNECT packet (MQTT 3.1.1, section 3.1): a clean session, and a last will that says "offline"."""
-    from .client import head
-
+    """The CONNECT packet behind its head (MQTT 3.1.1, section 3.1): a clean session, and a last will that says "offline"."""
     flags = 0x02 | 0x04 | 0x20
     parts = [base.replace("/", "-"), base + "/status/online", "false"]
     if cfg["user"]:
@@ -187,4 +184,4 @@ def _hello(cfg, base):
         part = part.encode()
         body.extend(bytes((len(part) >> 8, len(part) & 0xFF)))
         body.extend(part)
-    return head(0x10, len(body)) + body
+    return body
