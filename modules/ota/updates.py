@@ -182,7 +182,7 @@ def checked_head(ota, offer, force, only=None):
         yield from ota.load("bundle.lists")  # for the floor
         expect = (offer["version"], offer["sequence"]) if offer else None
         now = ota.platform.board.now()
-        rules = phases.part("release.policy").Rules(ota.name_on_server, ota.keys, ota.floor, bool(force), now, expect)
+        rules = phases.part("release.policy").Rules(ota.name_on_server, ota.floor, bool(force), now, expect)
         with only or open(ota_boot.ota("list"), "rb") as f:
             header = yield from ota.phase("release.manifest", "check", f, rules.check, bool(only))
         ota.verified = head[:2]

@@ -263,9 +263,17 @@ def head_of(data: bytes) -> tuple[int, str]:
 # -- a board's code on this computer
 
 
-def rules(*numbers: int, **changes: Any) -> Rules:
+@dataclass
+class Accepted:
+    """What a board accepts: lists that one of the keys has signed, where it pins any, and that the rules let pass."""
+
+    keys: list[keys.Jwk]
+    rules: Rules
+
+
+def rules(*numbers: int, **changes: Any) -> Accepted:
     """What a board accepts that pins these keys."""
-    return Rules(NAME, pinned(*numbers), **changes)
+    return Accepted(pinned(*numbers), Rules(NAME, **changes))
 
 
 class Job:
@@ -294,7 +302,7 @@ class Job:
 
 
 def install(
-    data: bytes, accepted: Rules, root: Path, running: Mapping[str, bytes] = NOTHING, memory: int | None = None
+    data: bytes, accepted: Accepted, root: Path, running: Mapping[str, bytes] = NOTHING, memory: int | None = None
 ) -> dict[str, bytes]:
     """Read and stage a bundle with the board's code below `root`; the staged files by path. OtaError when it is refused.
 
@@ -322,13 +330,13 @@ def install(
             (root / "download").unlink()
 
 
-def _fill(job: Job, source: FromFile, accepted: Rules) -> Generator[Any, None, None]:
+def _fill(job: Job, source: FromFile, accepted: Accepted) -> Generator[Any, None, None]:
     """As updates does it, one phase after the other."""
     digest, signed, base = yield from reader.read_head(source, job.view)
     if accepted.keys:
         yield from signature.checking(digest, signed, accepted.keys)
     with open(ota_boot.ota("list"), "rb") as f:
-        header = yield from manifest.check(f, accepted.check)
+        header = yield from manifest.check(f, accepted.rules.check)
     wanted, total = yield from prepare.plan(job, header, digest)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 

@@ -17,9 +17,8 @@ MAX_STEP = 1 << 32  # of a sequence above the floor; more than seconds since 197
 class Rules:
     """What this board accepts, put together once for a job."""
 
-    def __init__(self, name, keys=(), floor=0, force=False, now=None, expect=None):
+    def __init__(self, name, floor=0, force=False, now=None, expect=None):
         self.name = name  # the board's shortName
-        self.keys = keys  # pinned JWKs
         self.floor = floor  # the highest sequence that was confirmed here
         self.force = force
         self.now = now  # seconds since 1970, or None
