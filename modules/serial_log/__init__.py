@@ -51,7 +51,7 @@ class Module(Base):
     def execute(self, line, source="console"):
         """Run one command of the console; what it says goes to the log. To restart takes no memory. MemoryError for others."""
         try:
-            if line.strip() == "reset":
+            if line.split()[0] == "reset":
                 self.platform.request_reset("asked for at the console")
             else:
                 self.platform.once("iot_platform.commands", "execute", self.platform, line, source)

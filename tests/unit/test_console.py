@@ -28,5 +28,5 @@ def test_without_memory_a_command_says_so_and_a_restart_can_be_asked_for(monkeyp
     console = Module(platform)
     console.execute("ota update")
     assert SerialLog.line(SerialLog.count - 1).endswith("W too little memory for that now; reset always works")
-    console.execute("reset")
+    console.execute("reset ")
     assert platform.asked == "asked for at the console"
