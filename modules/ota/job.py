@@ -60,14 +60,14 @@ class Job:
 
     def _work(self):
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
-        if self.platform.update_boot and self.name != "start":
-            self.keep_place()  # as long as there is one
         if self.name == "start":
             if ota_boot.state == "trial":
                 if not (yield from phases.part("install.trial").watch(self)):
                     return None
                 yield from self.clear()  # of what the check has left
             return (yield from phases.part("install.cleanup").after_start(self))
+        if self.platform.update_boot:
+            self.keep_place()  # as long as there is one
         if self.name in ("verify", "plan"):
             return (yield from self.phase("verify", self.name, self, self.flag))
         while self.name == "upload":

@@ -38,7 +38,7 @@ _SHAPES = (
     ("part", [0, 0, 0]),  # [entry, bytes, at] of a large file whose download was interrupted: see install.stage
     ("ready", ["", ""]),  # [version, source] of a release that lies in the stage, checked and whole
     ("last", {"": None}),  # {"version", "from", "result", "reason", "message"} of the last update
-    ("result", ["", None, "", None, None]),  # how a job in an update boot ended, for ended() and told()
+    ("result", ["", None, "", None, None]),  # [state, offered, notes, reason, message]: how a job in an update boot ended
     ("ran", [""]),  # the modules that ran before an update boot
     ("order", True),  # True or False (force): an update that somebody has asked for, until it is done or has failed
     ("offered", ["", ""]),  # [version, notes] of what was found last; told again after a restart

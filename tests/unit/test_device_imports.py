@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -120,3 +121,11 @@ def test_an_update_and_the_state_agree_on_how_many_update_boots_there_are() -> N
         words[2].removeprefix("const(").removesuffix(")") for words in tries if words[:2] in (["_TRIES", "="], ["TRIES", "="])
     ]
     assert len(found) == 2 and found[0] == found[1]
+
+
+def test_the_buffers_that_a_job_keeps_are_as_large_as_their_users_have_them() -> None:
+    """Each has the number, as above; an unpacker and a connection also work without a job, with buffers of their own."""
+    kept = [("job", "_BUFFER"), ("bundle/inflate", "_ROOM"), ("transport/connection", "LINE")]
+    texts = [(name, (ROOT / f"modules/ota/{file}.py").read_text()) for file, name in kept]
+    found = [re.search(rf"^{name} = (?:const\()?(\d+)", text, re.M) for name, text in texts]
+    assert {match and match[1] for match in found} == {"1024"}
