@@ -67,7 +67,7 @@ class Job:
                 yield from self.clear()  # of what the check has left
             return (yield from phases.part("install.cleanup").after_start(self))
         if self.platform.update_boot:
-            self.keep_place()  # as long as there is one
+            yield from self.keep_place()  # as long as there is one
         if self.name in ("verify", "plan"):
             return (yield from self.phase("verify", self.name, self, self.flag))
         while self.name == "upload":
@@ -221,13 +221,20 @@ class Job:
 
     def keep_place(self):
         """From now on nothing else takes the long pieces of memory that unpacking needs: names, which stay for ever, come to lie
-        all over the heap.
+        all over the heap. What the C stack still names goes within a few loops, as in clear(). Generator.
         """
-        if not phases.place:
+        loops = 0
+        while not phases.place:
             gc.collect()
-            if not phases.buffers:
-                phases.buffers.extend((io.BytesIO(bytearray(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
-            phases.place.append(bytearray(_PLACE))
+            try:
+                if not phases.buffers:
+                    phases.buffers.extend((io.BytesIO(bytearray(_BUFFER)), memoryview(bytearray(_BUFFER)), bytearray(_BUFFER)))
+                phases.place.append(bytearray(_PLACE))
+            except MemoryError:
+                if loops == _LOOPS:
+                    raise
+                loops += 1
+                yield _SOON
 
     def give_place(self):
         """Nothing is unpacked any more, or something else unpacks."""

@@ -159,7 +159,7 @@ def _fill(ota, offer, force):
 
 def _read(ota, offer, function, *args):
     """What bundle.reader does, with the code for a server where one is asked."""
-    ota.keep_place()
+    yield from ota.keep_place()
     yield
     if offer:
         yield from ota.load("transport.http")
@@ -174,7 +174,7 @@ def checked_head(ota, offer, force, only=None):
     header = rules = None
     try:
         head = yield from _read(ota, offer, "fetch_head", only)
-        ota.keep_place()  # for the files
+        yield from ota.keep_place()  # for the files
         yield
         if ota.keys:
             yield from ota.phase("release.signature", "checking", head[0], head[1], ota.keys)
