@@ -186,13 +186,15 @@ class EventStream:
         self._socket.close()
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        event = "message"
+        event, since = "message", time.monotonic()
         for raw in self._file:
+            assert time.monotonic() - since < PATIENCE_S, "the stream has nothing but signs of life"
             line = raw.decode().rstrip("\n")
             if line.startswith("event: "):
                 event = line[7:]
             elif line.startswith("data: "):
                 yield event, json.loads(line[6:])
+                since = time.monotonic()
 
     def wait_value(self, key: str, *wanted: Any, timeout: float = PATIENCE_S) -> Any:
         """Read until a value of the bus has become one of `wanted` (or anything at all)."""
