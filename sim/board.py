@@ -131,7 +131,7 @@ class Board:
         self._thread: threading.Thread | None = None
         self._lines: list[str] = []
         self._news = threading.Condition()
-        self._stopping = False
+        self._stopping = threading.Event()  # of the life that was begun last
         self._power = threading.Lock()  # held by whoever switches it: no life begins after stop()
         self._wifi.write_text("ok")
         self._counters.write_text("")
@@ -214,14 +214,14 @@ class Board:
 
     def start(self, cause: str = "power") -> None:
         """Power on, in the background; every end of the process but a dead board or stop() is a restart."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._live, args=(cause,), daemon=True)
+        self._stopping = threading.Event()  # an older life that is slow to end has its own: it must not begin again
+        self._thread = threading.Thread(target=self._live, args=(cause, self._stopping), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Power off, at once."""
         with self._power:
-            self._stopping = True
+            self._stopping.set()
             if self._process:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
@@ -281,10 +281,10 @@ class Board:
 
     # -- inside
 
-    def _live(self, cause: str) -> None:
+    def _live(self, cause: str, stopping: threading.Event) -> None:
         while True:
             with self._power:
-                if self._stopping:
+                if stopping.is_set():
                     return
                 cut, self.cut = self.cut, None
                 process = self._process = self._spawn(cause, cut, {})
