@@ -285,7 +285,7 @@ def test_what_does_not_even_fit_into_an_update_boot_is_given_up_after_three(worl
     loop = "while gc.mem_free() > 49_500:\n            self.kept.append(bytearray(500))"
     takes = f"import gc\n        self.kept = []\n        {loop}"
     greedy = patched("modules/wifi/__init__.py", ("def start(self):", f"def start(self):\n        {takes}"))
-    greedy = {**hog(), "modules/wifi.mpy": greedy["modules/wifi/__init__.mpy"]}
+    greedy = {**hog(free=42_500), "modules/wifi.mpy": greedy["modules/wifi/__init__.mpy"]}
     old, new = (world.release(version, greedy, modules=MODULES) for version in ("1.0.0", "1.1.0"))
     world.flash(old)
     world.offer(new)

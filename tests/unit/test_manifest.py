@@ -131,7 +131,9 @@ def test_garbage_is_refused_with_our_error(raw: bytes) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
     )
 )
 def test_any_json_is_refused_with_our_error(value: object) -> None:
@@ -139,7 +141,7 @@ def test_any_json_is_refused_with_our_error(value: object) -> None:
         parse_header(json.dumps(value))
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner))))
+@given(st.dictionaries(st.text(), st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=10)))
 def test_counting_members_takes_no_clean_object_for_a_double_one(value: dict[str, Any]) -> None:
     assert fields.load_object(json.dumps(value), "it") == value
 
