@@ -1,6 +1,6 @@
 """What all tests share: more workers than cores, and the figures that a reader wants to see at the end.
 
-Most tests wait for a board's clock (settling, pauses, watchdogs) and not for a core, so `-n auto` starts three workers a core.
+Most tests wait for a board's clock (settling, pauses, watchdogs) and not for a core, so `-n auto` starts four workers a core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("busy")  # so many workers: how long an example
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    return 3 * (os.cpu_count() or 1)
+    return 4 * (os.cpu_count() or 1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
