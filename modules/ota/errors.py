@@ -42,7 +42,9 @@ class OtaError(Exception):
 
 
 def from_system(error):
-    """The OtaError for what the file system or the heap had to say: an OSError or a MemoryError."""
+    """The OtaError for what the file system or the heap had to say, an OSError or a MemoryError; or it is one."""
+    if isinstance(error, OtaError):
+        return error
     if isinstance(error, MemoryError):
         return OtaError("no_memory", "too little memory: %s" % error)
     if error.errno == 28:  # ENOSPC

@@ -62,9 +62,11 @@ class Job:
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
         if self.name == "start":
             if ota_boot.state == "trial":
+                yield from self.load("install.trial")
                 if not (yield from phases.part("install.trial").watch(self)):
                     return None
                 yield from self.clear()  # of what the check has left
+            yield from self.load("install.cleanup")
             return (yield from phases.part("install.cleanup").after_start(self))
         if self.platform.update_boot:
             yield from self.keep_place()  # as long as there is one
@@ -92,14 +94,13 @@ class Job:
         if self.count % _COLLECT == 0:
             gc.collect()
             self.lowest = min(self.lowest, gc.mem_free())
+            return phases.alone
         try:
             return next(self._job)
         except StopIteration as stop:
             self.result = stop.value
             self._ended(None)
-        except OtaError as error:
-            self._ended(error)
-        except (MemoryError, OSError) as error:
+        except (OtaError, MemoryError, OSError) as error:
             self._ended(from_system(error))
         except Exception as error:  # a mistake of ours must not look like a job that ended well
             SerialLog.exception(error, "ota:")
@@ -129,13 +130,10 @@ class Job:
 
     def load(self, name):
         """Import a file, and first what it begins with. Generator: each import is a step, and so is each collection."""
-        parts = _FIRST.get(name, "").split() + [name]
-        phases.in_job += tuple(parts)
-        for part in parts:
+        for part in _FIRST.get(name, "").split() + [name]:
+            phases.in_job += (part,)
             if not phases.has(part):
-                if phases.short():  # what importing has left lies between what stays
-                    gc.collect()
-                    yield
+                yield from phases.tidy()  # what importing has left lies between what stays
                 phases.bring(part)
                 yield
 
@@ -143,8 +141,10 @@ class Job:
         """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
         of its memory for a few loops; how short they are does not matter. Generator.
         """
-        for _ in range(_LOOPS if phases.forget(force) else 0):
-            yield _SOON
+        yield from phases.tidy()
+        if phases.forget(force):
+            for _ in range(_LOOPS):
+                yield _SOON
 
     def _ended(self, error):
         self._job = None  # a generator that is running cannot be closed
@@ -160,8 +160,9 @@ class Job:
         """The server that the profile names; OtaError when there is no network."""
         self.need_network()
         cfg = self.cfg
-        http = phases.part("transport.http").Http
-        self._http = http(cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept, cfg.get("redirect_hosts", ()))
+        self._http = phases.part("transport.http").Http(
+            cfg["url"], cfg.get("headers"), cfg.get("ca"), self._kept, cfg.get("redirect_hosts", ())
+        )
         self._kept = None
         return self._http
 
@@ -260,7 +261,7 @@ class Job:
         self.platform.log("ota:", *parts)
 
     def progress(self, done, total):
-        percent, before = done * 100 // total if total else 0, self.module.percent
+        percent, before = done * 100 // (total or 1), self.module.percent
         if percent != before:
             if percent // 10 != before // 10:
                 self.log("%s %d%% (%d of %d bytes)" % (self.module.state, percent, done, total))

@@ -247,6 +247,8 @@ class Module(Base):
 
     def start(self):
         self._version = self.local_version()
+        if self.platform.update_boot:
+            phases.alone = None
         if not ota_boot.ready:
             self.warn("off: the recovery loader did not come to its end, so nothing here may change anything")
         if not ota_boot.ready or not self.load_ota_cfg():

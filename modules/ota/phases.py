@@ -13,6 +13,9 @@ from micropython import const
 _STAYS = const(("module", "errors", "phases"))
 _PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
 
+# What a generator yields before what takes long, which then has a round of the loop to itself: as sockets.SOON. But an update
+# boot sets it to None, where memory is shorter than time: between two rounds others take some of what was collected.
+alone = 2
 in_job = ()  # while a job runs: what it and its phase need
 place = []  # memory that nothing else takes before the decompressor does: see job.keep_place
 buffers = []  # an unpacker's two, and a connection's, likewise
@@ -47,12 +50,17 @@ def short():
     return gc.mem_free() < _PLENTY
 
 
+def tidy():
+    """Collect garbage where memory is short. Generator: that is a step, and so is what comes next."""
+    if short():
+        yield alone
+        gc.collect()
+    yield alone
+
+
 def forget(force=False):
     """Give back the memory of what is not needed at the moment, in a job only where it is short, or by `force`: True then."""
-    if in_job and not force:
-        if short():
-            gc.collect()
-        if not short():
-            return False
+    if in_job and not force and not short():
+        return False
     _forget("modules.ota", in_job or _STAYS)
     return True

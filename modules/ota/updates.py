@@ -227,8 +227,7 @@ def _refusing(ota, job):
     try:
         return (yield from job)
     except (OSError, MemoryError, OtaError) as error:
-        if not isinstance(error, OtaError):
-            error = from_system(error)
+        error = from_system(error)
         arrives = error.kind in ("transport", "damage") and ota.name != "install"
         if arrives and error.kind == "damage":
             ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong

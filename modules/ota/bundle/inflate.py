@@ -102,6 +102,7 @@ class Unpacker:
             if digest:
                 digest.update(part)
             if out:
+                yield phases.alone
                 out.write(part)
             size -= len(part)
 

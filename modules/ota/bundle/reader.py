@@ -12,6 +12,7 @@ import hashlib
 import ota_boot
 from micropython import const
 
+from .. import phases
 from ..errors import OtaError
 from ..install.stage import Stage
 from ..transport import ranges
@@ -59,6 +60,7 @@ def _save_list(unpacker, view, only):
     if size > _MAX_LIST:
         raise OtaError("too_large", "the list of files has %d bytes" % size)
     digest = hashlib.sha256()
+    yield phases.alone
     ota_boot.make_parents(path)
     yield
     if only:
@@ -66,10 +68,11 @@ def _save_list(unpacker, view, only):
         yield from unpacker.copy(max(size - _HEADER, 0), view, digest)
         only.seek(0)
     else:
+        yield phases.alone
         with open(path, "wb") as out:
             yield  # to make a file, to write it and to close it are a step each
             yield from unpacker.copy(size, view, digest, out)
-            yield
+            yield phases.alone
         yield
     yield from unpacker.take(view[: -size % BLOCK])
     return digest.digest()
@@ -151,8 +154,10 @@ def _read(unpacker, base, n, path, size, view, stage):
                 stage.checkpoint(n, out, done, unpacker.at - base)
                 yield from unpacker.begin(unpacker.at)
         yield from unpacker.take(view[: -done % BLOCK])
+        yield phases.alone
     finally:
         out.close()
+    yield
     return digest
 
 

@@ -11,6 +11,7 @@ import sys
 import ota_boot
 from micropython import const
 
+from .. import phases
 from ..bundle.lists import cell
 from ..errors import OtaError
 
@@ -115,11 +116,14 @@ def reserve():
     made = gone = old = new = 0
     folder = part = before = None
     seen = {}  # folder: bytes of the names in it
+    yield phases.alone
+    ota_boot.make_parents(ota_boot.ota("backup/"))  # a step, as each folder: littlefs erases a block for it
     for n, put, _had, path in ota_boot.entries("journal.new"):
         backup = cell("backup", n)
         above, parent = backup.rpartition("/")[0], path.rpartition("/")[0]
         if above != folder:
             folder = above
+            yield phases.alone
             ota_boot.make_parents(backup)
             yield
         above = cell("stage", n).rpartition("/")[0]
@@ -140,8 +144,9 @@ def reserve():
     for kind, count in ("a", made + old // _HALF), ("u", gone + new // _HALF):
         for i in range(count):
             path = ota_boot.ota("reserve/%s%d" % (kind, i))
+            yield phases.alone
             ota_boot.make_parents(path)
-            yield
+            yield phases.alone
             if not ota_boot.exists(path):
                 os.mkdir(path)
             yield
@@ -195,9 +200,8 @@ def _remove(path, folder):
         found = listed(path)
         for name in found:
             yield from _remove(path + "/" + name, found[name])
-        os.rmdir(path)
-    else:
-        os.remove(path)
+    yield phases.alone
+    (os.rmdir if folder else os.remove)(path)
     yield
 
 

@@ -11,6 +11,7 @@ import os
 import ota_boot
 from micropython import const
 
+from .. import phases
 from ..bundle.lists import LIST, beside_running, cell, entries, read_header, target
 from ..errors import OtaError
 from ..release import signature
@@ -34,7 +35,7 @@ def plan(ota, header, digest):
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
         yield from _write(stage + "/id", digest)
-    yield
+    yield phases.alone
     free, block = files.space()  # littlefs reads all of its folders for that
     yield
     wanted = bytearray(header["files"] // 8 + 1)
@@ -71,10 +72,12 @@ def _eighths(n, size, block, folders):
 
 
 def _write(path, data):
+    yield phases.alone
     ota_boot.make_parents(path)
-    yield
+    yield phases.alone
     with open(path, "wb") as f:
         f.write(data)
+    yield
 
 
 def _have(ota, n, entry, runs, staged):
@@ -86,6 +89,7 @@ def _have(ota, n, entry, runs, staged):
     if runs is None or runs[2] in (b"", digest):
         if (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
             if staged and ota_boot.exists(target(n, path)):
+                yield phases.alone
                 os.remove(target(n, path))  # from a staging that was interrupted before the file on disk became right
             return True
     return staged and (yield from files.same(target(n, path), size, digest, ota.view))

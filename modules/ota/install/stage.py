@@ -4,6 +4,7 @@ import hashlib
 
 import ota_boot
 
+from .. import phases
 from ..bundle.lists import target
 from ..errors import OtaError
 
@@ -31,8 +32,10 @@ class Stage:
         folder = staged[: staged.rindex("/")]
         if folder != self.folder:
             self.folder = folder
+            yield phases.alone
             ota_boot.make_parents(staged)
         part, digest = self.ota.store.get("part"), hashlib.sha256()
+        yield phases.alone
         if not part or part[0] != n:
             return open(staged, "wb"), digest, 0
         out = open(staged, "r+b")

@@ -81,7 +81,9 @@ class Http:
                 kept = yield from connection.open(origin, self.ca)
                 heard = connection.wire_in
                 try:
+                    yield
                     yield from connection.send(text)
+                    yield
                     yield from response.read_head()
                 except OtaError as error:
                     if not kept or connection.wire_in != heard or error.reason != "connection_lost":
