@@ -102,7 +102,7 @@ def _work(_plan: Plan, _log: Log) -> Results:
     results["reads"] = found.reads + found.apply_reads
     results["read"] = found.read + found.apply_read
     results["inflated_ratio"] = round(found.inflated / found.framed, 3)
-    results["hashed_ratio"] = round(found.hashed / found.needed, 3)
+    results["hashed_ratio"] = round(found.hashed / (found.needed + found.listed), 3)
     return {"full": results}
 
 

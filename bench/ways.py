@@ -93,9 +93,9 @@ def run(way: Way, weather: Weather | None = None, heap: str | None = None) -> Up
 class Work:
     """What an update has read, inflated and hashed, beside what booting both versions takes anyway.
 
-    `needed`: bytes of the files that are not yet there; `framed`: with the list, and the headers and padding of a tar. `reads`
-    and `read`: operations of the flash and their bytes, until the restart; `apply_reads`, `apply_read`: in the boot that puts the
-    files in place, the trial and the clean-up.
+    `needed`: bytes of the files that are not yet there; `listed`: of the list, which is needed too; `framed`: both with the
+    headers and padding of a tar. `reads` and `read`: operations of the flash and their bytes, until the restart; `apply_reads`,
+    `apply_read`: in the boot that puts the files in place, the trial and the clean-up.
     """
 
     reads: int
@@ -103,6 +103,7 @@ class Work:
     apply_reads: int
     apply_read: int
     needed: int
+    listed: int
     framed: int
     inflated: int
     hashed: int
@@ -110,23 +111,25 @@ class Work:
 
 def work(way: Way) -> Work:
     """Counts what one update does. A board with room, so that nothing is loaded twice for want of memory."""
-    update, booted, _needed, _framed = _measured(way, meter=False)
-    metered, idle, needed, framed = _measured(way, meter=True)
+    update, booted, _sizes = _measured(way, meter=False)
+    metered, idle, (needed, listed, framed) = _measured(way, meter=True)
     first, last = update.flash[0] - booted[0], _sum(update.flash[1:]) - booted[1]
     meter = _sum(metered.flash) - _sum(idle)
-    return Work(first.reads, first.read, last.reads, last.read, needed, framed, meter.inflated, meter.hashed)
+    return Work(first.reads, first.read, last.reads, last.read, needed, listed, framed, meter.inflated, meter.hashed)
 
 
-def _measured(way: Way, meter: bool) -> tuple[Update, tuple[Counters, Counters], int, int]:
-    """The update, what a boot of the old version and one of the new one do; bytes of the files that change, bare and framed."""
+def _measured(way: Way, meter: bool) -> tuple[Update, tuple[Counters, Counters], tuple[int, int, int]]:
+    """The update, what a boot of the old version and one of the new one do; and the sizes that Work has."""
     with prepared(way, _ROOM, meter) as (lab, old, new):
         before = lab.restart()
         update = lab.update(way.command, new, way.committed, way.end)
         lab.wait_idle()
         after = lab.restart()
         needed = [len(data) for path, data in new.files.items() if old.files.get(path) != data]
-        framed = [*needed, len(new.bundle.listing), len(new.bundle.signature or b"")]
-        return update, (before, after), sum(needed), sum(_TAR + -(-size // _TAR) * _TAR for size in framed)
+        listed = len(new.bundle.listing)
+        framed = [*needed, listed, len(new.bundle.signature or b"")]
+        padded = sum(_TAR + -(-size // _TAR) * _TAR for size in framed)
+        return update, (before, after), (sum(needed), listed, padded)
 
 
 def _sum(lives: tuple[Counters, ...]) -> Counters:
