@@ -62,11 +62,9 @@ class Job:
         """What the job does. Its code is loaded with the first step: the other modules have started then. Generator."""
         if self.name == "start":
             if ota_boot.state == "trial":
-                yield from self.load("install.trial")
                 if not (yield from phases.part("install.trial").watch(self)):
                     return None
                 yield from self.clear()  # of what the check has left
-            yield from self.load("install.cleanup")
             return (yield from phases.part("install.cleanup").after_start(self))
         if self.platform.update_boot:
             yield from self.keep_place()  # as long as there is one

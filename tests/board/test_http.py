@@ -22,7 +22,8 @@ from modules.ota.transport.http import Http
 gc.collect()
 before = gc.mem_alloc()
 http = Http(VALUES["url"], {"X-Token": "t"}, VALUES.get("ca"))
-response = finish(http.get("x", begin=VALUES.get("begin", 0), end=VALUES.get("end"), max_body=200000, idle_ms=300, total_ms=5000))
+idle_ms, begin = VALUES.get("idle_ms", 5000), VALUES.get("begin", 0)
+response = finish(http.get("x", begin=begin, end=VALUES.get("end"), max_body=200000, idle_ms=idle_ms, total_ms=5000))
 view = memoryview(bytearray(1024))
 gc.collect()
 heap = gc.mem_alloc() - before - 1024
@@ -86,7 +87,7 @@ def test_a_part_is_fetched(board: Board) -> None:
     ],
 )
 def test_what_a_hostile_server_does_is_an_ota_error(board: Board, script: list[bytes | float], reason: str) -> None:
-    assert fetch(board, *script)["error"] == reason
+    assert fetch(board, *script, idle_ms=300)["error"] == reason
 
 
 def test_no_server_is_a_connect_error(board: Board) -> None:
