@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import time
 from pathlib import Path
@@ -119,8 +120,15 @@ def test_no_answer_of_the_page_needs_a_long_piece_of_memory(web_world: WebWorld)
 
 
 def _asked(world: WebWorld) -> set[tuple[int, str | None]]:
+    """What all of 20 requests are answered, but for one that may find not even the memory for that: a page asks again."""
     client = world.client(login=False)
-    answers = [client.get("/api/session") for _ in range(20)]
+    answers, lost = [], 0
+    while len(answers) < 20:
+        try:
+            answers.append(client.get("/api/session"))
+        except http.client.RemoteDisconnected:
+            lost += 1
+            assert lost == 1
     assert {client.get("/").status for _ in range(5)} == {answers[0].status}
     return {(answer.status, answer.json.get("error")) for answer in answers}
 
