@@ -14,7 +14,7 @@ from iotctl import ROOT
 from sim.ports import PORTS
 from tests.support.browser import Browsers
 from tests.support.world import PATIENCE_S
-from tests.web.conftest import LAMP, MODULES, Client, WebWorld
+from tests.web.conftest import LAMP, MODULES, Answer, Client, WebWorld
 
 _HOG = b'''
 import gc
@@ -122,7 +122,8 @@ def test_no_answer_of_the_page_needs_a_long_piece_of_memory(web_world: WebWorld)
 def _asked(world: WebWorld) -> set[tuple[int, str | None]]:
     """What all of 20 requests are answered, but for one that may find not even the memory for that: a page asks again."""
     client = world.client(login=False)
-    answers, lost = [], 0
+    answers: list[Answer] = []
+    lost = 0
     while len(answers) < 20:
         try:
             answers.append(client.get("/api/session"))
