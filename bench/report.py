@@ -51,7 +51,6 @@ _WORK = (
     ("inflated", "bytes inflated"),
     ("hashed", "bytes hashed"),
     ("needed", "bytes of the files that change"),
-    ("listed", "bytes of the list"),
     ("framed", "the same with list, headers and padding, as an archive has them"),
 )
 _FITS = (

@@ -22,7 +22,8 @@ _RETRY_S = const(3)  # from one attempt to listen to the next
 _AWAY_S = const(1)  # browsers are sent away for so long before the memory is looked at again
 _SAY_S = const(10)  # from one such time to the next, so that it is logged again
 _CALLERS = const(8)  # that are sent away at once
-_READS = const(8)  # of 256 bytes of a caller's request
+_PIECE = const(128)  # bytes of a caller's request at once
+_READS = const(16)
 _SOON_MS = const(20)  # for the whole request to be there
 _LATEST_MS = const(2_000)  # for the first byte of it: a slow link, or a busy computer
 _BUSY = const("HTTP/1.0 503 \r\nRetry-After: 3\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Type: ")
@@ -217,18 +218,20 @@ class Module(Base):
                 self.waiting.remove(caller)
 
     def _told(self, sock):
-        """False while the caller has said nothing yet; then it is answered."""
+        """False while the caller has said nothing yet; then it is answered. The heap may be in pieces: none here is long."""
         try:
-            request = sock.read(256)
-            if not request:
-                return request is not None
+            request = bytearray(_PIECE)
+            n = sock.readinto(request)
+            if not n:
+                return n is not None
+            page = request[:4] == b"GET " and request[4:9] != b"/api/"
             for _ in range(_READS):  # what stays unread would cut off the answer
-                if not sock.read(256):
+                if not sock.readinto(request):
                     break
             job = self._job()
             why = ("updating", "updating itself") if job else ("no_memory", "short of memory")
-            page = request[:4] == b"GET " and request[4:9] != b"/api/"
-            sock.write((_BUSY + (_PAGE if page else _JSON) % why).encode())
-        except OSError:
+            sock.write(_BUSY)
+            sock.write((_PAGE if page else _JSON) % why)
+        except (OSError, MemoryError):
             pass
         return True
