@@ -26,6 +26,8 @@ def call(name, function, *args):
     try:
         return getattr(part(name), function)(*args)
     finally:
+        if in_job and short():  # by garbage alone nothing has to go
+            gc.collect()
         forget()
 
 
