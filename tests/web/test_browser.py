@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.support import world as worlds
 from tests.support.broker import Broker
@@ -291,6 +291,8 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     visitor.allowed = {(403, "/api/password"), (401, "/api/login")}
     page = visitor.page
     visitor.see("#wifi-state", "Connected to sim-network as 127.0.0.1")
+    mqtt = page.locator("#mqtt-form")
+    _assert_typed_text_stays(page, mqtt)
     page.click("#scan")
     page.get_by_role("button", name="neighbour, signal 1 of 4, with a password").click()
     expect(page.locator("#ssid")).to_have_value("neighbour")
@@ -304,7 +306,6 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     visitor.see("#toast", "The board joins sim-network")
     visitor.see("#wifi-state", "Connected to sim-network")
 
-    mqtt = page.locator("#mqtt-form")
     expect(mqtt.locator('[data-key="mqtt/state"]')).to_have_text("off")
     with Broker(tmp_path / "broker", users={"door": "mqtt-secret"}) as broker:
         mqtt.get_by_label("Broker").fill("127.0.0.1")
@@ -344,6 +345,20 @@ def test_settings_scan_mqtt_password_and_restart(browser: Browsers, web_world: W
     page.click("#logout")
     visitor.log_in("another-secret")
     assert "another-secret" not in web_world.board.console() and "mqtt-secret" not in web_world.board.console()
+
+
+def _assert_typed_text_stays(page: Page, mqtt: Locator) -> None:
+    """The board's answer, when it comes late, does not replace what has been typed meanwhile."""
+    held: list[Route] = []
+    page.route("**/api/mqtt", lambda route: held.append(route), times=1)
+    with page.expect_request("**/api/mqtt"):
+        page.click('nav a[href="#/console"]')
+        page.click('nav a[href="#/settings"]')
+    mqtt.get_by_label("Broker").fill("typed.example")
+    with page.expect_response("**/api/mqtt"):
+        held[0].continue_()
+    expect(mqtt.get_by_label("Password")).to_have_attribute("placeholder", "")
+    expect(mqtt.get_by_label("Broker")).to_have_value("typed.example")
 
 
 def test_the_first_start_asks_for_a_network(browser: Browsers, web_world: WebWorld) -> None:

@@ -1010,15 +1010,21 @@ $("clear").onclick = () =>
 let wifi = null;
 
 async function loadSettings() {
+  $("mqtt-form").reset();
+  await loadWifi();
+  await optional("mqtt", $("mqtt-form"), (answer) => {
+    const form = $("mqtt-form").elements;
+    // What somebody is typing stays: a field's default shows only while nobody has touched it
+    for (const name of ["host", "port", "user"]) form[name].defaultValue = answer[name] || "";
+    form.tls.defaultChecked = Boolean(answer.tls);
+    form.password.placeholder = answer.password ? "Unchanged" : "";
+  });
+}
+
+async function loadWifi() {
   await optional("wifi", $("wifi-card"), (answer) => {
     wifi = answer;
     showWifi();
-  });
-  await optional("mqtt", $("mqtt-form"), (answer) => {
-    const form = $("mqtt-form").elements;
-    for (const name of ["host", "port", "user"]) form[name].value = answer[name] || "";
-    form.tls.checked = Boolean(answer.tls);
-    form.password.placeholder = answer.password ? "Unchanged" : "";
   });
 }
 
@@ -1081,14 +1087,14 @@ onSubmit($("join-form"), async () => {
   $("wifi-password").value = "";
   $("networks").replaceChildren();
   toast(`The board joins ${ssid}: look for it there. If it cannot, it comes back within two minutes.`);
-  await loadSettings();
+  await loadWifi();
 });
 
 $("forget").onclick = async () => {
   if (await ask("Forget this network? The board may leave it, and open its own access point.", "Forget")) {
     await working($("forget"), async () => {
       await api("wifi/forget", {});
-      await loadSettings();
+      await loadWifi();
     });
   }
 };
