@@ -33,7 +33,7 @@ lint: setup ## ruff, mypy, no conflict marker left, nothing that old MicroPython
 
 test: lint ## lint, then every test; needs Chromium and mosquitto, and installs them as root
 	@$(VENV)/python tools/get_chromium.py
-	@$(VENV)/python tools/get_services.py
+	@$(VENV)/python tools/get_services.py mosquitto
 	@$(VENV)/python tools/get_micropython.py --others
 	$(VENV)/python -m pytest -n auto --dist worksteal $(ARGS)
 
@@ -48,7 +48,7 @@ torture: setup ## Power cuts at every flash operation (options in ARGS="...")
 	@$(VENV)/python -m tests.powercut $(ARGS)
 
 bench: setup ## What an update costs; rewrites docs/performance.md (ARGS="fits tree": these pieces alone, only printed; ARGS=--help)
-	@$(VENV)/python tools/get_services.py
+	@$(VENV)/python tools/get_services.py mosquitto qemu-i386 cc
 	@$(VENV)/python -m bench $(ARGS)
 
 docs: setup ## The guide as a site, in .build/site

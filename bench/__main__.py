@@ -27,7 +27,7 @@ _CONSOLE = Console()
 
 def main() -> int:
     if not get_services.find("mosquitto"):
-        print("there is no mosquitto: run tools/get_services.py", file=sys.stderr)
+        print("there is no mosquitto: run tools/get_services.py mosquitto", file=sys.stderr)
         return 1
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     return {"heap": _heap, "load": _load, "fleet": _fleet}.get(command, _bench)()

@@ -54,7 +54,7 @@ class Port:
     read_ns: int = 0  # a call of the flash's readblocks(), and each byte that it brings
     read_byte_ns: int = 0
     tls_k: int = 0  # KiB of its heap that a TLS connection takes: docs/performance.md
-    cpu_us: int = 0  # what its CPU takes for what takes this computer as long as a 3072-bit pow(x, 65537, n); 0: not known
+    mips: int = 0  # instructions of MicroPython's 32-bit x86 build that take its CPU a microsecond; 0: not known
 
     def cause(self, restart: str) -> int:
         """What machine.reset_cause() returns after a start of this kind."""
@@ -95,7 +95,7 @@ _PICO = Port(
     read_ns=8_000,
     read_byte_ns=40,
     tls_k=21,
-    cpu_us=200_000,
+    mips=66,
 )
 _PICO_W = replace(
     _PICO,

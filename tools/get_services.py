@@ -1,6 +1,6 @@
-"""Programs that the tests need besides Python: where one is missing it is installed by apt, as root; else one line says how.
+"""Programs that tests and bench need besides Python. Where one is missing it is installed by apt, as root; else a line says how.
 
-    python3 tools/get_services.py [PROGRAM ...]
+    python3 tools/get_services.py PROGRAM ...
 
 Installed quietly and never started as a service of this machine: the tests start their own, on ports of their own.
 """
@@ -15,6 +15,8 @@ import sys
 # program: Debian's (and Ubuntu's) package
 SERVICES = {
     "mosquitto": "mosquitto",
+    "qemu-i386": "qemu-user",  # for the bench: see bench/counting.py
+    "cc": "gcc libc6-dev",
 }
 _PLACES = ("/usr/sbin", "/sbin")  # not on everybody's PATH
 # Packages start their service once they are installed; this is dpkg's own way to say no
@@ -59,11 +61,11 @@ def _forbid_starting() -> bool:
 
 
 def main() -> int:
-    wanted = {name: SERVICES[name] for name in sys.argv[1:] or SERVICES}
+    wanted = {name: SERVICES[name] for name in sys.argv[1:]}
     missing = [name for name in wanted if not find(name)]
     if missing:
         print(f"services: installing {', '.join(missing)}", flush=True)
-        problem = install([wanted[name] for name in missing])
+        problem = install([package for name in missing for package in wanted[name].split()])
         missing = [name for name in missing if not find(name)]
         if missing:
             print(f"services: {', '.join(missing)} is missing: {problem or 'the package does not bring it'}", file=sys.stderr)

@@ -1,0 +1,44 @@
+"""MicroPython in an emulator that counts its instructions: the same work gives the same number, whatever else this computer does.
+
+with counted(folder) as environment:
+    ...                                  # a Board with this environment knows how much it has computed
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.lab import Failed
+from sim import micropython
+
+_PLUGIN = Path(__file__).with_name("counting.c")
+_LOADER = Path("usr/lib/i386-linux-gnu/ld-linux.so.2")
+
+
+@contextmanager
+def counted(folder: Path) -> Iterator[dict[str, str]]:
+    """Boards that start meanwhile run in qemu; yields what their environment needs so that they read the count."""
+    here, count, plugin = micropython.find().parent, folder / "instructions", folder / "counting.so"
+    qemu, cc = shutil.which("qemu-i386"), shutil.which("cc")
+    if not (qemu and cc and (here / _LOADER).exists()):
+        raise Failed("counting instructions needs qemu-user, a C compiler, and the MicroPython that `make setup` unpacks")
+    subprocess.run([cc, "-shared", "-fPIC", "-O2", "-o", plugin, _PLUGIN], check=True)
+    count.write_bytes(bytes(8))
+    libraries = f"{here}/usr/lib:{here}/usr/lib/i386-linux-gnu"
+    emulated = f"'{here / _LOADER}' --library-path '{libraries}' '{here}/usr/bin/micropython'"
+    script = folder / "micropython"
+    script.write_text(f"#!/bin/sh\nexec '{qemu}' -plugin '{plugin},count={count}' {emulated} \"$@\"\n")
+    script.chmod(0o755)
+    before = os.environ.get("MICROPYTHON")
+    os.environ["MICROPYTHON"] = str(script)
+    try:
+        yield {"SIMULATOR_BOARD_TIME": str(count)}
+    finally:
+        del os.environ["MICROPYTHON"]
+        if before is not None:
+            os.environ["MICROPYTHON"] = before
