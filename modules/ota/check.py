@@ -22,12 +22,14 @@ def decide(ota, raw, etag, force):
     source = binascii.hexlify(hashlib.sha256(raw).digest()).decode()[:16]
     keys = signature.pinned(ota.cfg, "channel")
     value = yield from channel.parse(raw, keys)
+    yield phases.alone
     seen, counter = ota.store.get("published", {}), value["published"]
     channel.check(value, ota.name_on_server, ota.channel, seen.get(ota.channel, 0) if keys else None, ota.platform.board.now())
     if keys and counter != seen.get(ota.channel):
         ota.store.set("published", dict(seen, **{ota.channel: counter}))
     version, sequence = value["version"], value["sequence"]
     ota.platform.bus.publish("ota/announced", version)
+    yield
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
     for name in ("release.policy", "bundle.lists", "state"):
         yield from ota.load(name)

@@ -13,7 +13,8 @@ from . import phases
 from .errors import OtaError, from_system
 
 _BUDGET_MS = const(25)
-_COLLECT = const(128)  # steps from one collection to the next
+_FRESH_MS = const(2)  # a round that has lasted less is as good as a new one
+_COLLECT = const(48)  # steps from one collection to the next
 _BUFFER = const(1024)
 _PLACE = const(5632)  # bytes of the decompressor's window and what else it takes
 _LOOPS = const(3)  # see clear
@@ -45,11 +46,10 @@ class Job:
         self.name = name
         self.flag = flag
         self.view = memoryview(bytearray(_BUFFER))  # the one buffer of the job
-        self.result = None
         self.eager = name != "check" or flag  # somebody waits for it: without memory here it goes on in an update boot at once
         self.asked = False  # True when a trial has asked the server
         self.lowest = gc.mem_free()  # bytes, the least that was seen during the job
-        self.offer = self._http = self._kept = None
+        self.result = self.offer = self._http = self._kept = None
         self.verified = None  # the list's digest and signature, once a pinned key has been found to have made it
         self.count = 0
         phases.in_job = _JOB
@@ -78,9 +78,12 @@ class Job:
     def advance(self):
         """As many steps as fit into a few milliseconds: many of them only read an entry of a list."""
         began = time.ticks_ms()
-        wait = None
-        while self._job and not wait and time.ticks_diff(time.ticks_ms(), began) < _BUDGET_MS:
+        wait = elapsed = 0
+        while self._job and not wait and elapsed < _BUDGET_MS:
             wait = self.step()
+            elapsed = time.ticks_diff(time.ticks_ms(), began)
+            if wait == phases.alone and elapsed < _FRESH_MS:
+                wait = None
         self.platform.in_a_hurry = wait is not True
 
     def step(self):
@@ -128,10 +131,11 @@ class Job:
 
     def load(self, name):
         """Import a file, and first what it begins with. Generator: each import is a step, and so is each collection."""
+        untidy = None
         for part in _FIRST.get(name, "").split() + [name]:
             phases.in_job += (part,)
             if not phases.has(part):
-                yield from phases.tidy()  # what importing has left lies between what stays
+                untidy = yield from phases.tidy(untidy)  # what importing has left lies between what stays
                 phases.bring(part)
                 yield
 
@@ -139,8 +143,8 @@ class Job:
         """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
         of its memory for a few loops; how short they are does not matter. Generator.
         """
-        yield from phases.tidy()
-        if phases.forget(force):
+        if force or (yield from phases.tidy()) and phases.short():
+            phases.forget()
             for _ in range(_LOOPS):
                 yield _SOON
 

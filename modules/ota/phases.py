@@ -11,11 +11,11 @@ from iot_platform.module import forget as _forget
 from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
-_PLENTY = const(80 * 1024)  # bytes of free heap: what is kept may take a third of it, and an update still asks for the rest
+_PLENTY = const(40 * 1024)  # bytes of free heap: what the largest phase takes (job.PEAK), and something for the others meanwhile
 
-# What a generator yields before what takes long, which then has a round of the loop to itself: as sockets.SOON. But an update
-# boot sets it to None, where memory is shorter than time: between two rounds others take some of what was collected.
-alone = 2
+# What a generator yields before what takes long, which then has a round of the loop to itself. But an update boot sets it to
+# None, where memory is shorter than time: between two rounds others take some of what was collected.
+alone = 3
 in_job = ()  # while a job runs: what it and its phase need
 place = []  # memory that nothing else takes before the decompressor does: see job.keep_place
 buffers = []  # an unpacker's two, and a connection's, likewise
@@ -26,9 +26,12 @@ def call(name, function, *args):
     try:
         return getattr(part(name), function)(*args)
     finally:
-        if in_job and short():  # by garbage alone nothing has to go
+        if not in_job:
+            forget()
+        elif short():
             gc.collect()
-        forget()
+            if short():  # by garbage alone nothing has to go
+                forget()
 
 
 def part(name):
@@ -48,21 +51,21 @@ def bring(name):
 
 
 def short():
-    """True where memory is short, or so much of it garbage."""
+    """True where memory is short, or so much of it garbage. To see that takes a Pico W 8 ms: half a collection."""
     return gc.mem_free() < _PLENTY
 
 
-def tidy():
-    """Collect garbage where memory is short. Generator: that is a step, and so is what comes next."""
-    if short():
+def tidy(untidy=None):
+    """Collect garbage where memory is short, and return that. Generator: to collect is a step, and so is what comes next."""
+    if untidy is None:
+        untidy = short()
+    if untidy:
         yield alone
         gc.collect()
     yield alone
+    return untidy
 
 
-def forget(force=False):
-    """Give back the memory of what is not needed at the moment, in a job only where it is short, or by `force`: True then."""
-    if in_job and not force and not short():
-        return False
+def forget():
+    """Give back the memory of what is not needed at the moment."""
     _forget("modules.ota", in_job or _STAYS)
-    return True

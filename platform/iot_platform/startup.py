@@ -71,7 +71,7 @@ def start(platform):
         others += _measured(platform, name, "start")
     _declared(platform)
     SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
-    gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 4))  # a board with memory need not collect often: it takes time
+    gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 2))  # a board with memory need not collect often: it takes time
     return others
 
 

@@ -104,6 +104,7 @@ class Unpacker:
             if out:
                 yield phases.alone
                 out.write(part)
+                yield
             size -= len(part)
 
     def tar_head(self, view):

@@ -8,6 +8,7 @@ import os
 import ota_boot
 from micropython import const
 
+from .. import phases
 from ..bundle.lists import DIGEST, LIST, PREVIOUS, RUNNING, beside_running, cell, entries, read_header
 from ..errors import OtaError
 from ..release import paths
@@ -220,12 +221,12 @@ class Journal:
 def _commit():
     """Keep blocks free for the loader, prepare the backup's folders, and commit ``journal.new``. Generator."""
     yield from files.reserve()
-    yield
+    yield phases.alone
     _guard()
-    yield
+    yield phases.alone
     if ota_boot.read_header("journal.new") is None:
         raise OtaError("flash_error", "the journal does not read back as it was written")
-    yield
+    yield phases.alone
     ota_boot.commit()
 
 

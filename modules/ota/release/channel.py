@@ -31,7 +31,9 @@ def parse(raw, keys):
         raise OtaError("bad_response", "the server's answer is no channel file: a login page, or one that was cut short")
     if keys:
         yield from _signature(line, rest.strip(), keys)
+    yield
     value = load_object(line, "the channel file", "bad_channel")
+    yield
     _check(value)
     return value
 
