@@ -201,26 +201,9 @@ class Module(Base):
     def begin_upload(self):
         """Claim ``archive`` for an upload: an object with a buffer `view` and discard(); None when OTA is off or busy.
 
-        No other job runs until end_upload(), or until somebody cancels it.
+        No other job runs until stop(), or until somebody cancels it: then its `view` is None.
         """
         return self._begin("upload", False)
-
-    def end_upload(self, upload):
-        """The upload is over; what lies in ``archive`` is the caller's affair."""
-        if self._job is upload:
-            self.stop()
-
-    def uploading(self, upload):
-        """False once the upload was cancelled."""
-        return self._job is upload
-
-    def has_archive(self):
-        """True when something lies in ``archive`` that could be installed."""
-        return ota_boot.exists(self.archive)
-
-    def can_roll_back(self):
-        """True when there is a trial to end, or a kept version to go back to."""
-        return ota_boot.state == "trial" or bool(self.previous)
 
     def set_channel(self, channel):
         """Follow another channel from now on. OtaError when it cannot be a channel's name."""

@@ -5,6 +5,7 @@ Each handler gets the module and the http.Request, and returns what becomes JSON
 there is nothing to say, or when it has said it by itself. The body of a POST has been read as JSON once when a handler is called.
 """
 
+import ota_boot
 from iot_platform.log import SerialLog
 from iot_platform.module import kind_of, name_ok
 from micropython import const
@@ -102,9 +103,9 @@ def ota(web, request):
         begun = module.request_check()
     elif verb == "update":
         begun = module.request_update(force)
-    elif verb == "install" and module.has_archive():
+    elif verb == "install" and ota_boot.exists(module.archive):
         begun = module.request_install(force)
-    elif verb == "rollback" and module.can_roll_back():
+    elif verb == "rollback" and (ota_boot.state == "trial" or module.previous):
         begun = module.rollback()
     else:
         raise Refused(409, "no_update")
@@ -136,7 +137,7 @@ async def _upload(web, request, module):
             f.write(request.data)  # a short one has been read already
             while request.left > 0:
                 n = await request.readinto(job.view)
-                if not module.uploading(job):
+                if not job.view:
                     raise Refused(409, "cancelled")
                 f.write(job.view if n == len(job.view) else job.view[:n])
         done = True
@@ -145,7 +146,8 @@ async def _upload(web, request, module):
             raise Refused(507, "no_space")
         raise Refused(400, "incomplete", "%d bytes are missing" % request.left)
     finally:
-        module.end_upload(job)
+        if job.view:
+            module.stop()
         if not done:
             job.discard()
     if not module.request_install(request.query == "force=1"):
