@@ -98,15 +98,6 @@ def load_object(text, what, reason="bad_bundle"):
     return value
 
 
-def check_keys(value, keys, what):
-    """OtaError ``bad_bundle`` unless an object has all of its keys, and no other."""
-    for key in keys:
-        if key not in value:
-            raise OtaError("bad_bundle", "%s has no %s" % (what, key))
-    if len(value) > len(keys):
-        raise OtaError("bad_bundle", "%s has an unknown key" % what)
-
-
 def _scan(text):
     """``(strings, opened)``: how many strings a JSON text has, names among them, and how many objects and lists.
 

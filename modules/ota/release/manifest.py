@@ -14,7 +14,7 @@ from micropython import const
 
 from ..errors import OtaError
 from . import paths
-from .fields import FORMAT, MAX_COUNTER, check_keys, is_version, is_whole, load_object
+from .fields import FORMAT, MAX_COUNTER, is_version, is_whole, load_object
 
 HEADER = "format name version sequence micropython mpy created expires notes files size delete"
 MAX_HEADER = 4096  # bytes of the line
@@ -66,7 +66,8 @@ def parse_header(line):
     if len(line) > MAX_HEADER:
         raise OtaError("bad_bundle", "the release header is longer than %d bytes" % MAX_HEADER)
     header = load_object(line, "the release header")
-    check_keys(header, HEADER.split(), "the release header")
+    if sorted(header) != sorted(HEADER.split()):
+        raise OtaError("bad_bundle", "the release header has other keys than " + HEADER)
     if header["format"] is True or header["format"] != FORMAT:
         raise OtaError("bad_bundle", "release format %r is unknown to this version" % (header["format"],))
     for key, good in (
@@ -80,10 +81,14 @@ def parse_header(line):
         ("notes", isinstance(header["notes"], str) and len(header["notes"]) <= MAX_NOTES),
         ("files", is_whole(header["files"], MAX_FILES)),
         ("size", is_whole(header["size"], MAX_COUNTER)),
+        ("delete", isinstance(header["delete"], list) and len(header["delete"]) <= 64),
     ):
         if not good:
-            raise _bad(key)
-    check_delete(header["delete"])
+            raise OtaError("bad_bundle", "the release header's %s is missing or wrong" % key)
+    for name in header["delete"]:
+        paths.check(name)
+        if paths.protected(name) or paths.shadows(name) or name in paths.LOADER:
+            raise OtaError("protected_path", "delete must not name %s" % name)
     return header
 
 
@@ -127,16 +132,3 @@ def _follows(size, at, previous):
     if at == previous[2]:
         return size <= PIECE and previous[1] <= PIECE
     return at > previous[2]
-
-
-def check_delete(names):
-    if not isinstance(names, list) or len(names) > 64:
-        raise _bad("delete")
-    for name in names:
-        paths.check(name)
-        if paths.protected(name) or paths.shadows(name) or name in paths.LOADER:
-            raise OtaError("protected_path", "delete must not name %s" % name)
-
-
-def _bad(key):
-    return OtaError("bad_bundle", "the release header's %s is missing or wrong" % key)
