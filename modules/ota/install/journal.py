@@ -136,7 +136,7 @@ class Journal:
         """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted, or goes aside. Generator."""
         there = self.look(path)
         if there:
-            yield from self._clear(path, excluded)
+            yield from self.remove_tree(path, excluded, _ASIDE, True)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
         self.entry(n, "+", there is False, path, aside)
@@ -149,8 +149,11 @@ class Journal:
             found.append(stem)
         return found
 
-    def remove_tree(self, path, excluded, aside=""):
-        """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator."""
+    def remove_tree(self, path, excluded, aside="", whole=False):
+        """Everything at or below `path` goes, but for what the release lists, what is excluded or protected. Generator.
+
+        `whole`: it becomes a file, so an OtaError ``bad_member`` where something has to stay.
+        """
         target = ota_boot.live(path)
         if not ota_boot.exists(target):
             return
@@ -158,10 +161,13 @@ class Journal:
         for name in files.walk(path) if folder else (path,):
             if not _kept(name, excluded):
                 self._remove(name, aside)
+            elif whole:
+                raise OtaError("bad_member", "%s must become a file, but %s below it has to stay" % (path, name))
             yield
         if folder and aside:
             self.folder = None
-            _prune(path)
+            if not os.listdir(target):  # an empty folder shadows a module too, and no file in it can tell the loader to remove it
+                os.rmdir(target)
 
     def end(self):
         self.f.write("end %s\n" % binascii.hexlify(self._digest.digest()).decode())
@@ -198,16 +204,6 @@ class Journal:
         self.f.flush()
         if not any(path.lower() == other.lower() for _n, _put, _had, other in ota_boot.entries("journal.new")):
             self.delete(path, aside)
-
-    def _clear(self, path, excluded):
-        """The files of a folder that becomes a file."""
-        for name in files.walk(path):
-            if _kept(name, excluded):
-                raise OtaError("bad_member", "%s must become a file, but %s below it has to stay" % (path, name))
-            self._remove(name)
-            yield
-        self.folder = None
-        _prune(path)
 
     def _clear_parents(self, path):
         """A file where the new version has a folder."""
@@ -256,10 +252,3 @@ def _is_imported(path):
 def _have(name, path):
     path = path.lower()
     return any(path == entry[0].lower() for _n, entry in entries(name))
-
-
-def _prune(path):
-    """An empty folder shadows a module too, and no file in it can tell the loader to remove it."""
-    target = ota_boot.live(path)
-    if not os.listdir(target):
-        os.rmdir(target)
