@@ -643,7 +643,7 @@ while ota.job:
 phases.forget = lambda *_anyway: None  # it would forget what is changed here
 from modules.ota import state
 from modules.ota.bundle import reader
-from modules.ota.install import files, prepare
+from modules.ota.install import prepare
 for floor in VALUES.get("floor", []):
     state.raise_floor(ota.store, floor)
 
@@ -670,7 +670,7 @@ elif VALUES.get("when") == "staged":
     prepare.recheck = change_then_recheck
 
 ota._complete("install", False)
-return [ota.state, ota.error.reason if ota.error else "", os.listdir("/.ota"), files.file_size(ota.archive)]
+return [ota.state, ota.error.reason if ota.error else "", os.listdir("/.ota"), ota_boot.exists(ota.archive)]
 """
 OLD = {"a.py": b"0\n", "profile.json": forge.profile(0), "version": b"1.0.0\n"}
 NEW = {**SMALL, "version": b"1.1.0", "profile.json": forge.profile(0), "main.py": b"print('new')\n"}
@@ -697,7 +697,7 @@ def install(board: Board, data: bytes, **values: Any) -> Any:
     state, reason, names, archive = run(board, INSTALL, **values)
     assert board.read().without("main.py", "new_firmware.tar.gz", ".ota", "boot.keep") == before
     if reason:
-        assert archive is None and set(names) <= {"state.0", "state.1"}
+        assert archive is False and set(names) <= {"state.0", "state.1"}
     return [state, reason]
 
 

@@ -186,7 +186,7 @@ def _kept(running):
 def _try_out(ota):
     """The release is confirmed: from the next boot on its loader is on trial. False where there is no new one."""
     new = ota_boot.ota("loader")
-    if files.file_size(new) is None:
+    if not ota_boot.exists(new):
         return False
     if "ota_boot.py" in ota.excluded:
         ota.warn("a new loader cannot be tried: the proven one stays")

@@ -52,12 +52,6 @@ def same(path, size, wanted, view):
         return (yield from hashed(f, view)).digest() == wanted
 
 
-def file_size(path):
-    """Bytes of a file; None when there is none, or a folder."""
-    status = _status(path)
-    return None if not status or status[0] & _FOLDER else status[6]
-
-
 def is_folder(path):
     status = _status(path)
     return bool(status and status[0] & _FOLDER)

@@ -209,7 +209,7 @@ class Journal:
         """A file where the new version has a folder."""
         while "/" in path:
             path = path[: path.rindex("/")]
-            if files.file_size(ota_boot.live(path)) is not None:
+            if files.exact(ota_boot.live(path)):
                 self._remove(path)
             yield
 
