@@ -141,7 +141,7 @@ def read_files(source, base, view, stage):
 def _read(unpacker, base, n, path, size, view, stage):
     """One file: its bytes to the stage; returns their digest. A large one comes in several members. Generator."""
     out, digest, done = yield from stage.open(n, path)
-    try:
+    with out:
         if not done and (yield from unpacker.tar_head(view)) != (path, size):
             raise OtaError("bad_member", "the bundle has not %s in its place" % path)
         while done < size:
@@ -155,8 +155,6 @@ def _read(unpacker, base, n, path, size, view, stage):
                 yield from unpacker.begin(unpacker.at)
         yield from unpacker.take(view[: -done % BLOCK])
         yield phases.alone
-    finally:
-        out.close()
     yield
     return digest
 

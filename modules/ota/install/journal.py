@@ -20,11 +20,9 @@ _ASIDE = const("m")  # behind an entry's kind: the user's own, not deleted when 
 def commit(ota, header):
     """Write the journal of the filled stage, which prepare has checked once more, and commit it. Generator."""
     journal = Journal(dict(_header(ota), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
-    try:
+    with journal.f:
         named, number = yield from _fill(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
-    finally:
-        journal.f.close()
     yield
     if not journal.count and not ota_boot.exists(ota_boot.ota("loader")):
         raise OtaError("no_update", "the board already has exactly these files")
@@ -43,7 +41,7 @@ def commit_previous(ota):
     if not header or header.get("new") != running:
         raise OtaError("no_update", "no previous version is kept on this board")
     journal = Journal(dict(_header(ota), old=running, new=header["old"], stage=PREVIOUS, hold=header.get("sequence")))
-    try:
+    with journal.f:
         for n, put, had, path in ota_boot.entries(kept):
             if had and not ota_boot.exists(cell(PREVIOUS, n)):
                 if not any(ota_boot.exists(aside) for aside in files.asides(path)):
@@ -54,8 +52,6 @@ def commit_previous(ota):
                 journal.entry(n, "+" if had else "-", there, path, "" if put else _ASIDE)
             yield
         journal.end()
-    finally:
-        journal.f.close()
     yield from _commit()
 
 

@@ -147,10 +147,8 @@ def _stage(ota, notes, header, numbers):
                 break
             if target.start(n, n) is not None:
                 out, digest, _done = yield from target.open(n, path)
-                try:
+                with out:
                     yield from archive.copy(member, ota.view, digest, out)
-                finally:
-                    out.close()
                 target.written(path, member.size, digest, wanted)
             else:
                 yield from archive.copy(member, ota.view)
