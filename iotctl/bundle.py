@@ -178,7 +178,7 @@ def verify(path: Path, name: str | None = None, pinned: list[keys.Jwk] | None = 
             keys.check_signature(reader.listing, reader.signature, pinned)
         header, entries = _parse(reader.listing)
         floor = max(header["sequence"] - 1, 0)  # of a board that takes it: nobody knows here what was confirmed there
-        policy.Rules(name or header["name"], floor, now=None if expired else int(time.time())).check(header)
+        policy.check(header, name or header["name"], floor, now=None if expired else int(time.time()))
         reader.files(entries, _ignore)
     state = "unsigned" if reader.signature is None else "good" if pinned else "not checked"
     return Verdict(header["name"], header["version"], header["sequence"], header["files"], header["size"], state)

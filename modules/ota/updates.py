@@ -171,7 +171,7 @@ def checked_head(ota, offer, force, only=None):
 
     With a BytesIO in `only` it is the header alone: then no list is kept, and none is checked.
     """
-    header = rules = None
+    header = None
     try:
         head = yield from _read(ota, offer, "fetch_head", only)
         yield from ota.keep_place()  # for the files
@@ -181,13 +181,15 @@ def checked_head(ota, offer, force, only=None):
         yield from ota.load("release.policy")
         yield from ota.load("bundle.lists")  # for the floor
         expect = (offer["version"], offer["sequence"]) if offer else None
-        now = ota.platform.board.now()
-        rules = phases.part("release.policy").Rules(ota.name_on_server, ota.floor, bool(force), now, expect)
+        rules = (ota.name_on_server, ota.floor, bool(force), ota.platform.board.now(), expect)
+
+        def accept(header):  # that holds no code of the rules beyond this phase
+            phases.part("release.policy").check(header, *rules)
+
         with only or open(ota_boot.ota("list"), "rb") as f:
-            header = yield from ota.phase("release.manifest", "check", f, rules.check, bool(only))
+            header = yield from ota.phase("release.manifest", "check", f, accept, bool(only))
         ota.verified = head[:2]
     finally:
-        rules = None  # with its code
         if not header and ota_boot.exists(ota_boot.ota("list")):
             os.remove(ota_boot.ota("list"))
     return head, header

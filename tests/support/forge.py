@@ -19,7 +19,7 @@ import struct
 import tracemalloc
 import types
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,8 +35,7 @@ from iotctl.board_code import finish
 from modules.ota.bundle import lists, reader
 from modules.ota.install import prepare
 from modules.ota.install.stage import Stage
-from modules.ota.release import manifest, paths, signature
-from modules.ota.release.policy import Rules
+from modules.ota.release import manifest, paths, policy, signature
 from modules.ota.transport.ranges import FromFile
 
 NAME = "sim-board"
@@ -268,12 +267,12 @@ class Accepted:
     """What a board accepts: lists that one of the keys has signed, where it pins any, and that the rules let pass."""
 
     keys: list[keys.Jwk]
-    rules: Rules
+    rules: Callable[[dict[str, Any]], None]
 
 
 def rules(*numbers: int, **changes: Any) -> Accepted:
     """What a board accepts that pins these keys."""
-    return Accepted(pinned(*numbers), Rules(NAME, **changes))
+    return Accepted(pinned(*numbers), lambda header: policy.check(header, NAME, **changes))
 
 
 class Job:
@@ -336,7 +335,7 @@ def _fill(job: Job, source: FromFile, accepted: Accepted) -> Generator[Any, None
     if accepted.keys:
         yield from signature.checking(digest, signed, accepted.keys)
     with open(ota_boot.ota("list"), "rb") as f:
-        header = yield from manifest.check(f, accepted.rules.check)
+        header = yield from manifest.check(f, accepted.rules)
     wanted, total = yield from prepare.plan(job, header, digest)
     yield from reader.read_files(source, base, job.view, Stage(job, wanted, total))
 

@@ -17,8 +17,7 @@ ota_boot._imports()
 
 from modules.ota.bundle import reader  # noqa: E402
 from modules.ota.errors import OtaError  # noqa: E402
-from modules.ota.release import manifest  # noqa: E402
-from modules.ota.release.policy import Rules  # noqa: E402
+from modules.ota.release import manifest, policy  # noqa: E402
 from modules.ota.transport.ranges import FromFile  # noqa: E402
 from tests.support.visitor import TakesAll  # noqa: E402
 
@@ -36,7 +35,7 @@ def said(path):
     try:
         _digest, _signature, base = finish(reader.read_head(source, view))
         with open(ota_boot.ota("list"), "rb") as f:
-            finish(manifest.check(f, Rules("door").check))
+            finish(manifest.check(f, lambda header: policy.check(header, "door")))
         finish(reader.read_files(source, base, view, TakesAll()))
     except OtaError as error:
         return error.reason

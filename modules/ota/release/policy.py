@@ -14,32 +14,28 @@ from .fields import compare_versions
 MAX_STEP = 1 << 32  # of a sequence above the floor; more than seconds since 1970 will be before 2106
 
 
-class Rules:
-    """What this board accepts, put together once for a job."""
+def check(header, name, floor=0, force=False, now=None, expect=None):
+    """Refuse a release that is not for this board, now. OtaError says why.
 
-    def __init__(self, name, floor=0, force=False, now=None, expect=None):
-        self.name = name  # the board's shortName
-        self.floor = floor  # the highest sequence that was confirmed here
-        self.force = force
-        self.now = now  # seconds since 1970, or None
-        self.expect = expect  # (version, sequence) that the channel file announced, or None
-
-    def check(self, header):
-        """Refuse a release that is not for this board, now. OtaError says why."""
-        if header["name"] != self.name:
-            raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], self.name))
-        if self.expect and (header["version"], header["sequence"]) != self.expect:
-            raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
-        check_sequence(header["sequence"], self.floor, self.force)
-        if self.now is not None and header["expires"] is not None and self.now > header["expires"]:
-            raise OtaError("expired", "the release has expired")
-        mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
-        if header["mpy"] and mpy and header["mpy"] != mpy:
-            text = "the release has .mpy files of version %d, this MicroPython loads %d"
-            raise OtaError("wrong_mpy", text % (header["mpy"], mpy))
-        version = ".".join(str(part) for part in sys.implementation.version[:3])
-        if sys.implementation.name == "micropython" and compare_versions(header["micropython"], version) > 0:
-            raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
+    :param name: the board's shortName.
+    :param floor: the highest sequence that was confirmed here.
+    :param now: seconds since 1970, or None.
+    :param expect: (version, sequence) that the channel file announced, or None.
+    """
+    if header["name"] != name:
+        raise OtaError("wrong_name", "the release is for %s, this board is %s" % (header["name"], name))
+    if expect and (header["version"], header["sequence"]) != expect:
+        raise OtaError("version_mismatch", "the bundle is version %s, not what was announced" % header["version"])
+    check_sequence(header["sequence"], floor, force)
+    if now is not None and header["expires"] is not None and now > header["expires"]:
+        raise OtaError("expired", "the release has expired")
+    mpy = getattr(sys.implementation, "_mpy", 0) & 0xFF
+    if header["mpy"] and mpy and header["mpy"] != mpy:
+        text = "the release has .mpy files of version %d, this MicroPython loads %d"
+        raise OtaError("wrong_mpy", text % (header["mpy"], mpy))
+    version = ".".join(str(part) for part in sys.implementation.version[:3])
+    if sys.implementation.name == "micropython" and compare_versions(header["micropython"], version) > 0:
+        raise OtaError("wrong_mpy", "the release needs MicroPython %s, this is %s" % (header["micropython"], version))
 
 
 def check_sequence(sequence, floor, force):
