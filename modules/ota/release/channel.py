@@ -30,7 +30,12 @@ def parse(raw, keys):
     if line[:1] != b"{" or line[-1:] != b"}" or 0 < len(rest) < _SIGNATURE:
         raise OtaError("bad_response", "the server's answer is no channel file: a login page, or one that was cut short")
     if keys:
-        yield from _signature(line, rest.strip(), keys)
+        text = rest.strip()
+        try:
+            found = binascii.a2b_base64(text) if text else None
+        except ValueError:
+            raise OtaError("bad_signature", "the channel file's signature is not base64")
+        yield from signature.checking(hashlib.sha256(line).digest(), found, keys, "the channel file")
     yield
     value = load_object(line, "the channel file", "bad_channel")
     yield
@@ -56,17 +61,6 @@ def check(value, name, channel, published, now):
     expires = value.get("expires")
     if now is not None and expires is not None and now > expires:
         raise OtaError("expired", "the channel file has expired")
-
-
-def _signature(line, text, keys):
-    if not text:
-        raise OtaError("no_signature", "the channel file is not signed, but this board has a key")
-    try:
-        raw = binascii.a2b_base64(text)
-    except ValueError:
-        raise OtaError("bad_signature", "the channel file's signature is not base64")
-    if not (yield from signature.verifying_any(hashlib.sha256(line).digest(), raw, keys)):
-        raise OtaError("bad_signature", "no pinned key signed the channel file")
 
 
 def _check(value):

@@ -65,9 +65,9 @@ def verifying_any(digest, signature, keys):
     return False
 
 
-def checking(digest, signature, keys):
+def checking(digest, signature, keys, what="the release"):
     """OtaError ``no_signature`` or ``bad_signature`` unless one of the pinned `keys` signed this digest. Generator."""
     if signature is None:
-        raise OtaError("no_signature", "the release is not signed, but this board has a key")
+        raise OtaError("no_signature", "%s is not signed, but this board has a key" % what)
     if not (yield from verifying_any(digest, signature, keys)):
-        raise OtaError("bad_signature", "no pinned key signed this release")
+        raise OtaError("bad_signature", "no pinned key signed %s" % what)
