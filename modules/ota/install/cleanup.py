@@ -206,17 +206,14 @@ def _watch_loader(ota, fresh):
         began = time.ticks_ms()
         while time.ticks_diff(time.ticks_ms(), began) < _GOOD_MS:
             yield True
-        if not ota.platform.safe_mode and _works():
+        # It must have all that an update asks of it, and one name: FAT can show both of a cut rename, on the same blocks
+        names = [name for name in os.listdir(ota_boot.ROOT + "/.ota") if name.startswith("loader_")]
+        works = len(names) == 1 and all(callable(getattr(ota_boot, name, None)) for name in _ASKED.split())
+        if works and not ota.platform.safe_mode:
             _become(ota)
             return
     ota.module.enter("rebooting")
     ota.platform.request_reset("trying the new recovery loader")
-
-
-def _works():
-    """True when it has all that an update asks of it, and one name: FAT can show both of a cut rename, on the same blocks."""
-    names = [name for name in os.listdir(ota_boot.ROOT + "/.ota") if name.startswith("loader_")]
-    return len(names) == 1 and all(callable(getattr(ota_boot, name, None)) for name in _ASKED.split())
 
 
 def _become(ota):

@@ -36,7 +36,7 @@ def is_version(text):
     numbers, dash, suffix = text.partition("-")
     if dash and not (suffix and plain(suffix, b".")):
         return False
-    return all(_number(part) for part in numbers.split("."))
+    return all(0 < len(part) <= 9 and all(48 <= c <= 57 for c in octets(part)) for part in numbers.split("."))
 
 
 def _parse(text):
@@ -62,10 +62,6 @@ def newer(version, running):
     if not is_version(version):
         raise ValueError("this is no version")
     return compare_versions(version, running) > 0
-
-
-def _number(part):
-    return 0 < len(part) <= 9 and all(48 <= c <= 57 for c in octets(part))
 
 
 def _suffix(text):
