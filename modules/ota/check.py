@@ -31,7 +31,7 @@ def decide(ota, raw, etag, force):
     ota.platform.bus.publish("ota/announced", version)
     yield
     ota.log("channel %s has %s (sequence %d), running %s" % (ota.channel, version, sequence, ota.local_version()))
-    for name in ("release.policy", "bundle.lists", "state"):
+    for name in ("release.policy", "bundle.lists"):
         yield from ota.load(name)
     offer = None
     if force:
@@ -52,7 +52,7 @@ def wanted(ota, value, source):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
     ota.module.found(version, value["notes"])
-    check_failed(ota, version, phases.part("state").failure(ota.store, sequence))
+    check_failed(ota, version, ota.store.get("failed", {}).get(str(sequence)))
     check_refused(ota, version, source)
     return True
 

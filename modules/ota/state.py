@@ -72,11 +72,6 @@ def fit(value, shape):
     return not isinstance(shape, int) or 0 <= value < 1 << 53
 
 
-def failure(store, sequence):
-    """What is remembered of a release that failed here, the list itself; or None."""
-    return store.get("failed", {}).get(str(sequence))
-
-
 def add_failure(store, sequence, version, reason, text):
     """Remember a failed release; the oldest ones are forgotten, for the floor has passed them long since."""
     failed = store.get("failed", {})

@@ -22,7 +22,7 @@ import tarfile
 import ota_boot
 from micropython import const
 
-from .. import check, state
+from .. import check
 from ..bundle.lists import DIGEST, LIST, RUNNING, entries
 from ..errors import OtaError
 from ..install import files, prepare
@@ -48,7 +48,7 @@ def decide(ota, line, force):
     if not force:
         if compare_versions(version, ota.local_version()) <= 0:
             return None
-        failure = state.failure(ota.store, 0)  # such a release has no sequence
+        failure = ota.store.get("failed", {}).get("0")  # such a release has no sequence
         if failure and failure[0] == version:
             check.check_failed(ota, version, failure)
         check.check_refused(ota, version, source)
