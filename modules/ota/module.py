@@ -82,8 +82,8 @@ class Module(Base):
             return _UNKNOWN
 
     def is_newer(self, version):
-        """True when `version` is newer than what runs; ValueError when it is no version."""
-        return phases.call("release.fields", "newer", version, self._version)
+        """True when `version` is newer than what runs; what is no version is not."""
+        return phases.call("release.fields", "compare_versions", version, self._version) > 0
 
     # -- blocking methods
 

@@ -57,13 +57,6 @@ def compare_versions(a, b):
     return -1 if left < right else 1 if left > right else 0
 
 
-def newer(version, running):
-    """True when `version` is newer than `running`; ValueError when it is no version."""
-    if not is_version(version):
-        raise ValueError("this is no version")
-    return compare_versions(version, running) > 0
-
-
 def _suffix(text):
     """``rc10`` -> (("rc", 10),): numbers inside a suffix count as numbers too."""
     out = []
