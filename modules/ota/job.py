@@ -211,7 +211,7 @@ class Job:
                     raw = yield from response.read_all(_MAX_CHANNEL)
                 elif status == 304 and etag:
                     store.set("etag", None)
-                elif status not in (404, 410) or self.keys or store.get("bundled"):
+                elif status not in (404, 410) or self.keys or store.get("floor"):
                     raise response.error("the channel file")
             finally:
                 response.close()

@@ -27,8 +27,8 @@ _MAX_TEXT = const(160)
 # What each value is made of: text and numbers; None for text or nothing; one thing in a list, or behind "" (any name) or "0"
 # (digits) in a dict, for any number of them.
 _SHAPES = (
-    ("floor", 0),  # the highest sequence that was confirmed here; lower ones are refused for ever
-    ("bundled", True),  # a bundle with a header has been confirmed: no way back to the `latest` protocol
+    # the highest sequence that was confirmed here: lower ones are refused for ever, and so is the `latest` protocol
+    ("floor", 0),
     ("published", {"": 0}),  # {channel: counter} of the newest signed channel file seen; older ones are refused as replayed
     ("since", 0),  # the highest counter whose release was confirmed here: no clock is right that lies more than a day before it
     ("etag", ["", ""]),  # [channel, etag] of the last answer, if that led to "nothing to do"

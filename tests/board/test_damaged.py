@@ -18,7 +18,7 @@ from tests.support.world import World
 WITH_ALL = ("serial_log", "wifi", "ota", "web", "mqtt")
 WRONG: list[Any] = [7, 1e300, True, "x y", [7], ["x", 7, None, {}], {"7": ["x"]}]
 STATE = (
-    "floor bundled published since etag refused failed part ready last result ran order offered problem checked next failures"
+    "floor published since etag refused failed part ready last result ran order offered problem checked next failures"
     " wakes x"
 ).split()
 PREFS = (

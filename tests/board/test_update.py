@@ -174,7 +174,7 @@ def test_the_latest_protocol_from_end_to_end(open_world: World) -> None:
     found = world.stop()
     assert found.without(".ota", *USERS).files == new.files
     assert found.without(".ota").folders == new.tree.folders
-    assert "bundled" not in state_of(found)
+    assert "floor" not in state_of(found)
 
 
 def test_the_latest_protocol_is_not_for_boards_with_a_key(world: World) -> None:

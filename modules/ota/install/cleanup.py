@@ -95,7 +95,6 @@ def _confirm(ota):
     running = read_header(RUNNING)
     if running and running["sequence"]:  # an archive of the `latest` protocol has none
         state.raise_floor(store, running["sequence"])
-        store.set("bundled", True)
     if ota.asked:  # the trial's check counts as one: when to ask next is saved with the rest, not once more at the job's end
         phases.call("schedule", "after_check", ota.module, None)
         ota.asked = False
