@@ -1,5 +1,7 @@
 """The profile's ``ota`` section: which keys there are, and what each must be. Host and board use the same check()."""
 
+import re
+
 import ota_boot
 from iot_platform import profile as profiles
 from iot_platform.module import name_ok, printable
@@ -10,6 +12,7 @@ from .errors import OtaError
 from .release import paths, signature
 from .release.fields import is_digest, is_whole
 
+_WINDOW = const("([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 _REQUIRED_KEYS = const("an object with url, tmp_filename, excluded_files and delete")
 
 
@@ -105,13 +108,7 @@ def _between(low, high):
 
 
 def _is_window(value):
-    begin, dash, end = value.partition("-") if isinstance(value, str) else ("", "", "")
-    return bool(dash) and _is_time(begin) and _is_time(end)
-
-
-def _is_time(text):
-    digits = text[:2] + text[3:]
-    return len(text) == 5 and text[2:3] == ":" and digits.isdigit() and int(text[:2]) < 24 and int(text[3:]) < 60
+    return isinstance(value, str) and len(value) == 11 and bool(re.match(_WINDOW, value))
 
 
 def _is_headers(value):
