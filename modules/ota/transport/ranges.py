@@ -74,8 +74,7 @@ class FromServer:
         self.url = url
         self.log = log
         self.response = None
-        self.whole = False  # the server sends all of it, whatever is asked for
-        self.plain = False  # and is asked for all of it
+        self.whole = False  # the server sends all of it, whatever is asked for, or is asked for all of it: it gets ranges wrong
         self.at = self.end = 0
         self.head = head
         self.size = size
@@ -117,14 +116,14 @@ class FromServer:
         """Have an answer that holds the part. A server that gets ranges wrong is asked once without. Generator."""
         self.close()
         try:
-            if not self.plain:
+            if not self.whole:
                 yield from self._ask(begin, end)
                 return
         except OtaError as error:
             if error.reason != "bad_response":
                 raise
             self._tell(begin, "%s: asking for all of it" % error)
-            self.plain = True
+            self.whole = True
             self.close()
         yield from self._ask(0, None)
 
