@@ -72,7 +72,7 @@ def available(ota, offer):
 def bring(ota, offer, force):
     """Stage what is offered, and install it unless that has to wait."""
     if ota.store.get("ready") != [offer["version"], offer["source"]]:
-        yield from _remembering(ota, offer["source"], _obtain(ota, offer, force))
+        yield from _refusing(ota, offer["source"], _obtain(ota, offer, force))
     ota.enter("ready")
     waiting = waits_for(ota)
     yield
@@ -86,7 +86,7 @@ def bring(ota, offer, force):
     if waiting and ota.name == "check":
         ota.module.wait_for(waiting)
     if not waiting:
-        yield from _remembering(ota, offer["source"], _commit(ota))
+        yield from _commit(ota, offer["source"])
 
 
 def install_ready(ota):
@@ -94,22 +94,7 @@ def install_ready(ota):
     ready = ota.store.get("ready")
     if not ready:
         raise OtaError("no_update", "no update has been downloaded")
-    yield from _remembering(ota, ready[1], _commit(ota))
-
-
-def _remembering(ota, source, job):
-    """Run a part of an update. What is wrong in itself would be refused in the same way again, so it is not fetched again.
-
-    On a full disk what goes in any case goes first; then an update boot does all of it, in which nobody else writes.
-    """
-    try:
-        yield from job
-    except OtaError as error:
-        if error.kind == "verification":
-            ota.store.set("refused", [source, error.reason, error.message])
-        if error.reason == "no_space" and "head" in (ota.offer or ()) and (yield from ota.phase("verify", "make_room", ota)):
-            raise OtaError("no_memory", "the disk was full")
-        raise
+    yield from _commit(ota, ready[1])
 
 
 def install_file(ota, force):
@@ -117,8 +102,8 @@ def install_file(ota, force):
     ota.enter("installing")
     if not ota_boot.exists(ota.archive):
         raise OtaError("no_update", "there is no bundle at %s" % ota.archive)
-    yield from _refusing(ota, _fill(ota, None, force))
-    yield from _commit(ota)
+    yield from _refusing(ota, None, _fill(ota, None, force))
+    yield from _commit(ota, None)
     ota.discard()
 
 
@@ -144,7 +129,7 @@ def _obtain(ota, offer, force):
     ota.module.save()
     yield
     ota.enter("downloading")
-    yield from _refusing(ota, _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer))
+    yield from _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer)
 
 
 def _fill(ota, offer, force):
@@ -209,11 +194,11 @@ def _fill_from_archive(ota, offer):
         ota.discard()
 
 
-def _commit(ota):
+def _commit(ota, source):
     """Check the stage once more and commit it."""
     ota.give_place()
     ota.enter("installing")
-    header = yield from _refusing(ota, _journal(ota))
+    header = yield from _refusing(ota, source, _journal(ota))
     _restart(ota, "installing %s" % header["version"])
 
 
@@ -224,8 +209,12 @@ def _journal(ota):
     return header
 
 
-def _refusing(ota, job):
-    """Run a phase; what it refuses leaves nothing behind."""
+def _refusing(ota, source, job):
+    """Run a part of an update; what it refuses leaves nothing behind. Generator; returns what that returns.
+
+    What is wrong in itself would be refused in the same way again, so it is not fetched again from its `source`. On a full disk
+    what goes in any case goes first; then an update boot does all of it, in which nobody else writes.
+    """
     try:
         return (yield from job)
     except (OSError, MemoryError, OtaError) as error:
@@ -240,6 +229,10 @@ def _refusing(ota, job):
                 ota.discard()
             yield from ota.clear_stage()
             yield from ota.phase("install.cleanup", "clean_up", ota)
+        if source and error.kind == "verification":
+            ota.store.set("refused", [source, error.reason, error.message])
+        if error.reason == "no_space" and "head" in (ota.offer or ()) and (yield from ota.phase("verify", "make_room", ota)):
+            raise OtaError("no_memory", "the disk was full")
         raise error
 
 
