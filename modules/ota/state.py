@@ -139,9 +139,12 @@ def told(module):
     elif noted:
         clear_note()
         if noted[2] >= TRIES:  # and not even the last one came to its end
-            module.failed(noted[0], OtaError("no_memory", "it was not done in %d update boots" % noted[2]))
-            judge(module, noted[0], module.error)
-            phases.call("schedule", "after_check", module, module.error)
+            error = OtaError("no_memory", "it was not done in %d update boots" % noted[2])
+        else:  # the runtime could not rename the note, and has said why
+            error = OtaError("flash_error", "its update boot could not be counted")
+        module.failed(noted[0], error)
+        judge(module, noted[0], error)
+        phases.call("schedule", "after_check", module, error)
     elif result:
         module.store.set("result", None)
         found, module.offered, module.notes, reason, message = result

@@ -334,6 +334,20 @@ def test_the_power_fails_in_every_update_boot_and_the_job_is_given_up(world: Wor
     world.assert_runs(new)
 
 
+def test_a_note_whose_boot_cannot_be_counted_is_told_and_ends_the_job(world: World) -> None:
+    """A job that somebody waits for must not vanish, nor bring one restart after another."""
+    renames = 'os.rename(ota_boot.ota("job.'
+    old, _new = two(world, patched("iot_platform/startup.py", (renames, f"raise OSError(5)\n        {renames}")))
+    since = world.type("ota update")
+    world.board.expect("the update boot cannot be counted, so this is none", PATIENCE_S, since)
+    world.board.expect(r"ota: update failed: its update boot could not be counted \(flash_error\)", PATIENCE_S, since)
+    status = world.board.expect("'state': .*", PATIENCE_S, world.type("ota status")).string
+    assert "'state': 'failed'" in status and "'error': 'flash_error'" in status, status
+    nothing_is_noted(world)
+    assert world.lines_since(since).count("restarting: an update boot") == 1
+    assert_tree(world.peek(), old.tree)
+
+
 @pytest.fixture
 def noted(world: World) -> tuple[World, Release, Release, Path]:
     """A board that has noted a job and not yet restarted; its flash at that moment."""
