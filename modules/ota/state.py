@@ -2,9 +2,7 @@
 
 ``/.ota/state.0`` and ``.1`` are the two slots of a Slots; its keys: see _SHAPES.
 
-``/.ota/job.<n>`` is a job, [name, flag] as JSON, that is noted here, done in a boot with few modules and told after it. The
-runtime starts such an update boot (see iot_platform.startup), n of them so far. Once the job has ended, or when its boots are
-used up, the note is removed.
+``/.ota/job.<n>`` is a job, [name, flag] as JSON, for an update boot (see iot_platform.startup): noted here, and told after it.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Reading a bundle in place: first its head, then only the members with files that the stage needs (transport.ranges).
 
-The head, the first member, is the list of the files, and its signature. Nothing of it is believed yet when it has been read.
+The head, the first member, is the list of the files, and its signature; nothing of it is believed yet.
 
 Each file must be the regular file that the checked list has in that place, with its size and its digest; it is unpacked and
 hashed once, in constant memory. Where the bundle is read up to its end, that must be the end of the archive.

@@ -86,8 +86,7 @@ def recursive_delete(path, platform):
 def _confirm(ota):
     """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
 
-    Returns True when a new loader is to be tried. Every step can be repeated: the state's name stays `confirmed` until the last
-    one. Space comes back first: what is then remembered needs some, and a full disk must not keep the board from its next update.
+    Returns True when a new loader is to be tried. Space comes back first: what is then remembered needs some.
     """
     yield from _clear(("reserve", "stage", LIST))
     ota.discard()  # of an upload: the power can fail between the commit and its removal
@@ -195,10 +194,9 @@ def _try_out(ota):
 
 
 def _watch_loader(ota, fresh):
-    """Restart for a trial that is to begin, or see the one of this boot to its end. Generator.
+    """Restart for a trial that is to begin, or see the one of this boot to its end: nothing is installed meanwhile. Generator.
 
-    Nothing is installed meanwhile: neither may an unproven loader apply it, nor is its trial the time for another one. Boots that
-    keep failing may be the new loader's fault: it has few of them (boot.py counts), and nothing is taken back because of them.
+    Boots that keep failing may be the new loader's fault: nothing is taken back because of them.
     """
     if not fresh:
         ota.log("the new recovery loader is on trial")

@@ -103,9 +103,8 @@ def weight(folder):
 def reserve():
     """Folders for the backups of ``journal.new``, and empty ones as a reserve: two blocks each that nothing else can take.
 
-    Renames take no space. New folders do: the apply makes those that a new file needs, the undo those of deleted files. So may
-    folders with many names, which a rename can make too long for their two blocks, and the small files that move with their
-    names: into the backup, and, if it is undone, back into the stage. Generator.
+    New folders take space, and so may long ones, and small files that move with their names (docs/decisions.md, "The reserve
+    is empty folders"). Generator.
     """
     made = gone = old = new = 0
     folder = part = before = None

@@ -223,10 +223,8 @@ def _commit():
 
 
 def _guard():
-    """Keep an entry between ``boot.py`` and a file of the root that moves and sorts before it.
-
-    After a power cut within a rename littlefs hides the entry that follows the moved one until the next change (measured in
-    MicroPython 1.26). boot.py makes that change; so boot.py itself must never be the one that is hidden.
+    """Keep an entry between ``boot.py`` and a file of the root that moves and sorts before it: a cut rename would hide boot.py
+    (docs/decisions.md, "boot.py makes littlefs end a rename").
     """
     moves = any("/" not in path and path < "boot.py" for _n, _put, _had, path in ota_boot.entries("journal.new"))
     if moves and not ota_boot.exists(ota_boot.live(paths.GUARD)):

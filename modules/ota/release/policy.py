@@ -1,8 +1,6 @@
 """Which release this board takes: pure decisions, no file and no network.
 
-A release is refused when its signature, its board's name, its sequence, or its MicroPython does not fit. The
-sequence may not be at or below the floor; only force allows the floor itself, nothing allows less. Nor may it be far above:
-whoever has a key for a day must not use up all numbers.
+Its sequence may not be far above the floor either: whoever has a key for a day must not use up all numbers.
 """
 
 import hashlib
