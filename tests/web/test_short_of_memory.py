@@ -30,6 +30,7 @@ class Module(Base):
     name = "hog"
     kept = ()
     full = ticks = asked = 0
+    online = False
 
     def start(self):
         if "hog" in os.listdir("/"):
@@ -48,7 +49,9 @@ class Module(Base):
             self.ticks = 5  # until the console has given back what it took for the command
 
     def on_telemetry(self, values):
-        if values.get("wifi/connected") is False:
+        """The network goes: a sign that needs no memory. That it is not there yet, after a start, is none."""
+        online, self.online = self.online, values.get("wifi/connected", self.online)
+        if online and not self.online:
             self.free()
 
     def free(self):
