@@ -13,7 +13,7 @@ from . import phases
 from .errors import OtaError, from_system
 
 _BUDGET_MS = const(25)
-_FRESH_MS = const(2)  # a round that has lasted less is as good as a new one
+_FRESH_MS = const(5)  # a round that has lasted less is as good as a new one
 _COLLECT = const(48)  # steps from one collection to the next
 _BUFFER = const(1024)
 _PLACE = const(5632)  # bytes of the decompressor's window and what else it takes
@@ -84,7 +84,8 @@ class Job:
             elapsed = time.ticks_diff(time.ticks_ms(), began)
             if wait == phases.alone and elapsed < _FRESH_MS:
                 wait = None
-        self.platform.in_a_hurry = wait is not True
+        if wait is not True:
+            self.platform.pause_ms = int(wait == _SOON)
 
     def step(self):
         """Advance the job by one step, and end it where it ends. Returns what there is to wait for.

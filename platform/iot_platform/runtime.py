@@ -20,7 +20,6 @@ from .slots import Slots
 BUSY_LIMIT_S = 300  # a restart waits no longer than this for busy modules
 UPDATE_BOOT_S = 3_600  # an update boot lasts no longer, whatever OTA does in it
 _LOOP_MS = const(10)
-_HURRY_MS = const(1)  # of sleep between two rounds
 _HEALTHY_S = const(30)  # a boot that has run for so long was a good one
 _MAX_FAILURES = const(10)
 _SAFE_AFTER = const(3)  # bad boots, one after the other
@@ -45,7 +44,7 @@ class Platform:
         self.failed = {}
         self.max_gap_ms = 0
         self.uptime = 0  # seconds since the start: a clock that never goes back
-        self.in_a_hurry = False  # set by a tick that has more to do, or waits for the network
+        self.pause_ms = _LOOP_MS  # before the next round; less for a tick that has more to do (0), or waits for the network (1)
         self._failures = {}
         self._restart = None
         self.profile = {}
@@ -135,9 +134,9 @@ class Platform:
                 second = time.ticks_add(second, passed * 1000)
                 self.uptime += passed
                 self._tell()
-            self.in_a_hurry = False
+            self.pause_ms = _LOOP_MS
             self._loop()
-            await asyncio.sleep_ms(_HURRY_MS if self.in_a_hurry else _LOOP_MS)
+            await asyncio.sleep_ms(self.pause_ms)
 
     def _tell(self):
         """Once a second: what modules and the board itself have to say."""
