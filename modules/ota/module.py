@@ -186,7 +186,7 @@ class Module(Base):
 
     def cancel(self):
         """Stop the running job, unless it is past the point where that makes sense. What was staged stays for the next try."""
-        if not self.job or self.job == "start" or self.state == "rebooting":
+        if not self.job or self.job == "start" or self.state == "rebooting" or ota_boot.state == "journal":
             return False
         self.stop()
         self.enter("idle")

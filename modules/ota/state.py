@@ -217,7 +217,7 @@ def clear_note():
 
 def _read():
     """``(name, flag, boots that it has had)``, or None."""
-    for name in _notes():
+    for name in sorted(_notes(), reverse=True):  # FAT can show both names of a cut rename
         tries = name[4:]
         if tries.isdigit():
             try:
