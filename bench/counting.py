@@ -34,6 +34,9 @@ def counted(folder: Path) -> Iterator[dict[str, str]]:
     script = folder / "micropython"
     script.write_text(f"#!/bin/sh\nexec '{qemu}' -plugin '{plugin},count={count}' {emulated} \"$@\"\n")
     script.chmod(0o755)
+    tried = subprocess.run([script, "-c", "print(1)"], capture_output=True, text=True)
+    if tried.returncode:
+        raise Failed(f"this qemu cannot count instructions (7 and 8 can): {tried.stderr.strip()}")
     before = os.environ.get("MICROPYTHON")
     os.environ["MICROPYTHON"] = str(script)
     try:

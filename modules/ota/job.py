@@ -14,7 +14,7 @@ from .errors import OtaError, from_system
 
 _BUDGET_MS = const(25)
 _FRESH_MS = const(5)  # a round that has lasted less is as good as a new one
-_COLLECT = const(48)  # steps from one collection to the next
+_COLLECT = const(40)  # steps from one collection to the next, without those that only wait
 _BUFFER = const(1024)
 _PLACE = const(5632)  # bytes of the decompressor's window and what else it takes
 _LOOPS = const(3)  # see clear
@@ -22,7 +22,7 @@ _JOB = const(("module", "errors", "phases", "job", "updates"))  # what a job nee
 _SOON = const(2)  # as sockets.SOON, which needs a network
 _MAX_CHANNEL = const(4096)
 PEAK = 34 * 1024  # bytes of heap that the largest phase takes, with its buffers (docs/performance.md)
-# What is imported before a file, so that each is a step: to find and read one takes a Pico W some 100 ms. A test compares.
+# What is imported before a file, so that each is a step: to find and read one takes a Pico W up to 90 ms. A test compares.
 _FIRST = {
     "check": "release.signature release.fields release.channel",
     "bundle.reader": "bundle.lists install.stage transport.ranges bundle.inflate",
@@ -85,20 +85,23 @@ class Job:
             if wait == phases.alone and elapsed < _FRESH_MS:
                 wait = None
         if wait is not True:
-            self.platform.pause_ms = int(wait == _SOON)
+            self.platform.pause_ms = wait == _SOON  # one, or none
 
     def step(self):
         """Advance the job by one step, and end it where it ends. Returns what there is to wait for.
 
-        None for nothing, sockets.SOON for the network, True for a while: there is nothing to do before the next loop.
+        None for nothing, phases.alone for another round, sockets.SOON for the network, True for a while: there is nothing to do
+        before the next loop.
         """
-        self.count += 1
-        if self.count % _COLLECT == 0:
+        if self.count == _COLLECT:
+            self.count = 0
             gc.collect()
             self.lowest = min(self.lowest, gc.mem_free())
             return phases.alone
         try:
-            return next(self._job)
+            wait = next(self._job)
+            self.count += wait is None
+            return wait
         except StopIteration as stop:
             self.result = stop.value
             self._ended(None)
@@ -132,7 +135,7 @@ class Job:
 
     def load(self, name):
         """Import a file, and first what it begins with. Generator: each import is a step, and so is each collection."""
-        untidy = None
+        untidy = False
         for part in _FIRST.get(name, "").split() + [name]:
             phases.in_job += (part,)
             if not phases.has(part):
@@ -144,7 +147,7 @@ class Job:
         """Have what is not needed forgotten where memory is short, or by `force`. What a phase has left on the stack keeps some
         of its memory for a few loops; how short they are does not matter. Generator.
         """
-        if force or (yield from phases.tidy()) and phases.short():
+        if (yield from phases.tidy(force)) and (force or phases.short()):
             phases.forget()
             for _ in range(_LOOPS):
                 yield _SOON

@@ -11,10 +11,10 @@ from iot_platform.module import forget as _forget
 from micropython import const
 
 _STAYS = const(("module", "errors", "phases"))
-_PLENTY = const(40 * 1024)  # bytes of free heap: what the largest phase takes (job.PEAK), and something for the others meanwhile
+_PLENTY = const(44 * 1024)  # bytes of free heap, not less than an update asks for before it fills the stage (updates._OBTAIN)
 
-# What a generator yields before what takes long, which then has a round of the loop to itself. But an update boot sets it to
-# None, where memory is shorter than time: between two rounds others take some of what was collected.
+# What a generator yields before what takes long, which then begins a round of the loop (job.advance). But an update boot sets
+# it to None, where memory is shorter than time: between two rounds others take some of what was collected.
 alone = 3
 in_job = ()  # while a job runs: what it and its phase need
 place = []  # memory that nothing else takes before the decompressor does: see job.keep_place
@@ -46,7 +46,7 @@ def has(name):
 
 
 def bring(name):
-    """part() where garbage has been collected: to do that takes a board as long as importing does."""
+    """part() where garbage has been collected: to do that takes a board half as long as importing does."""
     return sys.modules.get("modules.ota." + name) or __import__("modules.ota." + name, None, None, ("x",))
 
 
@@ -55,10 +55,9 @@ def short():
     return gc.mem_free() < _PLENTY
 
 
-def tidy(untidy=None):
-    """Collect garbage where memory is short, and return that. Generator: to collect is a step, and so is what comes next."""
-    if untidy is None:
-        untidy = short()
+def tidy(untidy=False):
+    """Collect garbage if memory is `untidy`, or short; returns that. Generator: to collect is a step, and so is what follows."""
+    untidy = untidy or short()
     if untidy:
         yield alone
         gc.collect()

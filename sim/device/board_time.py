@@ -80,7 +80,7 @@ def attach(machine, chip):
     start = _clock()
 
     def work():
-        """Microseconds of the board. To be asked often: the count begins again after 8 s of the board's."""
+        """Microseconds of the board. To be asked often: the count begins again after 16 s of the board's."""
         nonlocal last, done, rest, reads
         now = _count.low
         rest += (now - last & _WRAP) - chip.spent - (n[0] - reads) * around - looking

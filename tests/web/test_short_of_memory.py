@@ -206,6 +206,9 @@ def test_the_server_leaves_an_update_what_that_asks_for() -> None:
     more = re.search(r"^_OBTAIN = PEAK \+ (\d+) \* 1024 ", updates, re.M)
     left = re.search(r"^_JOB = const\((\d+)_000\) ", module, re.M)
     assert peak and more and left and 0 <= int(left[1]) * 1000 - (int(peak[1]) + int(more[1])) * 1024 < 4_000
+    phases = (ROOT / "modules" / "ota" / "phases.py").read_text()
+    plenty = re.search(r"^_PLENTY = const\((\d+) \* 1024\) ", phases, re.M)
+    assert plenty and int(plenty[1]) >= int(peak[1]) + int(more[1]), "else no code is forgotten where an update asks for more"
 
 
 def test_the_short_answer_says_when_to_come_again(web_world: WebWorld) -> None:

@@ -48,7 +48,7 @@ def verifying(digest, signature, jwk):
     padding = KEY_BYTES - 3 - len(_PREFIX) - len(digest)
     block = b"\x00\x01" + b"\xff" * padding + b"\x00" + _PREFIX + digest
     power = s
-    for _ in range(16):  # s to the 65537th; one pow() would keep a Pico W for 0.2 s
+    for _ in range(16):  # s to the 65537th; one pow() would keep a Pico W for 0.3 s
         power = power * power % n
         yield
     return (power * s % n).to_bytes(KEY_BYTES, "big") == block
