@@ -1,16 +1,12 @@
 """MicroPython in an emulator that counts its instructions: the same work gives the same number, whatever else this computer does.
 
-with counted(folder) as environment:
-    ...                                  # a Board with this environment knows how much it has computed
+interpreter, environment = counted(folder)   # for a Board, which then knows how much it has computed
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from bench.lab import Failed
@@ -20,9 +16,8 @@ _PLUGIN = Path(__file__).with_name("counting.c")
 _LOADER = Path("usr/lib/i386-linux-gnu/ld-linux.so.2")
 
 
-@contextmanager
-def counted(folder: Path) -> Iterator[dict[str, str]]:
-    """Boards that start meanwhile run in qemu; yields what their environment needs so that they read the count."""
+def counted(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A board's interpreter, which runs in qemu, and what its environment needs so that it reads the count."""
     here, count, plugin = micropython.find().parent, folder / "instructions", folder / "counting.so"
     qemu, cc = shutil.which("qemu-i386"), shutil.which("cc")
     if not (qemu and cc and (here / _LOADER).exists()):
@@ -37,11 +32,4 @@ def counted(folder: Path) -> Iterator[dict[str, str]]:
     tried = subprocess.run([script, "-c", "print(1)"], capture_output=True, text=True)
     if tried.returncode:
         raise Failed(f"this qemu cannot count instructions (7 and 8 can): {tried.stderr.strip()}")
-    before = os.environ.get("MICROPYTHON")
-    os.environ["MICROPYTHON"] = str(script)
-    try:
-        yield {"SIMULATOR_BOARD_TIME": str(count)}
-    finally:
-        del os.environ["MICROPYTHON"]
-        if before is not None:
-            os.environ["MICROPYTHON"] = before
+    return script, {"SIMULATOR_BOARD_TIME": str(count)}

@@ -168,6 +168,7 @@ class Lab:
         key: bool = True,
         sections: dict[str, Any] | None = None,
         confirm_s: int = 20,
+        interpreter: Path | None = None,
     ) -> None:
         self.folder = folder
         self.sections = sections or {}  # more of the profile
@@ -178,7 +179,8 @@ class Lab:
         (self.site / NAME).mkdir(parents=True)
         self.server = serve.Server(self.site)
         self.link = Link(self.server.port, weather)
-        self.board = TimedBoard(folder / "board.img", like=like, heap=heap, size=size, device_id="bench-0001")
+        image = folder / "board.img"
+        self.board = TimedBoard(image, like=like, heap=heap, size=size, device_id="bench-0001", interpreter=interpreter)
         self.board.env["SIMULATOR_WEB_PORT"] = str(free_port())
         self.broker: Broker | None = None
         self._stack = contextlib.ExitStack()

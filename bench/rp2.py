@@ -29,20 +29,22 @@ class Run:
 
 def run(every: int = 10, verbose: bool = False) -> Run:
     """One update, in which one file of so many changes."""
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        counted(Path(folder)) as environment,
-        Lab(Path(folder), modules=_TREE, like="pico-w", heap=None, size=None, confirm_s=40) as lab,
-    ):
-        lab.sections["activeModules"] = list(_RUN)
-        lab.board.env |= environment
-        if verbose:
-            lab.board.on_line = print
-        files, other = (pinned(lab.platform(edition=edition)) for edition in ("", "b"))
-        changed = {path: (other if n % every == 0 else files)[path] for n, path in enumerate(sorted(files))}
-        old, new = lab.release("1.0.0", files), lab.release("1.1.0", changed)
-        lab.settled(old, new)
-        update = lab.update("ota check", new)
-        if not update.gaps or update.update_boots:
-            raise Failed(f"there were {update.update_boots} update boots")
-        return Run(update.gaps.took / 1000, update.gaps, len(new.files), sum(map(len, new.files.values())))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        interpreter, environment = counted(Path(name))
+        with Lab(Path(name), modules=_TREE, like="pico-w", heap=None, size=None, confirm_s=40, interpreter=interpreter) as lab:
+            lab.board.env |= environment
+            return _measured(lab, every, verbose)
+
+
+def _measured(lab: Lab, every: int, verbose: bool) -> Run:
+    lab.sections["activeModules"] = list(_RUN)
+    if verbose:
+        lab.board.on_line = print
+    files, other = (pinned(lab.platform(edition=edition)) for edition in ("", "b"))
+    changed = {path: (other if n % every == 0 else files)[path] for n, path in enumerate(sorted(files))}
+    old, new = lab.release("1.0.0", files), lab.release("1.1.0", changed)
+    lab.settled(old, new)
+    update = lab.update("ota check", new)
+    if not update.gaps or update.update_boots:
+        raise Failed(f"there were {update.update_boots} update boots")
+    return Run(update.gaps.took / 1000, update.gaps, len(new.files), sum(map(len, new.files.values())))
