@@ -52,9 +52,14 @@ def wanted(ota, value, source):
         ota.log("version %s: this board is not in the rollout yet" % version)
         return False
     ota.module.found(version, value["notes"])
-    check_failed(ota, version, ota.store.get("failed", {}).get(str(sequence)))
+    check_failed(ota, version, failure(ota, sequence))
     check_refused(ota, version, source)
     return True
+
+
+def failure(ota, sequence):
+    """What is remembered of a release that failed here (state.add_failure), the list itself; or None."""
+    return ota.store.get("failed", {}).get(str(sequence))
 
 
 def check_failed(ota, version, failure):

@@ -132,7 +132,7 @@ class Journal:
         """Entry `n` of the stage goes to `path`. Whatever is in its way there is deleted, or goes aside. Generator."""
         there = self.look(path)
         if there:
-            yield from self.remove_tree(path, excluded, _ASIDE, True)
+            yield from self.remove_tree(path, excluded, _ASIDE, whole=True)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
         self.entry(n, "+", there is False, path, aside)

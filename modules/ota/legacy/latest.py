@@ -48,7 +48,7 @@ def decide(ota, line, force):
     if not force:
         if compare_versions(version, ota.local_version()) <= 0:
             return None
-        failure = ota.store.get("failed", {}).get("0")  # such a release has no sequence
+        failure = check.failure(ota, 0)  # such a release has no sequence
         if failure and failure[0] == version:
             check.check_failed(ota, version, failure)
         check.check_refused(ota, version, source)
