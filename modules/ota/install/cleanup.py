@@ -86,7 +86,8 @@ def recursive_delete(path, platform):
 def _confirm(ota):
     """Make a confirmed version the old one: floor, loader, kept version, and the disk space back. Generator.
 
-    Returns True when a new loader is to be tried. Space comes back first: what is then remembered needs some.
+    Returns True when a new loader is to be tried. Every step can be repeated: the state's name stays `confirmed` until the last
+    one. Space comes back first: what is then remembered needs some.
     """
     yield from _clear(("reserve", "stage", LIST))
     ota.discard()  # of an upload: the power can fail between the commit and its removal

@@ -100,8 +100,10 @@ def recheck(ota, compare):
 
     :param compare: True when some time has passed since it was filled: the tree is compared once more as well.
 
-    Where keys are pinned, the new profile pins one that verifies this very release, and some for channel files: no lock-out, no
-    take-over.
+    1. The list on flash is the one that was checked, signed by a pinned key (not asked again in the same job), and every staged
+       file has its digest.
+    2. Where keys are pinned, the new profile pins one that verifies this very release, and some for channel files: no lock-out,
+       no take-over.
     """
     (digest, sig), header = _read(), read_header(LIST)
     if not digest or not header:

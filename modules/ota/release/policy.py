@@ -1,6 +1,7 @@
 """Which release this board takes: pure decisions, no file and no network.
 
-Its sequence may not be far above the floor either: whoever has a key for a day must not use up all numbers.
+Its sequence may not be at or below the floor (only force allows the floor itself, nothing allows less), nor far above it: whoever
+has a key for a day must not use up all numbers.
 """
 
 import hashlib
