@@ -11,7 +11,17 @@ from tests.support.world import ARCHIVE, PATIENCE_S, Release, Slowly, World, noi
 
 MODULES = ("serial_log", "wifi", "ota", "caller")
 CALLER = b'''
+import time
+
+import ota_boot
 from iot_platform.module import Module as Base
+
+def committed(ota):
+    """Go on with an update up to the step that commits it, and no further."""
+    while ota_boot.state != "journal":
+        ota._job.step()
+        time.sleep_ms(1)
+    return ota.state
 
 class Module(Base):
     """Evaluates what is typed after `call`; `work` keeps it busy."""
@@ -25,7 +35,8 @@ class Module(Base):
         elif command.path == "call":
             ota = self.platform.module("ota")
             try:
-                self.platform.log("result", repr(eval(command.payload, {"ota": ota, "platform": self.platform})))
+                names = {"ota": ota, "platform": self.platform, "committed": committed}
+                self.platform.log("result", repr(eval(command.payload, names)))
             except Exception as error:
                 self.platform.log("result", repr([getattr(error, "reason", repr(error))]))
 
@@ -138,6 +149,15 @@ def test_a_cancelled_download_is_resumed(caller: World) -> None:
     assert "staged www/a" not in caller.lines_since(since)
     assert sum(request.sent for request in caller.requested("1.1.0.tar.gz")[before:]) < 110_000
     assert call(caller, "ota.install_new_firmware()") is True
+    caller.wait_confirmed(new, since)
+    caller.assert_runs(new, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
+
+
+def test_what_is_committed_is_not_cancelled(caller: World) -> None:
+    new = release(caller, "1.1.0")
+    caller.offer(new)
+    since = caller.now()
+    assert call(caller, "ota.request_update(), committed(ota), ota.cancel()") == (True, "installing", False)
     caller.wait_confirmed(new, since)
     caller.assert_runs(new, {"junk/a/b.txt": b"1", "junk/c.txt": b"2", "one.txt": b"3"})
 
