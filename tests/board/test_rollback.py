@@ -159,6 +159,15 @@ def test_a_release_that_never_reaches_the_network_goes_back(world: World) -> Non
     world.assert_runs(newer)
 
 
+def test_a_release_whose_url_leads_nowhere_goes_back(world: World) -> None:
+    """A profile can be right in itself and still name what no request can go to: that is no answer of a server."""
+    old, new = world.release("1.0.0", confirm_timeout_s=10), world.release("1.1.0", url="http://127.0.0.1:99999")
+    world.settled(old, new)
+    since = world.type("ota check")
+    world.wait_rolled_back(new, "no_network", since)
+    assert_tree(world.stop(), old.tree)
+
+
 def passed_over(world: World, since: int) -> list[int]:
     """How many checks more 1.1.0 had to wait for, as each check since then has said."""
     return [int(n) for n in re.findall(r"1\.1\.0 failed here before .* before (\d+) more checks", world.lines_since(since))]

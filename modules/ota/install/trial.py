@@ -70,7 +70,7 @@ def _ask(ota):
     try:
         yield from ota.look(True)
     except OtaError as error:
-        if error.kind in ("transport", "damage", "verification") and error.reason not in ("old_sequence", "failed_before"):
+        if error.reason != "old_sequence":  # by force nothing else is an answer: neither is a URL that leads nowhere
             ota.warn("trial: the check did not succeed yet:", error)
             return str(error), error.retry or 0
     return "", 0
