@@ -9,7 +9,7 @@ import time
 
 from iot_platform import sockets
 from iot_platform.module import plain, printable
-from iot_platform.profile import CA, field
+from iot_platform.profile import CA, between, field, is_url
 from micropython import const
 
 DEFAULTS = {
@@ -72,31 +72,22 @@ def _is_text(value, high=128):
     return isinstance(value, str) and len(value.encode()) <= high
 
 
-def _between(value, low, high):
-    return type(value) is int and low <= value <= high
-
-
 def _is_host(value):
     return _is_text(value, 100) and plain(value, b"-._:")
-
-
-def _is_link(value):
-    web = _is_text(value, 200) and (value.startswith("http://") or value.startswith("https://"))
-    return web and len(value) > 8 and "@" not in value and printable(value)
 
 
 # Each key, what its value must be, and that in words
 _KEYS = (
     ("host", _is_host, "the broker's name or address, or nothing"),
-    ("port", lambda value: _between(value, 0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
+    ("port", between(0, 65535), "a port, or 0 for 1883 (8883 with TLS)"),
     ("user", _is_text, "a user name of at most 128 bytes"),
     ("password", _is_text, "a password of at most 128 bytes"),
     ("tls", lambda value: isinstance(value, bool), "true or false"),
     ("ca", lambda value: value and _is_text(value, 100), CA % "broker"),
-    ("keepalive_s", lambda value: _between(value, 2, 3600), "seconds between signs of life, 2 to 3600"),
-    ("timeout_s", lambda value: _between(value, 1, 60), "seconds that the broker has for an answer, 1 to 60"),
-    ("noisy_s", lambda value: _between(value, 1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
-    ("spread_s", lambda value: _between(value, 0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
+    ("keepalive_s", between(2, 3600), "seconds between signs of life, 2 to 3600"),
+    ("timeout_s", between(1, 60), "seconds that the broker has for an answer, 1 to 60"),
+    ("noisy_s", between(1, 3600), "seconds between the numbers that change all the time, 1 to 3600"),
+    ("spread_s", between(0, 86_400), "seconds over which a new version's checks are spread, 0 to 86400"),
     (
         "discovery",
         lambda value: _is_text(value, 64) and printable(value) and not ("#" in value or "+" in value),
@@ -107,7 +98,7 @@ _KEYS = (
         lambda value: isinstance(value, (list, tuple)) and all(name in _COMMANDS for name in value),
         "a list of what MQTT may do beside check and update: some of " + " ".join(_COMMANDS),
     ),
-    ("release_url", _is_link, "a page about the releases, http:// or https://, at most 200 characters"),
+    ("release_url", is_url, "a page about the releases, http:// or https://, at most 200 characters"),
 )
 
 

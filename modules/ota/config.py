@@ -5,12 +5,12 @@ import re
 import ota_boot
 from iot_platform import profile as profiles
 from iot_platform.module import name_ok, printable
-from iot_platform.profile import CA, NOT_VERIFIED, field
+from iot_platform.profile import CA, NOT_VERIFIED, between, field, is_url
 from micropython import const
 
 from .errors import OtaError
 from .release import paths, signature
-from .release.fields import is_digest, is_whole
+from .release.fields import is_digest
 
 _WINDOW = const("([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 _REQUIRED_KEYS = const("an object with url, tmp_filename, excluded_files and delete")
@@ -68,13 +68,6 @@ def _check(errors, pinned):
                 errors.append(("ota.%s[%d]" % (name, i), "is wrong", str(error)))
 
 
-def is_url(value):
-    if not isinstance(value, str) or len(value) > 200 or "@" in value:
-        return False
-    scheme = value.startswith("http://") or value.startswith("https://")
-    return scheme and len(value) > 8 and printable(value)
-
-
 def _is_path(value):
     try:
         paths.check(value.strip("/") if isinstance(value, str) else value)
@@ -101,10 +94,6 @@ def _is_paths(value):
 
 def _critical(path):
     return paths.protected(path) or paths.shadows(path) or path in paths.LOADER + ("main.py", "profile.json", "version")
-
-
-def _between(low, high):
-    return lambda value: is_whole(value, high) and value >= low
 
 
 def _is_window(value):
@@ -140,11 +129,11 @@ _REQUIRED = (
 )
 _OPTIONAL = (
     ("channel", name_ok, "a channel's name, such as stable"),
-    ("check_interval_s", _between(10, 2_592_000), "seconds between checks, 10 to 2592000"),
+    ("check_interval_s", between(10, 2_592_000), "seconds between checks, 10 to 2592000"),
     ("auto_install", lambda value: isinstance(value, bool), "true or false"),
-    ("confirm_timeout_s", _between(10, 7200), "seconds that a new version has to prove itself, 10 to 7200"),
-    ("confirm_wakes", _between(1, 20), "good wakes before a sleeping board confirms, 1 to 20"),
-    ("max_boot_attempts", _between(1, 10), "boots that a new version gets, 1 to 10"),
+    ("confirm_timeout_s", between(10, 7200), "seconds that a new version has to prove itself, 10 to 7200"),
+    ("confirm_wakes", between(1, 20), "good wakes before a sleeping board confirms, 1 to 20"),
+    ("max_boot_attempts", between(1, 10), "boots that a new version gets, 1 to 10"),
     ("keep_previous", lambda value: isinstance(value, bool), "true or false"),
     ("window", _is_window, "a time of day (UTC) for installs, such as 02:00-04:30"),
     ("headers", _is_headers, 'headers for your server, such as {"Authorization": "Bearer ..."}'),

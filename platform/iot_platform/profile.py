@@ -76,7 +76,7 @@ def check_platform(profile):
     names = 'a list of module folders, such as ["serial_log", "wifi", "ota"]'
     field(errors, profile, "activeModules", _is_names, names, required=True)
     watchdog = "seconds after which a hanging board restarts, 1 to 8, or 0 for never"
-    field(errors, profile, "watchdog_s", lambda value: type(value) is int and 0 <= value <= 8, watchdog)
+    field(errors, profile, "watchdog_s", between(0, 8), watchdog)
     field(errors, profile, "ntp", _is_server, "a time server, such as pool.ntp.org or 192.168.0.1:123, or null for none")
     return errors
 
@@ -88,6 +88,16 @@ def field(errors, value, key, good, expected, prefix="", required=False):
             errors.append((prefix + key, "is missing", expected))
     elif not good(value[key]):
         errors.append((prefix + key, "is wrong", expected))
+
+
+def between(low, high):
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def is_url(value):
+    if not isinstance(value, str) or len(value) > 200 or "@" in value:
+        return False
+    return (value.startswith("http://") or value.startswith("https://")) and len(value) > 8 and printable(value)
 
 
 def _is_names(value):
