@@ -67,11 +67,11 @@ def check_failed(ota, version, failure):
     if not failure:
         return
     pause = phases.part("release.policy").retry_pause(failure[1], failure[3])
-    passed = sum(failure[4:])  # an older state has no such number
+    passed = failure[4]
     if pause is not None and passed >= pause:
         return
     if ota.name in ("check", "fetch", "update"):  # else this is only a plan
-        failure[4:] = [passed + 1]
+        failure[4] += 1
     when = "" if pause is None else " before %d more checks" % (pause - passed)
     raise OtaError("failed_before", "version %s failed here before (%s) and is not tried again%s" % (version, failure[1], when))
 

@@ -20,7 +20,7 @@ from .errors import OtaError
 _DAY = const(86_400)
 _LATER_MS = const(60_000)  # a check that was due, but could not begin, comes so much later
 _SETTLE_MS = const(3_000)  # that an update boot leaves MQTT once there is a network
-_PATIENCE = const(3)
+_PATIENCE = const(3)  # times that memory was short, one after the other
 _LOOK_MS = const(10_000)  # from one look at the window to the next
 _UNKNOWN = const("unknown!")  # the version of a board without a version file; older than everything
 
@@ -281,11 +281,12 @@ class Module(Base):
         self._job = None
         phases.forget()
         if error and error.reason == "no_memory":
-            if job.eager and not self.platform.update_boot and job.name not in ("start", "upload", "plan"):
+            if self.platform.update_boot:
+                if phases.call("state", "moves", self, job, error):
+                    return
+            elif job.name not in ("start", "upload", "plan") and (job.eager or self.store.get("failures", 0) + 1 >= _PATIENCE):
                 self.noted = (job.name, job.flag)  # nothing is imported for that: there may be no memory for anything
                 self.platform.log("ota: short of memory:", error.message)
-                return
-            if phases.call("state", "moves", self, job, error):
                 return
         if error:
             self.failed(job.name, error)

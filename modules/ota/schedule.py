@@ -56,14 +56,9 @@ def pause_overdue(interval, chance):
 
 def in_window(now, window):
     """True when the time of day (UTC) of `now`, seconds since 1970, lies in ``"22:00-05:30"``."""
-    begin, _, end = window.partition("-")
-    begin, end, minute = _minute(begin), _minute(end), now // 60 % 1440
+    begin, end = [60 * int(hours) + int(minutes) for hours, minutes in [part.split(":") for part in window.split("-")]]
+    minute = now // 60 % 1440
     return begin <= minute < end if begin <= end else minute >= begin or minute < end
-
-
-def _minute(text):
-    hours, _, minutes = text.partition(":")
-    return int(hours) * 60 + int(minutes)
 
 
 # -- what knows the clock and the board

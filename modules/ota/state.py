@@ -16,7 +16,6 @@ from . import phases
 from .errors import OtaError, from_system
 
 TRIES = 3  # update boots that a job gets
-_PATIENCE = const(3)  # checks running that nobody asked for and that had no memory: then one gets an update boot
 _NETWORK_MS = 90_000  # that an update boot waits for a network
 _MAX_NOTE = const(64)
 _MAX_FAILED = const(8)
@@ -36,7 +35,7 @@ _SHAPES = (
     ("part", [0, 0, 0]),  # [entry, bytes, at] of a large file whose download was interrupted: see install.stage
     ("ready", ["", ""]),  # [version, source] of a release that lies in the stage, checked and whole
     ("last", {"": None}),  # {"version", "from", "result", "reason", "message"} of the last update
-    ("result", ["", None, "", None, None]),  # [state, offered, notes, reason, message]: how a job in an update boot ended
+    ("result", ["", None, None]),  # [state, reason, message]: how a job in an update boot ended
     ("ran", [""]),  # the modules that ran before an update boot
     ("order", True),  # True or False (force): an update that somebody has asked for, until it is done or has failed
     ("offered", ["", ""]),  # [version, notes] of what was found last; told again after a restart
@@ -88,20 +87,13 @@ def raise_floor(store, sequence):
 
 
 def moves(module, job, error):
-    """True when a job that ran out of memory goes on in an update boot, or in another one."""
-    platform = module.platform
-    if platform.update_boot:
-        if platform.update_boot == TRIES:
-            if job.offer:  # it is not found again with every check
-                add_failure(module.store, job.offer.get("sequence", 0), job.offer["version"], error.reason, error.message)
-            return False
-        module.enter("rebooting")
-        platform.request_reset("another try for the job: " + error.message)
-        return True
-    if job.name != "check" or module.store.get("failures", 0) + 1 < _PATIENCE:
+    """True when the job of an update boot that ran out of memory goes on in another one."""
+    if module.platform.update_boot == TRIES:
+        if job.offer:  # it is not found again with every check
+            add_failure(module.store, job.offer.get("sequence", 0), job.offer["version"], error.reason, error.message)
         return False
-    module.noted = (job.name, job.flag)
-    platform.log("ota: short of memory:", error.message)
+    module.enter("rebooting")
+    module.platform.request_reset("another try for the job: " + error.message)
     return True
 
 
@@ -145,12 +137,10 @@ def told(module):
         phases.call("schedule", "after_check", module, error)
     elif result:
         module.store.set("result", None)
-        found, module.offered, module.notes, reason, message = result
+        found, reason, message = result
         module.error = OtaError(reason, message) if reason else None
         module.enter(found)
         module.tell(module.error)
-        if module.offered:
-            module.found(module.offered, module.notes)
     elif module.offered and not module.store.get("problem") and not module.ordered:
         waiting = phases.call("schedule", "waits_for", module)
         if waiting.startswith("asked") or (waiting and module.store.get("ready")):
@@ -189,25 +179,20 @@ def _is_problem(name, error):
 
 
 def _tell(module):
-    problem = module.store.get("problem")
-    value = {"problem": bool(problem)}
-    if problem:
-        value.update({"version": problem[0], "reason": problem[1], "message": problem[2]})
+    value = dict(zip(("version", "reason", "message"), module.store.get("problem", ())))
+    value["problem"] = bool(value)
     module.platform.bus.publish("ota/problem", value)
 
 
 def ended(module):
     """What an update boot was for is done, one way or the other: remember how it ended, and bring everything back."""
-    committed = module.state == "rebooting"  # then the trial tells
-    if not committed:
+    if module.state != "rebooting":  # else the trial tells
         error = module.error
-        told = [module.state, module.offered, module.notes, error and error.reason, error and error.message]
-        module.store.set("result", told)
+        module.store.set("result", [module.state, error and error.reason, error and error.message])
         module.save()
     clear_note()
-    if not committed:
-        module.enter("rebooting")
-        module.platform.request_reset("the update boot is over")
+    module.enter("rebooting")
+    module.platform.request_reset("the update boot is over")
 
 
 def clear_note():

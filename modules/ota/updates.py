@@ -21,14 +21,8 @@ _ROOM = const(16 * 1024)  # bytes of disk that an update boot is asked for at le
 
 def start(ota, flag):
     """The generator of a job; `flag`: see job.Job."""
-    name = ota.name
-    if name == "install":
-        return install_file(ota, flag)
-    if name == "stage":
-        return install_ready(ota)
-    if name == "rollback":
-        return roll_back(ota)
-    return update(ota, flag and name != "check")
+    jobs = {"install": install_file, "stage": install_ready, "rollback": roll_back}
+    return jobs.get(ota.name, update)(ota, flag and ota.name != "check")
 
 
 def update(ota, force):
@@ -89,7 +83,7 @@ def bring(ota, offer, force):
         yield from _commit(ota, offer["source"])
 
 
-def install_ready(ota):
+def install_ready(ota, _flag):
     """Install what was staged some time ago."""
     ready = ota.store.get("ready")
     if not ready:
@@ -107,7 +101,7 @@ def install_file(ota, force):
     ota.discard()
 
 
-def roll_back(ota):
+def roll_back(ota, _flag=False):
     """Install the kept previous version again."""
     ota.give_place()
     ota.enter("installing")

@@ -127,7 +127,8 @@ def _count(ota, header):
 
 
 def _goes(ota, path):
-    """True for a file that is there, and that neither the new list nor the profile keeps."""
-    if not files.exact(ota_boot.live(path)) or excluded(path, ota.excluded):
+    """True for a file of exactly this name (FAT answers to others as well) that neither the new list nor the profile keeps."""
+    folder, _, name = path.rpartition("/")
+    if files.listed(ota_boot.live(folder)).get(name) is not False or excluded(path, ota.excluded):
         return False
     return not any(path == entry[0] for _n, entry in entries())

@@ -53,17 +53,7 @@ def same(path, size, wanted, view):
 
 
 def is_folder(path):
-    status = _status(path)
-    return bool(status and status[0] & _FOLDER)
-
-
-def _status(path):
-    try:
-        return os.stat(path)
-    except OSError as error:
-        if error.errno in NONE:
-            return None
-        raise
+    return ota_boot.exists(path) and os.stat(path)[0] & _FOLDER != 0
 
 
 def listed(folder):
@@ -159,12 +149,6 @@ def filled(folder):
     return is_filled
 
 
-def exact(path):
-    """True when a file has exactly this name: FAT also answers to the same name in another case."""
-    folder, _, name = path.rpartition("/")
-    return listed(folder or "/").get(name) is False
-
-
 def asides(path):
     """Where a file of the user's may go, the first choice first: the name may be taken, or a folder of it be a file."""
     for n in range(1, 100):
@@ -181,18 +165,16 @@ def walk(path):
             yield path + "/" + name
 
 
-def remove_tree(path):
+def remove_tree(path, folder=None):
     """Remove a file or a whole folder; nothing happens when there is none. Generator: one removal a step."""
-    status = _status(path)
-    if status:
-        yield from _remove(path, status[0] & _FOLDER)
-
-
-def _remove(path, folder):
+    if folder is None:
+        if not ota_boot.exists(path):
+            return
+        folder = is_folder(path)
     if folder:
         found = listed(path)
         for name in found:
-            yield from _remove(path + "/" + name, found[name])
+            yield from remove_tree(path + "/" + name, found[name])
     yield phases.alone
     (os.rmdir if folder else os.remove)(path)
     yield

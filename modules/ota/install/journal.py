@@ -190,7 +190,7 @@ class Journal:
         """
         folder, _, name = path.rpartition("/")
         if folder != self.folder:
-            self.folder, self._names = folder, files.listed(ota_boot.live(folder) if folder else ota_boot.ROOT or "/")
+            self.folder, self._names = folder, files.listed(ota_boot.live(folder))
         return self._names.get(name)
 
     def _remove(self, path, aside=_ASIDE):
@@ -205,7 +205,7 @@ class Journal:
         """A file where the new version has a folder."""
         while "/" in path:
             path = path[: path.rindex("/")]
-            if files.exact(ota_boot.live(path)):
+            if self.look(path) is False:
                 self._remove(path)
             yield
 

@@ -65,6 +65,7 @@ def check(value, name, channel, published, now):
 
 def _check(value):
     get, rollout = value.get, value.get("rollout", {"percent": 100})
+    groups = rollout.get("groups", {}) if isinstance(rollout, dict) else None  # {"house": 50}: percentages of those boards' own
     for key, good in (
         ("format", get("format") is not True and get("format") == FORMAT),
         ("name or channel", name_ok(get("name")) and name_ok(get("channel"))),
@@ -75,15 +76,10 @@ def _check(value):
         ("notes", isinstance(get("notes"), str) and len(get("notes")) <= MAX_NOTES),
         ("bundle", isinstance(get("bundle"), dict) and _is_bundle(get("bundle").get)),
         ("rollout", isinstance(rollout, dict) and is_whole(rollout.get("percent"), 100)),
-        ("rollout's groups", isinstance(rollout, dict) and _are_groups(rollout.get("groups", {}))),
+        ("rollout's groups", isinstance(groups, dict) and all(name_ok(name) and is_whole(groups[name], 100) for name in groups)),
     ):
         if not good:
             raise OtaError("bad_channel", "the channel file's %s is missing or wrong" % key)
-
-
-def _are_groups(groups):
-    """``{"house": 50}``: percentages of those boards' own."""
-    return isinstance(groups, dict) and all(name_ok(name) and is_whole(groups[name], 100) for name in groups)
 
 
 def _is_bundle(get):

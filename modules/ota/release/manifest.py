@@ -111,7 +111,8 @@ def parse_entry(line, previous):
     paths.check_order(previous[0] if previous else None, path)
     if not is_whole(size, MAX_FILE):
         raise OtaError("bad_bundle", "the size of %s is not a size" % path)
-    if not is_whole(at, MAX_COUNTER) or not _follows(size, at, previous):
+    follows = at > previous[2] or (at == previous[2] and max(size, previous[1]) <= PIECE) if previous else at == 0
+    if not is_whole(at, MAX_COUNTER) or not follows:
         raise OtaError("bad_bundle", "%s is not where its place in the list says" % path)
     return entry
 
@@ -124,11 +125,3 @@ def header_line(header):
 
 def entry_line(path, size, at):
     return ('["%s",%d,%d]\n' % (path, size, at)).encode()
-
-
-def _follows(size, at, previous):
-    if previous is None:
-        return at == 0
-    if at == previous[2]:
-        return size <= PIECE and previous[1] <= PIECE
-    return at > previous[2]

@@ -122,7 +122,8 @@ class FromServer:
         except OtaError as error:
             if error.reason != "bad_response":
                 raise
-            self._tell(begin, "%s: asking for all of it" % error)
+            if begin:  # once an update: for its files, not for the head
+                self.log("%s: asking for all of it" % error)
             self.whole = True
             self.close()
         yield from self._ask(0, None)
@@ -135,18 +136,13 @@ class FromServer:
         if response.status == 206 and response.total in (None, self.size):
             self.at = begin
         elif response.status == 200 and response.content_length in (None, self.size):
-            if not self.whole:
-                self._tell(begin, "the server knows no ranges, as Python's http.server: of each bundle all is read")
+            if begin and not self.whole:
+                self.log("the server knows no ranges, as Python's http.server: of each bundle all is read")
             self.whole, self.at = True, 0
         elif response.status in (200, 206, 416):
             raise OtaError("bad_response", "the server has another file under this name now")
         else:
             raise response.error(self.url)
-
-    def _tell(self, begin, text):
-        """Once an update: when its files are fetched, not for the head."""
-        if begin:
-            self.log(text)
 
     def _ended(self):
         """The part is read; so must the answer be: nothing follows. Generator."""
