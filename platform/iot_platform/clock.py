@@ -4,7 +4,6 @@ An answer counts only if it repeats the random number of the question: whoever c
 must come from a server that is in step with others, and say a time that can be.
 """
 
-import errno
 import os
 import socket
 import time
@@ -84,11 +83,9 @@ def _answer(sock):
     """What comes in time, or None. Generator."""
     began = time.ticks_ms()
     while time.ticks_diff(time.ticks_ms(), began) < _ANSWER_MS:
-        try:
-            return sock.recv(64)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ETIMEDOUT):  # the second: what it is called on an older lwIP
-                raise
+        answer = sockets.arrived(sock.recv, 64)
+        if answer is not None:
+            return answer
         yield
     return None
 

@@ -12,9 +12,7 @@ What does not count is passed over: the right answer may still come until the ti
 it says, but from ten seconds to ten minutes.
 """
 
-import errno
 import os
-import select
 import socket
 
 from micropython import const
@@ -73,8 +71,6 @@ def _ask(host, server, error):
 
 def _answer(sock, text, where, only_there):
     """Ask until there is an answer; see answer(). Generator; OSError when the time is up."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
     began = ticks_ms()
     asked = 0
     while True:
@@ -84,21 +80,11 @@ def _answer(sock, text, where, only_there):
         if elapsed >= asked * _AGAIN_MS:
             asked += 1
             sock.sendto(text, where)
-        if poll.poll(0):
-            data, who = _receive(sock)
-            found = answer(data, text) if who == where or not only_there else None
-            if found:
-                return found
+        data, who = sockets.arrived(sock.recvfrom, _DATAGRAM) or (b"", None)
+        found = answer(data, text) if who == where or not only_there else None
+        if found:
+            return found
         yield SOON
-
-
-def _receive(sock):
-    try:
-        return sock.recvfrom(_DATAGRAM)
-    except OSError as failure:
-        if failure.errno not in (errno.EAGAIN, errno.ETIMEDOUT):  # the second: what it is called on an older lwIP
-            raise
-        return b"", None
 
 
 def question(host, number):

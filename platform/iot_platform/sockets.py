@@ -147,6 +147,15 @@ def _load(context, path):
             context.load_verify_locations(cadata=der)
 
 
+def arrived(call, size):
+    """What has come to a UDP socket, by one of its methods; None when nothing has."""
+    try:
+        return call(size)
+    except OSError as failure:
+        if failure.errno not in (errno.EAGAIN, errno.ETIMEDOUT):  # the second: what it is called on an older lwIP
+            raise
+
+
 def attempt(call, argument, reason, error):
     """The result of a socket's method, or None if it would block (MicroPython returns that, CPython raises it).
 
