@@ -229,12 +229,12 @@ class Module(Base):
         platform.log("wifi: connected to %s as %s" % (self._known()[0], self._station.ifconfig()[0]))
         if self.access_point:
             self.access_point.active(False)
-        platform.prefs.set("wifi.old", None)
-        platform.prefs.save()
         platform.bus.publish_all(self.telemetry())
         ota = platform.module("ota")
         if ota:
             ota.check_when_due()
+        platform.prefs.set("wifi.old", None)
+        platform.prefs.save()  # comes last: a full disk must keep nothing from its turn
 
     def _failed(self):
         self._failures += 1
