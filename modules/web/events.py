@@ -9,14 +9,13 @@ told as ``event: dropped``. Of the bus it holds the keys that have changed since
 
 import asyncio
 import gc
-import json
 import time
 
 from iot_platform.log import SerialLog
 from iot_platform.module import kind_of
 from micropython import const
 
-from .http import JSON, Refused, need, pieces
+from .http import Refused, need, pieces
 
 _STREAMS = const(4)  # at once, unless the profile says otherwise
 _LEAST = const(6_000)  # bytes of free heap, so that there is still some for requests
@@ -103,30 +102,18 @@ def status(web, _request):
     return found
 
 
-async def values(web, request):
-    """Made while it is sent."""
-    bus = web.platform.bus
-    await request.start(200, JSON)
-    before = "{"
-    for key in [key for key, _value in bus.items()]:
-        await request.send((before + json.dumps(key) + ":" + json.dumps(bus.get(key))).encode())
-        before = ","
-    await request.send(b"}" if before == "," else b"{}")
+def values(web, _request):
+    """A copy: while it is sent the bus goes on."""
+    return dict(web.platform.bus.items())
 
 
-async def log(_web, request):
+def log(_web, request):
     """The lines after number `after` that are still remembered."""
     name, _, after = (request.query or "after=-1").partition("=")
     if name != "after" or not after.lstrip("-").isdigit() or len(after) > 9:
         raise Refused(400, "bad_request", "after")
-    n, before = int(after) + 1, '{"lines": ['
-    await request.start(200, JSON)
-    while max(n, SerialLog.first) < SerialLog.count:
-        n = max(n, SerialLog.first)
-        await request.send((before + json.dumps(row(n, SerialLog.line(n)))).encode())
-        before = ","
-        n += 1
-    await request.send(b"]}" if before == "," else b'{"lines":[]}')
+    lines = range(max(int(after) + 1, SerialLog.first), SerialLog.count)
+    return {"lines": (row(n, SerialLog.line(n)) for n in lines if n >= SerialLog.first)}  # while it is sent, some may go
 
 
 def wifi(web, _request):
