@@ -297,13 +297,8 @@ class Chain:
         return taken
 
 
-def head_size(data: bytes) -> int:
-    """Bytes of the first gzip member of a bundle. OtaError where there is none."""
-    return Reader(BytesIO(data)).head
-
-
 def head_of(data: bytes) -> tuple[int, str]:
-    """The same, and the SHA-256 of the list in it: what a channel file says of a bundle's head."""
+    """Bytes of the first gzip member of a bundle, and the SHA-256 of the list in it. OtaError where there is none."""
     reader = Reader(BytesIO(data))
     return reader.head, hashlib.sha256(reader.listing).hexdigest()
 

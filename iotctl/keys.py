@@ -95,11 +95,6 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
-def verifies(data: bytes, signature: bytes, known: list[Jwk]) -> bool:
-    """True when one of the `known` keys made the signature of `data`."""
-    return bool(board_code.finish(board_sign.verifying_any(hashlib.sha256(data).digest(), signature, known)))
-
-
 def check_signature(data: bytes, signature: bytes | None, known: list[Jwk]) -> None:
     """OtaError ``no_signature`` or ``bad_signature`` unless one of the `known` keys made it."""
     board_code.finish(board_sign.checking(hashlib.sha256(data).digest(), signature, known))

@@ -13,6 +13,7 @@ import machine
 import ota_boot
 from iot_platform import board, startup
 from iot_platform.slots import Slots
+from ota_boot import exists
 
 from modules.ota import Module, phases
 
@@ -68,14 +69,6 @@ class Platform:
 
     def free_in_update_boot(self):
         return gc.mem_free()
-
-
-def exists(path):
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True
 
 
 def fill_disk(when):

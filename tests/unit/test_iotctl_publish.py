@@ -61,7 +61,7 @@ def test_the_channel_file_has_the_notes_or_their_beginning(place: Place, unsigne
 def test_the_head_of_what_is_no_bundle_is_refused() -> None:
     for data in (b"", b"no archive", archive.gzip(b"no tar"), archive.gzip(archive.tar([("a", b"")]))):
         with pytest.raises(OtaError) as caught:
-            archive.head_size(data)
+            archive.head_of(data)[0]
         assert caught.value.reason == "bad_bundle"
 
 
