@@ -102,11 +102,14 @@ def _confirm(ota):
     if now and ota.keys and now + _DAY >= counter > store.get("since", 0):
         store.set("since", counter)
     _note(store, {"result": "confirmed"})
-    fresh = _try_out(ota)
+    fresh = "sequence" in header and _try_out(ota)  # a way back has none, and brings none: what lies there is another release's
     yield from _clear(("loader",))
     if header:  # the journal is whole
         yield from _move_aside(ota)
-    if ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
+    if header.get("repair"):  # the version before it is still the one that is kept
+        yield from _clear(("backup",))
+        ota_boot.finish()
+    elif ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
         if ota_boot.exists(ota_boot.ota("backup")):
             yield from _clear((PREVIOUS,))
             os.rename(ota_boot.ota("backup"), ota_boot.ota(PREVIOUS))

@@ -19,7 +19,9 @@ _ASIDE = const("m")  # behind an entry's kind: the user's own, not deleted when 
 
 def commit(ota, header):
     """Write the journal of the filled stage, which prepare has checked once more, and commit it. Generator."""
-    journal = Journal(dict(_header(ota), old=ota.local_version(), new=header["version"], sequence=header["sequence"]))
+    running, new = ota.local_version(), header["version"]
+    repair = new == running and (yield from _runs())
+    journal = Journal(dict(_header(ota), old=running, new=new, sequence=header["sequence"], repair=repair))
     with journal.f:
         named, number = yield from _fill(journal, header["files"], header["delete"], ota.excluded)
         journal.end()
@@ -47,7 +49,7 @@ def commit_previous(ota):
                 if not any(ota_boot.exists(aside) for aside in files.asides(path)):
                     raise OtaError("no_update", "of the kept version %s is missing" % path)
                 had = False  # the user's: it stays where it was moved to
-            if had or put:
+            if (had or put) and not paths.excluded(path, ota.excluded):
                 there = journal.look(path) is False
                 journal.entry(n, "+" if had else "-", there, path, "" if put else _ASIDE)
             yield
@@ -65,6 +67,15 @@ def _header(ota):
     }
 
 
+def _runs():
+    """True when the new list is the one of what runs: the update puts right what was damaged. Generator."""
+    for _n, entry, old in beside_running():
+        if not entry or not old or old[2] not in (b"", entry[2]):
+            return False
+        yield
+    return True
+
+
 def _fill(journal, count, delete, names):
     """All of its entries; what goes comes behind what is new. Generator; returns the numbers of those that `names` exclude, and
     the number of the list itself: of the first entry that is not staged, for a folder of its own would cost more flash.
@@ -74,9 +85,9 @@ def _fill(journal, count, delete, names):
     journal.next = count + 1
     for n, entry, old in beside_running():
         if entry:
-            if paths.excluded(entry[0], names):
+            if paths.excluded(entry[0], names):  # perhaps only since it was staged
                 named.append(n)
-            if staged(n):
+            elif staged(n):
                 yield from journal.put(n, entry[0], names, "" if old else aside)
             elif number is None:
                 number = n
@@ -133,6 +144,9 @@ class Journal:
         there = self.look(path)
         if there:
             yield from self.remove_tree(path, excluded, _ASIDE, whole=True)
+        elif there is None and (other := self._other_case(path)):
+            if not _have(RUNNING, other):
+                self.delete(other, _ASIDE)
         elif there is None and not self._names:
             yield from self._clear_parents(path)
         self.entry(n, "+", there is False, path, aside)
@@ -140,7 +154,9 @@ class Journal:
     def twins(self, path):
         """What would be imported in place of a listed ``m.mpy``: ``m.py``, or a folder ``m/``."""
         stem, _dot, suffix = path.rpartition(".")
-        found = [stem + ".py"] if suffix == "mpy" and self.look(stem + ".py") is not None else []
+        source = stem + ".py"
+        source = source if self.look(source) is not None else self._other_case(source)
+        found = [source] if suffix == "mpy" and source else []
         if suffix in ("py", "mpy") and _is_imported(stem) and self.look(stem):
             found.append(stem)
         return found
@@ -192,6 +208,14 @@ class Journal:
         if folder != self.folder:
             self.folder, self._names = folder, files.listed(ota_boot.live(folder))
         return self._names.get(name)
+
+    def _other_case(self, path):
+        """The file that FAT has under this name in another case, or None: a rename would replace it."""
+        folder, slash, name = path.rpartition("/")
+        for other in self._names if self.look(path) is None else ():
+            if other.lower() == name.lower() and ota_boot.exists(ota_boot.live(path)):
+                return folder + slash + other
+        return None
 
     def _remove(self, path, aside=_ASIDE):
         """Delete what neither list has; what only the old one has is a removal anyway. No path may stand here twice."""
