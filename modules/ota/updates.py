@@ -33,8 +33,7 @@ def update(ota, force):
         ota.module.save()
     offer = yield from ota.look(force)
     if offer is None:
-        if not ota.store.get("ready"):
-            yield from ota.clear_stage()
+        yield from ota.clear_stage()
         ota.module.found(None)
         ota.enter("up_to_date")
         ota.log("up to date: running", ota.local_version())
@@ -198,7 +197,7 @@ def _commit(ota, source):
 
 def _journal(ota):
     yield from ota.phase("install.cleanup", "clean_up", ota)
-    header = yield from ota.phase("install.prepare", "recheck", ota, ota.name == "stage")  # then some time has passed
+    header = yield from ota.phase("install.prepare", "recheck", ota, not ota.verified)  # then some time has passed
     yield from ota.phase("install.journal", "commit", ota, header)
     return header
 
@@ -213,7 +212,7 @@ def _refusing(ota, source, job):
         return (yield from job)
     except (OSError, MemoryError, OtaError) as error:
         error = from_system(error)
-        arrives = error.kind in ("transport", "damage") and ota.name != "install"
+        arrives = error.kind in ("transport", "damage") and ota.module.state != "installing"
         if arrives and error.kind == "damage":
             ota.store.set("part", None)  # whole files have their digests; the beginning of a large one may be what is wrong
         yield from ota.clear()

@@ -7,7 +7,7 @@ import ota_boot
 from micropython import const
 
 from . import updates
-from .bundle.lists import RUNNING, entries, read_header
+from .bundle.lists import LIST, RUNNING, entries, read_header
 from .errors import OtaError
 from .install import files
 from .release.paths import excluded, inside, skips
@@ -44,12 +44,14 @@ def plan(ota, _flag):
     offer = yield from ota.look(False)
     if offer:
         found.update({"to": offer["version"], "size": offer["size"]})
-        if "head" in offer:  # an archive of the `latest` protocol has no list
+        if ota.store.get("ready") == [offer["version"], offer["source"]]:  # the list is there, and stays
+            found.update((yield from _count(ota, read_header(LIST))))
+        elif "head" in offer:  # an archive of the `latest` protocol has no list
             yield from ota.clear_stage()
             _head, header = yield from updates.checked_head(ota, offer, False)
             found.update((yield from _count(ota, header)))
             yield from ota.clear_stage()
-    ota.enter(before)
+    ota.enter(before if before != "ready" or ota.store.get("ready") else "available")
     ota.log("plan:", ", ".join("%s %s" % item for item in sorted(found.items())))
     return found
 
@@ -57,9 +59,13 @@ def plan(ota, _flag):
 def make_room(ota):
     """The disk is full: what goes in any case goes now. Generator; True when something went.
 
-    That is the kept version, else what the release is to delete, by its signed header alone: for the list there may be no room.
+    That is an upload that nobody installed, the kept version, else what the release is to delete, by its signed header alone: for
+    the list there may be no room.
     No undo brings it back: a journal would have to keep it. Files of the running version are left to the journal.
     """
+    if ota_boot.exists(ota.archive):  # what is left of an upload
+        ota.discard()
+        return True
     if ota_boot.exists(ota_boot.ota("previous")):
         yield from files.give_up_previous(ota)
         return True

@@ -31,7 +31,9 @@ def plan(ota, header, digest):
     """
     stage = ota_boot.ota("stage")
     if _read()[0] != digest:
-        ota.store.set("part", None)
+        for key in ("part", "ready"):
+            ota.store.set(key, None)
+        ota.module.save()  # no power cut leaves them beside what is staged now
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
         yield from _write(stage + "/id", digest)
