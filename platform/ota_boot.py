@@ -109,6 +109,8 @@ def commit():
 def confirm():
     """End the trial: the new version stays."""
     global _deadline
+    if not _name.startswith("trial."):
+        return
     _become("confirmed")
     _deadline = None
     _publish_state()
