@@ -146,9 +146,10 @@ async def _upload(web, request, module):
             raise Refused(507, "no_space")
         raise Refused(400, "incomplete", "%d bytes are missing" % request.left)
     finally:
-        if job.view:
+        mine = bool(job.view)  # else it was cancelled, and what lies there may be the next one's
+        if mine:
             module.stop()
-        if not done:
+        if not done and (mine or not module.job):
             job.discard()
     if not module.request_install(request.query == "force=1"):
         raise Refused(409, "busy")
