@@ -146,7 +146,7 @@ class Platform:
         self.bus.publish("uptime", self.uptime)
         if ota_boot.failures and self.uptime > _HEALTHY_S:
             ota_boot.note_success()
-        if self.update_boot and (not self.module("ota") or self.uptime > UPDATE_BOOT_S):
+        if self.update_boot and (not getattr(self.module("ota"), "job", None) or self.uptime > UPDATE_BOOT_S):
             self.request_reset("the update boot has come to no end")
 
     def _start(self):
