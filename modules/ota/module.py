@@ -171,17 +171,20 @@ class Module(Base):
     def rollback(self):
         """Go back to the kept version, or end the trial of a new one. False when OTA is off or busy."""
         if ota_boot.state == "trial":
+            self.stop()  # else it may confirm while a module keeps the restart waiting
             ota_boot.undo("by_hand", "the rollback was asked for")
+            self.enter("rebooting")
             self.platform.request_reset("rolling back")
             return True
         return self._request("rollback")
 
     def confirm(self):
         """Confirm the version on trial by hand. False when none is on trial."""
-        if ota_boot.state != "trial":
+        if ota_boot.state != "trial" or self.state == "rebooting":
             return False
         self.stop()
         ota_boot.confirm()
+        self.next_check = time.ticks_ms()  # should the rest find no memory now
         return self._request("start")
 
     def cancel(self):
@@ -256,7 +259,8 @@ class Module(Base):
                 self._request("stage")  # what waited for its window
         elif self.next_check is not None and time.ticks_diff(time.ticks_ms(), self.next_check) >= 0:
             self.next_check = time.ticks_add(time.ticks_ms(), _LATER_MS)
-            self._request("start" if self.error and ota_boot.state else "check")  # what the start could not finish comes first
+            unfinished = ota_boot.state and (self.error or ota_boot.state != "trial")
+            self._request("start" if unfinished else "check")  # what the start could not finish comes first
 
     def telemetry(self):
         return {"ota/status": self.state, "version": self._version}
@@ -297,6 +301,8 @@ class Module(Base):
             if job.name != "start":
                 phases.call("state", "judge", self, job.name, error)
             phases.call("schedule", "after_job", job, error)
+            if self.store.get("ready") and not self.waiting and job.name in ("check", "plan", "verify"):
+                phases.call("state", "wait_again", self)
         if self.platform.update_boot and job.name != "start":
             phases.call("state", "ended", self)
         self.save()
@@ -324,6 +330,7 @@ class Module(Base):
     def wait_for(self, what):
         """What a found update waits for before it is installed; "" for nothing."""
         self.waiting = what
+        self.look_at = time.ticks_ms()
         self.platform.bus.publish("ota/waiting", what)
         if what:
             self.platform.log("ota: version %s waits: %s" % (self.offered, what))

@@ -135,6 +135,11 @@ def chosen(ota):
 def set_channel(module, channel):
     if not name_ok(channel):
         raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
+    if channel != module.channel and module.store:  # what waits is the other one's
+        module.store.set("ready", None)
+        module.found(None)
+        module.save()
+        module.wait_for("")
     module.platform.prefs.set("ota.channel", channel)
     module.platform.prefs.save()
     module.platform.bus.publish("ota/channel", channel)

@@ -122,7 +122,7 @@ def told(module):
     noted, result = _read(), module.store.get("result")
     if noted and module.platform.update_boot:
         module.noted = noted[:2]
-        if noted[0] not in ("install", "stage") and module.platform.module("wifi"):
+        if noted[0] not in ("install", "stage", "rollback") and module.platform.module("wifi"):
             module.look_at = time.ticks_add(time.ticks_ms(), _NETWORK_MS)
             if module.online:  # there was a network before the start had cleared up
                 module.check_when_due()
@@ -141,10 +141,18 @@ def told(module):
         module.error = OtaError(reason, message) if reason else None
         module.enter(found)
         module.tell(module.error)
-    elif module.offered and not module.store.get("problem") and not module.ordered:
+    if not noted and not module.error:
+        wait_again(module)
+
+
+def wait_again(module):
+    """What was found before, and has to wait, goes on waiting."""
+    ready = module.store.get("ready")
+    if module.offered and not module.store.get("problem") and not module.ordered:
         waiting = phases.call("schedule", "waits_for", module)
-        if waiting.startswith("asked") or (waiting and module.store.get("ready")):
-            module.enter("ready" if module.store.get("ready") else "available")
+        if waiting.startswith("asked") or (waiting and ready):
+            if not module.error:
+                module.enter("ready" if ready else "available")
             module.wait_for(waiting)
 
 
