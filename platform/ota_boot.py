@@ -15,7 +15,7 @@ FORMAT = 1
 ROOT = ""  # a test on another system puts a folder here
 TRIAL = __name__.startswith("loader_")  # this very loader is on trial: see boot.py
 
-tries = 0  # boots that boot.py gives a new loader; an older one none
+tries = 0  # boots that boot.py gives a new loader
 wdt = None  # the watchdog; boot.py starts it for a loader on trial
 ready = False  # True once run() has ended: only then may anything below /.ota be cleared up
 state = ""  # "", "trial", "confirmed" or "undone": what run() left; "journal" once an update is committed
