@@ -230,7 +230,7 @@ def new_module_command(
     from iotctl import new
 
     made, test = new.module(path, name)
-    terminal.say(f"{made}: edit it, then `iotctl sim`")
+    terminal.say(f"{made}: edit it, then `iotctl sim --fresh`")
     terminal.say(f"{test}: for `iotctl test`")
 
 
@@ -576,16 +576,19 @@ def sim(
     wifi: Annotated[str, typer.Option("--wifi", help="The weather: ok, off, wrong_password or slow.")] = "ok",
     web_port: Annotated[int, typer.Option("--web-port", help="Where its page is served; 0 for any.")] = 0,
     micropython: Annotated[Path | None, typer.Option("--micropython", help="Another interpreter.", exists=True)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the image anew; what was on it is gone.")] = False,
 ) -> None:
     """Run a simulated board: real MicroPython on a flash image, its serial console on this terminal.
 
     Example: iotctl sim profile.json --image board.img
+
+    An image that is there runs on with what it has, be it what an update has brought; whether that is still your project is said.
     """
     from iotctl.sim import run_sim
 
     if micropython:
         os.environ["MICROPYTHON"] = str(micropython)
-    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like))
+    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like, fresh))
 
 
 @app.command()
