@@ -569,7 +569,12 @@ def sim(
     path: ProfileArgument = Path("profile.json"),
     image: Annotated[Path, typer.Option("--image", help="The flash image; made when missing.")] = Path(".build/board.img"),
     fs: Annotated[str, typer.Option("--fs", help="lfs or fat.")] = "lfs",
-    like: Annotated[str, typer.Option("--like", help="Whose habits it has: pico, pico-w, esp32 or unix.")] = "unix",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", help="Whose habits it has: pico, pico-w, esp32 or unix.", show_default="the profile's board, or unix"
+        ),
+    ] = None,
     heap: Annotated[str | None, typer.Option("--heap", help="The board's memory.", show_default="that board's")] = None,
     device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
     version: VersionOption = "1.0.0",
@@ -588,6 +593,7 @@ def sim(
 
     if micropython:
         os.environ["MICROPYTHON"] = str(micropython)
+    like = like or (profile.read_good(path).board if path.exists() else None) or "unix"
     raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like, fresh))
 
 

@@ -181,8 +181,10 @@ def test_an_image_of_another_board_is_refused_before_a_board_runs_from_it(tmp_pa
     ):
         result = run(*sim, *other)
         assert result.exit_code == 1 and says in result.stderr and len(result.stderr.splitlines()) == 1
-    assert run(*sim, "--like", "pico", "--fresh").exit_code == 0
-    assert ran == ["unix", "pico"]
+    place.change(board="esp32")
+    for words in ((), ("--like", "pico", "--fresh")):
+        assert run(*sim, *words).exit_code == 0
+    assert ran == ["unix", "esp32", "pico"], "the profile says whose habits a board has, where nobody says otherwise"
 
 
 def test_the_first_demo_on_a_computer_makes_the_folder_that_it_keeps(tmp_path: Path) -> None:
