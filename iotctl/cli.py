@@ -272,7 +272,9 @@ def check(
         value = {"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found], "warnings": warnings}
         terminal.say_json(value)
     elif not found:
-        terminal.say("\n".join([f"{path} is good{f' on {board}' if board else ''}", *warnings]))
+        terminal.say(f"{path} is good{f' on {board}' if board else ''}")
+        for warning in warnings:
+            terminal.say(f"warning: {warning}", err=True)
     else:
         rows = (((problem.key, problem.problem, problem.expected), "") for problem in found)
         out.print(terminal.table(None, ("key", "problem", "expected"), rows))
