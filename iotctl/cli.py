@@ -1004,8 +1004,9 @@ def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
 
         port = boards.find(given.board)
         need = boards.budget(made.flashed, port)
-        worst = f"{need.update} for an update of every file"
-        terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
+        now, most, disk = (n // 1024 for n in (need.tree * boards.BLOCK, need.all * boards.BLOCK, port.flash))
+        left = f"{disk - most} KB left" if most <= disk else f"{most - disk} KB too many"
+        terminal.say(f"disk of {port.one}: {now} KB now, {most} KB during an update of every file, of {disk} KB: {left}")
         heap = boards.heap(given, port)
         others = f"; {', '.join(heap.others)} not counted" if heap.others else ""
         terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{others}")
