@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 from typer.core import TyperGroup
 
-from iotctl import CACHE, archive, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
+from iotctl import CACHE, INSTALLED, ROOT, archive, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
 from iotctl import register as registers
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
@@ -162,8 +163,18 @@ def _composed(command: Callable[..., None]) -> Callable[..., None]:
     return composed
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        terminal.say(f"iotctl {importlib.metadata.version('iotctl')}" if INSTALLED else f"iotctl of {ROOT}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Which iotctl this is.")
+    ] = False,
+) -> None:
     """Makes, signs, checks, publishes and serves what boards run.
 
     From nothing to an update:
@@ -173,6 +184,8 @@ def main() -> None:
       iotctl build profile.json --version 1.1.0 --key owner.pem --out dist
       iotctl publish dist/1.1.0.tar.gz site --key owner.pem
       iotctl serve site
+
+    Exit codes: 0 done; 1 refused or not valid; 2 wrong usage; 3 a file is missing, or cannot be read or written.
     """
 
 
