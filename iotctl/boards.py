@@ -22,6 +22,7 @@ _KEPT = (416, 300, 300, 300, 300)  # bytes of what a board has written at that m
 HEAP = Path(__file__).with_name("heap.json")  # measured: `python -m bench heap --write`
 _MEASURED = ("serial_log", "wifi", "ota", "mqtt", "web")
 _SOCKETS = {"iot_platform.sockets": "socket"}  # what a module needs with it
+_RELEASE = "this release"  # its modules, or what is in files/ and lib/
 _BY_FILE = "ota"  # needs no network as long as it asks no server
 
 
@@ -47,7 +48,7 @@ def flashed(profile: Profile) -> tree.Files:
 
 def _heap(profile: Profile, port: Port) -> list[Problem]:
     takes, there = heap(profile, port), int(port.heap.rstrip("k"))
-    expected = f"less than {there} KB, a {port.name}'s heap"
+    expected = f"less than {there} KB, {port.one}'s heap"
     found = []
     if takes.at_rest > there:
         found.append(Problem("activeModules", f"take {takes.at_rest} KB of heap", expected))
@@ -65,7 +66,7 @@ def _modules(profile: Profile, port: Port) -> list[Problem]:
             what = "asks no server on a board without a network"
             found.append(Problem("ota.url", what, "updates as files: an upload at the console, or a copy on its disk"))
         elif missing:
-            found.append(Problem("activeModules", f"names {name}", f"{' and '.join(missing)}, which a {port.name} has not"))
+            found.append(Problem("activeModules", f"names {name}", f"{' and '.join(missing)}, which {port.one} has not"))
     return found
 
 
@@ -85,11 +86,11 @@ def _disk(files: tree.Files, port: Port) -> list[Problem]:
     """The tree, and beside it an update in which every file changes."""
     need = budget(files, port)
     there, kb = port.flash // BLOCK, BLOCK // 1024
-    expected = f"at most {there * kb} KB, a {port.name}'s disk"
+    expected = f"at most {there * kb} KB, {port.one}'s disk"
     if need.tree > there:
-        return [Problem("activeModules", f"make a tree of {need.tree * kb} KB", expected)]
+        return [Problem(_RELEASE, f"makes a tree of {need.tree * kb} KB", expected)]
     if need.all > there:
-        return [Problem("activeModules", f"need {need.all * kb} KB for an update of every file", expected)]
+        return [Problem(_RELEASE, f"needs {need.all * kb} KB for an update of every file", expected)]
     return []
 
 
@@ -153,4 +154,3 @@ def update_blocks(files: tree.Files) -> int:
 def file_blocks(size: int, inline: int = prepare._INLINE) -> int:
     """Of one file; one of at most `inline` bytes lies beside its name."""
     return int(on_flash.blocks(size, BLOCK)) if size > inline else 0
-

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 from typer.core import TyperGroup
 
-from iotctl import CACHE, archive, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
+from iotctl import CACHE, INSTALLED, ROOT, archive, bundle, errors, files, keys, profile, project, publish, serve, terminal, tree
 from iotctl import register as registers
 from iotctl.errors import IotctlError
 from modules.ota.release import fields
@@ -162,8 +163,18 @@ def _composed(command: Callable[..., None]) -> Callable[..., None]:
     return composed
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        terminal.say(f"iotctl {importlib.metadata.version('iotctl')}" if INSTALLED else f"iotctl of {ROOT}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Which iotctl this is.")
+    ] = False,
+) -> None:
     """Makes, signs, checks, publishes and serves what boards run.
 
     From nothing to an update:
@@ -173,6 +184,8 @@ def main() -> None:
       iotctl build profile.json --version 1.1.0 --key owner.pem --out dist
       iotctl publish dist/1.1.0.tar.gz site --key owner.pem
       iotctl serve site
+
+    Exit codes: 0 done; 1 refused or not valid; 2 wrong usage; 3 a file is missing, or cannot be read or written.
     """
 
 
@@ -230,7 +243,7 @@ def new_module_command(
     from iotctl import new
 
     made, test = new.module(path, name)
-    terminal.say(f"{made}: edit it, then `iotctl sim`")
+    terminal.say(f"{made}: edit it, then `iotctl sim --fresh`")
     terminal.say(f"{test}: for `iotctl test`")
 
 
@@ -272,7 +285,9 @@ def check(
         value = {"ok": not found, "errors": [dataclasses.asdict(problem) for problem in found], "warnings": warnings}
         terminal.say_json(value)
     elif not found:
-        terminal.say("\n".join([f"{path} is good{f' on {board}' if board else ''}", *warnings]))
+        terminal.say(f"{path} is good{f' on {board}' if board else ''}")
+        for warning in warnings:
+            terminal.say(f"warning: {warning}", err=True)
     else:
         rows = (((problem.key, problem.problem, problem.expected), "") for problem in found)
         out.print(terminal.table(None, ("key", "problem", "expected"), rows))
@@ -569,23 +584,32 @@ def sim(
     path: ProfileArgument = Path("profile.json"),
     image: Annotated[Path, typer.Option("--image", help="The flash image; made when missing.")] = Path(".build/board.img"),
     fs: Annotated[str, typer.Option("--fs", help="lfs or fat.")] = "lfs",
-    like: Annotated[str, typer.Option("--like", help="Whose habits it has: pico, pico-w, esp32 or unix.")] = "unix",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", help="Whose habits it has: pico, pico-w, esp32 or unix.", show_default="the profile's board, or unix"
+        ),
+    ] = None,
     heap: Annotated[str | None, typer.Option("--heap", help="The board's memory.", show_default="that board's")] = None,
     device_id: Annotated[str, typer.Option("--device-id", help="What the board says it is.")] = "sim-0001",
     version: VersionOption = "1.0.0",
     wifi: Annotated[str, typer.Option("--wifi", help="The weather: ok, off, wrong_password or slow.")] = "ok",
     web_port: Annotated[int, typer.Option("--web-port", help="Where its page is served; 0 for any.")] = 0,
     micropython: Annotated[Path | None, typer.Option("--micropython", help="Another interpreter.", exists=True)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the image anew; what was on it is gone.")] = False,
 ) -> None:
     """Run a simulated board: real MicroPython on a flash image, its serial console on this terminal.
 
     Example: iotctl sim profile.json --image board.img
+
+    An image that is there runs on with what it has, be it what an update has brought; whether that is still your project is said.
     """
     from iotctl.sim import run_sim
 
     if micropython:
         os.environ["MICROPYTHON"] = str(micropython)
-    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like))
+    like = like or (profile.read_good(path).board if path.exists() else None) or "unix"
+    raise typer.Exit(run_sim(path, image, fs, heap, device_id, version, wifi, web_port, like, fresh))
 
 
 @app.command()
@@ -993,8 +1017,9 @@ def _tell_budget(given: profile.Profile, made: bundle.Bundle) -> None:
 
         port = boards.find(given.board)
         need = boards.budget(made.flashed, port)
-        worst = f"{need.update} for an update of every file"
-        terminal.say(f"on a {port.name}: {need.tree} blocks, {worst}, {need.all} in all of {port.flash // boards.BLOCK}")
+        now, most, disk = (n // 1024 for n in (need.tree * boards.BLOCK, need.all * boards.BLOCK, port.flash))
+        left = f"{disk - most} KB left" if most <= disk else f"{most - disk} KB too many"
+        terminal.say(f"disk of {port.one}: {now} KB now, {most} KB during an update of every file, of {disk} KB: {left}")
         heap = boards.heap(given, port)
         others = f"; {', '.join(heap.others)} not counted" if heap.others else ""
         terminal.say(f"heap, of {port.heap.upper()}: {heap.at_rest}K at rest, {heap.update_boot}K in an update boot{others}")

@@ -303,7 +303,7 @@ def _doing(board: Board) -> str:
     if not board.online:
         return "not online (it restarts, or is away)"
     words = [str(values["status"])]
-    if values["progress"] is not None:
+    if values["progress"] is not None and values["status"] == "downloading":  # else of one that is over
         words.append(f"{values['progress'] // 10 * 10}%")
     if values["waiting"]:
         words.append(f"waits: {values['waiting']}")

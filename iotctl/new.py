@@ -174,8 +174,10 @@ def module(path: Path, name: str) -> list[Path]:
     if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or not name.islower():
         raise IotctlError(f"{name} is no name for a module: small letters, digits and _, such as thermometer")
     made = path.parent / "modules" / name / "__init__.py"
-    if made.parent.exists() or (ROOT / "modules" / name).exists():
-        raise IotctlError(f"there is a module {name} already")
+    if made.parent.exists():
+        raise IotctlError(f"there is a module {name} already: choose another name, or delete {made.parent}")
+    if (ROOT / "modules" / name).exists():
+        raise IotctlError(f"there is a module {name} already, of iotctl's own: choose another name")
     made.parent.mkdir(parents=True)
     test = path.parent / "tests" / f"test_{name}.py"
     test.parent.mkdir(exist_ok=True)

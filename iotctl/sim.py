@@ -7,13 +7,14 @@ import json
 import socket
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
 from iotctl import bundle, project, terminal, tree
 from iotctl import profile as profiles
 from iotctl.errors import IotctlError
-from sim.board import Board
+from sim.board import Board, BoardError
 from sim.micropython import NoMicroPython
 from sim.ports import PORTS
 
@@ -31,16 +32,21 @@ def run_sim(
     wifi: str = "ok",
     web_port: int = 0,
     like: str = "unix",
+    fresh: bool = False,
 ) -> int:
-    """Boot a board from `image`, which is made from `profile` first when it does not exist. Ends with Ctrl-C or a dead board.
+    """Boot a board from `image`, which is made from `profile` first when it does not exist, or with `fresh`.
+
+    Ends with Ctrl-C or a dead board.
 
     Returns 0, or 1 when the board is dead at the REPL.
     """
     web_port = web_port or free_port()
     board = open_board(image, fs=fs, heap=heap, device_id=device_id, web_port=web_port, like=like)
-    if not image.exists():
+    if fresh or not image.exists():
         flash(board, profiles.read_good(profile), version)
         terminal.say(f"made {image} with version {version} of {profile}")
+    else:
+        _compare(board, profile)
     board.wifi = wifi
     here = f" (here: http://127.0.0.1:{web_port})"
     board.on_line = lambda line: terminal.say(line + (here if terminal.LISTENS in line else ""))
@@ -94,6 +100,29 @@ def flash(board: Board, given: profiles.Profile, version: str) -> None:
     board.format()
     prefs = {**project.secrets(given.path.parent), **AIR}
     board.write({**made.flashed, "prefs.json": json.dumps(prefs).encode()})
+
+
+def _compare(board: Board, profile: Path) -> None:
+    """Tell when an image has not what the project would give it now. It runs on: it may have updated itself over the air.
+
+    IotctlError for one that is another board's.
+    """
+    image, there = board.image, board.image.stat().st_size
+    if there != board.size:
+        disks = f"{there // 1024} KB of disk, {board.port.one} has {board.size // 1024}"
+        raise IotctlError(f"{image} was made for another board ({disks}): name another --image, or make it anew with --fresh")
+    try:
+        listing = board.read().files.get(bundle.LIST)
+    except BoardError as error:
+        raise IotctlError(f"{image} cannot be read as {board.fs}: is it another --fs? --fresh makes it anew") from error
+    if listing is None or not profile.exists():
+        return
+    runs = bundle.Bundle(listing, None, {}, b"")
+    version = runs.header["version"]
+    now = tree.collect(profiles.read_good(profile), version, chip="")
+    if {entry.path: entry.digest for entry in runs.entries} != {path: sha256(data).digest() for path, data in now.items()}:
+        said = f"this is {image} as it is, version {version}; profile.json or modules have changed since"
+        terminal.say(f"{said}: --fresh makes it anew, preferences too")
 
 
 def forward_console(board: Board) -> None:

@@ -7,6 +7,8 @@ shown as its escape: ``\\x1b``.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable
 
 import typer
@@ -23,12 +25,20 @@ def plain(text: object) -> str:
 
 def say(line: object, err: bool = False) -> None:
     """Print one line."""
-    typer.echo(plain(line), err=err)
+    _echo(plain(line), err)
 
 
 def say_json(value: object) -> None:
     """Print JSON, for programs."""
-    typer.echo(json.dumps(value).replace("\x7f", "\\u007f"))  # all else that is no picture json escapes itself
+    _echo(json.dumps(value).replace("\x7f", "\\u007f"))  # all else that is no picture json escapes itself
+
+
+def _echo(text: str, err: bool = False) -> None:
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:  # of `| head`, which has read enough: an end without a word, as rich's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if err else sys.stdout).fileno())
+        raise SystemExit(1) from None
 
 
 def table(title: str | None, columns: Iterable[str], rows: Iterable[tuple[Iterable[object], str]]) -> Table:

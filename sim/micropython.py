@@ -24,8 +24,8 @@ def find() -> Path:
     for candidate in candidates:
         if candidate and Path(candidate).exists():
             return Path(candidate)
-    what = "`apt install micropython` on Debian 13, or set MICROPYTHON to a build of its unix port, 1.23 or newer"
-    what = what if INSTALLED else "run `make setup`"
+    other = "elsewhere `make setup` in a checkout, then `export MICROPYTHON=<checkout>/.micropython/micropython`"
+    what = f"on Debian 13 `apt install micropython`; {other}" if INSTALLED else "run `make setup`"
     raise NoMicroPython(f"MicroPython is not installed: {what}")
 
 

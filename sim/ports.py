@@ -56,6 +56,11 @@ class Port:
     tls_k: int = 0  # KiB of its heap that a TLS connection takes: docs/performance.md
     mips: int = 0  # instructions of MicroPython's 32-bit x86 build that take its CPU a microsecond; 0: not known
 
+    @property
+    def one(self) -> str:
+        """It in a sentence: a pico-w, an esp32."""
+        return f"{'an' if self.name[0] == 'e' else 'a'} {self.name}"
+
     def cause(self, restart: str) -> int:
         """What machine.reset_cause() returns after a start of this kind."""
         return self.constants[self.restarts.get(restart, "PWRON_RESET")]

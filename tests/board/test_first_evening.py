@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def test_from_a_wheel_to_an_update_of_ones_own_module(iotctl: Path, tmp_path: Pa
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
 
+    assert re.fullmatch(r"iotctl \d+\.\d+.*\n", run("--version", folder=tmp_path))
     run("new", "house", folder=tmp_path)
     run("new-module", "mill")
     run("test")

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from iotctl import ROOT
+from iotctl import ROOT, bundle, profile, tree
+from iotctl import sim as simulators
 from iotctl.errors import IotctlError
 from iotctl.sim import claim
 from sim.board import Board
+from tests.unit.iotctl_fixture import make_place, run
 
 _MAIN = b"import os, time\nprint('alive')\ntime.sleep(600)\n"
-_REACH = b'''
+_REACH = b"""
 import machine, network, os, sys, vfs
 
 found = []
@@ -36,7 +38,7 @@ for driver in (machine, network):
 print("reach:", found)
 machine.WDT(timeout=5000).feed()
 machine.reset()
-'''
+"""
 _HOST = """
 import pathlib, sys, time
 from sim.board import Board
@@ -128,6 +130,61 @@ def test_an_image_has_one_board_at_a_time_and_sigterm_leaves_none_running(tmp_pa
         finally:
             first.terminate()
     _ended(int(board))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The boards that `iotctl sim` would have switched on: it ends there, and keeps no image."""
+    found: list[str] = []
+
+    def live(board: Board) -> int:
+        found.append(board.port.name)
+        return 0
+
+    monkeypatch.setattr(simulators, "live", live)
+    monkeypatch.setattr(simulators, "claim", lambda image: None)
+    return found
+
+
+def test_an_image_runs_on_as_it_is_says_when_its_project_has_changed_and_is_made_anew_only_by_word(
+    tmp_path: Path, ran: list[str]
+) -> None:
+    """One that has updated itself is not thrown back, and what an update has brought is no news to the project that it is of."""
+    place, image = make_place(tmp_path), tmp_path / "board.img"
+    sim = ("sim", place.profile, "--image", image)
+    changed = "profile.json or modules have changed since: --fresh makes it anew"
+    assert "made " in run(*sim).stdout
+    assert run(*sim).stdout == ""
+    (place.source / "modules" / "door" / "hinge.py").write_text("ANGLE = 80\n")
+    before = image.read_bytes()
+    result = run(*sim)
+    assert f"this is {image} as it is, version 1.0.0; {changed}" in result.stdout and len(result.stdout.splitlines()) == 1
+    assert image.read_bytes() == before
+    given = profile.read_good(place.profile)
+    update = bundle.make(given, tree.collect(given, "1.1.0"), bundle.Options("1.1.0", 7, "Another sequence, and notes."))
+    Board(image).write(update.flashed)
+    assert run(*sim).stdout == "", "it has updated itself to what the project is"
+    place.change_ota(channel="canary")
+    assert f"version 1.1.0; {changed}" in run(*sim).stdout
+    assert "made " in run(*sim, "--fresh").stdout and run(*sim).stdout == ""
+    assert Board(image).read().files["version"] == b"1.0.0\n"
+    assert len(ran) == 7
+
+
+def test_an_image_of_another_board_is_refused_before_a_board_runs_from_it(tmp_path: Path, ran: list[str]) -> None:
+    place, image = make_place(tmp_path), tmp_path / "x.img"
+    sim = ("sim", place.profile, "--image", image)
+    assert run(*sim).exit_code == 0
+    for other, says in (
+        (("--like", "pico-w"), "was made for another board (2048 KB of disk, a pico-w has 848): name another --image"),
+        (("--fs", "fat"), "cannot be read as fat"),
+    ):
+        result = run(*sim, *other)
+        assert result.exit_code == 1 and says in result.stderr and len(result.stderr.splitlines()) == 1
+    place.change(board="esp32")
+    for words in ((), ("--like", "pico", "--fresh")):
+        assert run(*sim, *words).exit_code == 0
+    assert ran == ["unix", "esp32", "pico"], "the profile says whose habits a board has, where nobody says otherwise"
 
 
 def test_the_first_demo_on_a_computer_makes_the_folder_that_it_keeps(tmp_path: Path) -> None:

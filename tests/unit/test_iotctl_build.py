@@ -491,7 +491,9 @@ def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Pl
     place.change(board="pico-w")
     (place.source / "modules" / "door" / ".htaccess").write_text("")
     result = place.build("--key", place.key)
-    assert re.search(r"on a pico-w: \d+ blocks, \d+ for an update of every file, \d+ in all of 212", result.stdout)
+    disk = r"disk of a pico-w: (\d+) KB now, (\d+) KB during an update of every file, of 848 KB: (\d+) KB left"
+    told = re.search(disk, result.stdout)
+    assert told and int(told[1]) < int(told[2]) == 848 - int(told[3])
     assert re.search(r"heap, of 188K: \d+K at rest, \d+K in an update boot; door not counted", result.stdout)
     assert "TLS" not in result.stdout
     left = [line.rpartition("src/")[2] for line in result.stdout.splitlines() if line.startswith("left out: ")]
@@ -500,6 +502,7 @@ def test_what_is_left_out_is_said_and_so_is_what_it_takes_of_its_board(place: Pl
     for board, says in (("pico-w", "TLS takes 21K of it more while"), ("esp32", "TLS takes some 20K beside it while")):
         place.change(board=board)
         assert says in place.build("--key", place.key).stdout
+    assert "disk of an esp32: " in place.build("--key", place.key).stdout
 
 
 @pytest.mark.parametrize(("board", "chip"), [(None, 0), ("pico-w", 4), ("pico", 4), ("esp32", 10), ("unix", 0)])

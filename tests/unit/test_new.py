@@ -37,7 +37,8 @@ def test_a_new_project_is_good_and_pins_its_own_key(tmp_path: Path, board: str, 
     monkeypatch.chdir(tmp_path / "green-house")
     result = run("check", *([] if board == "sim" else ["--board", board.removesuffix("s3")]))
     assert result.exit_code == 0, result.output
-    assert ("ota.url: is an example" in result.output) == (board != "sim")
+    assert result.stdout.count("is good") == len(result.stdout.splitlines()) == 1
+    assert result.stderr.startswith("warning: ota.url: is an example") == (board != "sim")
     value = json.loads(Path("profile.json").read_text())
     assert value["shortName"] == "green-house" and "web" in value["activeModules"]
     assert value["ota"]["public_keys"] == [keys.jwk(key(0))]
@@ -85,9 +86,11 @@ def test_a_new_module_counts_tells_and_obeys_as_its_own_test_says(house: Path) -
     (("new", "\u6e29\u5ba4"), "such as greenhouse"),
     (("new-module", "Two-Words"), "no name for a module"),
     (("new-module", "class"), "no name for a module"),
-    (("new-module", "wifi"), "there is a module wifi already"),
+    (("new-module", "wifi"), "there is a module wifi already, of iotctl's own: choose another name"),
+    (("new-module", "mine"), "there is a module mine already: choose another name, or delete modules/mine"),
 ])  # fmt: skip
 def test_what_is_refused_changes_nothing(house: Path, words: tuple[str, ...], said: str) -> None:
+    (house / "modules" / "mine").mkdir()
     before = sorted(house.rglob("*"))
     result = run(*words)
     assert result.exit_code in (1, 2) and said in result.stderr and len(result.stderr.splitlines()) == 1

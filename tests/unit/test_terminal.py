@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import unicodedata
 from io import StringIO
 from pathlib import Path
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from iotctl import ROOT, bundle, errors, terminal, watch
+from iotctl import ROOT, bundle, errors, fleet, terminal, watch
 from iotctl.errors import IotctlError
 from iotctl.fleet import Address, Board
 from iotctl.serve import Server
@@ -27,6 +30,25 @@ def harmless(text: str) -> None:
     """Nothing but what has a picture, and ends of lines."""
     assert not [c for c in text if unicodedata.category(c)[0] == "C" and c != "\n"], ascii(text)
     text.encode()
+
+
+@pytest.mark.parametrize("words", [("check", "profile.json"), ("check", "profile.json", "--json"), ("--version",), ("--help",)])
+def test_who_has_read_enough_ends_a_command_without_a_word(words: tuple[str, ...]) -> None:
+    """`iotctl ... | head`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run([sys.executable, "-m", "iotctl", *words], cwd=ROOT, stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert done.returncode == 1 and done.stderr == b""
+
+
+def test_the_version_is_that_of_the_package_or_of_this_checkout() -> None:
+    assert run("--version").stdout == f"iotctl of {ROOT}\n"
+
+
+def test_only_a_download_is_told_in_percent() -> None:
+    for status, said in (("downloading", "downloading 40%"), ("trial", "trial"), ("failed", "failed")):
+        assert fleet._doing(Board("door/1", {"online": "true", "ota/status": status}, percent=47)) == said
 
 
 @given(st.text(st.characters()))
