@@ -136,7 +136,8 @@ def _names(platform):
         SerialLog.error("safe mode after", ota_boot.failures, "bad boots: only", ", ".join(_SAFE), "start")
         names = [name for name in names if name in _SAFE]
     others = [] if platform.update_boot else [name for name in names if name not in _UPDATE]
-    least = _LEAST if platform.update_boot == _UPDATE_BOOTS else _UPDATE  # the last one has to succeed, told or not
+    told = not platform.update_boot or (platform.update_boot == 1 and platform.setting("mqtt.host"))
+    least = _UPDATE if told else _LEAST  # a second one has to succeed, told or not
     names = [name for name in names if name in least]
     if platform.update_boot:
         SerialLog.info("update boot %d of %d: only" % (platform.update_boot, _UPDATE_BOOTS), ", ".join(names), "start")

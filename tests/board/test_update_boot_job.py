@@ -264,7 +264,8 @@ def test_what_is_refused_in_an_update_boot_is_told_and_not_fetched_again(world: 
     assert_tree(world.stop(), old.tree)
 
 
-def test_what_does_not_fit_beside_mqtt_is_done_without_it_in_the_last_update_boot(world: World) -> None:
+def test_what_does_not_fit_beside_mqtt_is_done_without_it_in_the_second_update_boot(world: World) -> None:
+    world.sections["mqtt"] = {"host": "127.0.0.1"}
     code = hog(free=STILL_LESS)["modules/hog/__init__.py"]
     greedy: Changes = {"modules/mqtt/__init__.mpy": None, "modules/mqtt/__init__.py": code}
     old, new = world.release("1.0.0", greedy, modules=WITH_MQTT), world.release("1.1.0", modules=WITH_MQTT)
@@ -272,12 +273,19 @@ def test_what_does_not_fit_beside_mqtt_is_done_without_it_in_the_last_update_boo
     world.offer(new)
     since = world.now()
     world.board.start()
-    for boot in (1, 2):
-        world.board.expect(rf"update boot {boot} of 3: only .*mqtt start", PATIENCE_S, since)
-    world.board.expect(ONLY.format(3), PATIENCE_S, since)
+    world.board.expect(r"update boot 1 of 3: only .*mqtt start", PATIENCE_S, since)
+    world.board.expect(ONLY.format(2), PATIENCE_S, since)
     world.wait_confirmed(new, since)
     nothing_is_noted(world)
     world.assert_runs(new)
+
+
+def test_mqtt_takes_no_memory_in_an_update_boot_where_no_broker_is_named(world: World) -> None:
+    old, new = (world.release(version, hog(), modules=(*WITH_MQTT, "hog")) for version in ("1.0.0", "1.1.0"))
+    world.settled(old, new)
+    since = world.type("ota update")
+    world.board.expect(ONLY.format(1), PATIENCE_S, since)
+    world.wait_confirmed(new, since)
 
 
 def test_what_does_not_even_fit_into_an_update_boot_is_given_up_after_three(world: World) -> None:

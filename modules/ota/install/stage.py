@@ -1,5 +1,6 @@
 """Filling the stage. It lies beside the tree, which runs on meanwhile and is not touched: see docs/formats.md for its files."""
 
+import gc
 import hashlib
 
 import ota_boot
@@ -56,7 +57,10 @@ class Stage:
         """So much of a large file has arrived; a power cut takes only what comes now. The rest begins at `at`."""
         out.flush()
         self.ota.store.set("part", [n, done, at])
-        self.ota.store.save()
+        try:
+            self.ota.store.save()
+        except MemoryError:  # then a power cut takes more: no reason to begin again now
+            gc.collect()
 
     def written(self, path, size, digest, wanted):
         """The file is there: it must be the one that the list has."""
