@@ -56,6 +56,8 @@ def _settle(ota):
     else:
         yield from clean_up(ota)
         phases.call("state", "told", module)
+        if ota_boot.exists(ota.archive) and not module.noted:
+            ota.log("a bundle lies at %s: `ota install` installs it" % ota.archive)  # the power may have failed meanwhile
     module.previous = _kept(ota.local_version())
     return fresh
 
