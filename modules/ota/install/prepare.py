@@ -33,7 +33,7 @@ def plan(ota, header, digest):
     if _read()[0] != digest:
         for key in ("part", "ready"):
             ota.store.set(key, None)
-        ota.module.save()  # no power cut leaves them beside what is staged now
+        ota.store.save()  # no power cut leaves them beside what is staged now
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
         yield from _write(stage + "/id", digest)
