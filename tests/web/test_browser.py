@@ -200,6 +200,28 @@ def test_the_console_takes_a_line_and_tells_the_time_of_day(browser: Browsers, l
     assert told < 60_000 or told > 86_000_000
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_the_consoles_field_is_in_sight(browser: Browsers, lamp_world: WebWorld, width: int, height: int) -> None:
+    """It was behind the tabs of a narrow window, and below the edge of a wide one."""
+    visitor = browser.visit(lamp_world, width, height)
+    visitor.log_in()
+    visitor.go("console")
+    page = visitor.page
+    corners = """(field) => {
+      const {left, top, right, bottom} = field.getBoundingClientRect();
+      return [[left + 9, top + 2], [right - 9, top + 2], [left + 9, bottom - 2], [right - 9, bottom - 2]]
+        .map(([x, y]) => field.contains(document.elementFromPoint(x, y)));
+    }"""
+    field, button = page.locator("#command"), page.locator("#command-form button")
+    for _filtered in range(2):
+        for node in (field, button):
+            assert node.evaluate(corners) == [True] * 4
+        edges = [box["y"] + box["height"] for node in (field, button) if (box := node.bounding_box())]
+        assert abs(edges[0] - edges[1]) < 1
+        page.fill("#filter", "no line has this")
+        visitor.see("#log-note", "No line matches.")
+
+
 def test_a_board_that_is_away_is_neither_up_to_date_nor_to_be_updated(browser: Browsers, web_world: WebWorld) -> None:
     web_world.start()
     visitor = visit(browser, web_world, "firmware")
