@@ -514,6 +514,31 @@ def test_a_long_download_shows_how_far_it_is_and_can_be_cancelled(browser: Brows
     expect(page.locator("#version")).to_have_text("1.0.0")
 
 
+def test_a_board_that_is_away_for_an_update_is_not_lost(browser: Browsers, web_world: WebWorld) -> None:
+    """One that restarts to have memory for it goes before its event comes: the page said that the board does not answer."""
+    web_world.start(web_world.release("1.0.0", auto_install=False))
+    web_world.offer(web_world.release("1.1.0"))
+    visitor = visit(browser, web_world, "firmware")
+    page = visitor.page
+    page.click("#check")
+    visitor.see("#new-version", "Version 1.1.0 is available")
+    page.route("**/api/ota/update", lambda route: route.fulfill(status=202, json={"started": True}))
+    page.click("#update")
+    expect(page.locator("#update")).to_be_enabled()
+    web_world.board.stop()
+    visitor.see("#banner", "The board restarts to have memory for the update. Its page comes back by itself")
+    visitor.see("#phase", "The board restarts to have memory for the update.")
+    expect(page.locator("#state")).to_have_text("Updating")
+    visitor.see("#detail", "so far")
+    seen = visitor.seen()
+    assert not any("does not answer" in text for text in seen["banner"])
+    assert "0 s so far" not in seen["detail"]
+    web_world.board.start()
+    visitor.see("#login")
+    visitor.log_in()
+    visitor.see("#new-version", "Version 1.1.0 is available")  # what the board says counts again
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [

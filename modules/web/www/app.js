@@ -1,7 +1,8 @@
 // The board's page. What a server, an owner or a module wrote becomes text in it, never HTML.
 
 const SILENCE_MS = 40000; // the event stream sends at least a comment every 10 s
-const LONG_MS = 20000; // a restart takes less; an update for which the board has restarted takes minutes
+const LONG_MS = 40000; // a restart takes less; an update for which the board has restarted may take minutes
+const ASKED_MS = 15000; // a board that has to restart for what was asked of it has gone by then
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
 const RECENT = 100;
@@ -167,9 +168,10 @@ let statusTimer;
 function apply(given) {
   const news = Object.keys(given).filter((key) => values[key] !== given[key]); // the board's own changes, or all values
   const changed = (...keys) => keys.some((key) => news.includes(key));
+  const before = values["ota/status"];
   Object.assign(values, given);
   for (const node of document.querySelectorAll("[data-key]")) if (changed(node.dataset.key)) show(node);
-  if (changed("ota/status")) newPhase();
+  if (changed("ota/status")) newPhase(before);
   if (changed("ota/progress")) percent = values["ota/progress"];
   if (changed("ota/status") && ASKS.includes(values["ota/status"])) askStatusSoon();
   if (changed("rssi", "wifi/state")) showSignal();
@@ -220,6 +222,7 @@ let run = 0;
 let stream = null;
 let expected = ""; // why the board is away, when we know
 const RESTARTING = "The board is restarting";
+const FOR_MEMORY = "The board restarts to have memory for the update. Its page comes back by itself, in about half a minute.";
 let lossTimer;
 let lostAt = 0;
 
@@ -236,9 +239,11 @@ function setLink(state, why = "") {
     lostAt = 0;
   } else {
     lostAt ||= Date.now();
-    // A board that restarts has no time to say so
-    if (values["ota/status"] === "installing") apply({ "ota/status": "rebooting" });
-    if (values["ota/status"] in BUSY) expected ||= RESTARTING;
+    // A board that restarts has no time to say so, neither to install nor for the memory that an update takes
+    const status = values["ota/status"];
+    if (status === "installing") apply({ "ota/status": "rebooting" });
+    else if (!(status in BUSY) && forMemory(status)) apply({ "ota/status": "checking" });
+    if (values["ota/status"] in BUSY) expected ||= forMemory(status) ? FOR_MEMORY : RESTARTING;
     showFirmware();
     lossTimer = setTimeout(showLoss, expected ? 0 : 1500);
   }
@@ -246,6 +251,7 @@ function setLink(state, why = "") {
 
 function showLoss() {
   const long = expected && Date.now() - lostAt > LONG_MS;
+  if (long && expected === FOR_MEMORY) expected = "The board updates with nothing else running";
   setText($("banner"), `${expected || "The board does not answer. Trying again"}${long ? ". This may take minutes; the page comes back by itself" : ""}`);
   $("banner").hidden = false;
 }
@@ -568,7 +574,8 @@ function showNotices() {
 setInterval(() => {
   if (startedAt) setText($("uptime"), duration((Date.now() - startedAt) / 1000));
   if (startedAt) setText($("time"), clockAt === null ? "Not known yet" : new Date(Date.now() - clockAt).toLocaleString());
-  if (gone && phase()) setText($("detail"), `For ${duration((Date.now() - lostAt) / 1000)} now`);
+  const away = Date.now() - lostAt;
+  if (gone && away >= 3000 && phase()) setText($("detail"), `${duration(away / 1000)} so far`);
   sample();
 }, 1000);
 
@@ -626,13 +633,19 @@ let percent = 0;
 let phaseAt = Date.now();
 let knownLast; // the result that was there before: only a newer one is shown
 let fresh = false;
+let askedAt = 0; // when somebody asked for an update here of which the board has told no end
 let uploading = null; // {done, total} while a file is on its way
 
-function newPhase() {
+function newPhase(before) {
+  const status = values["ota/status"];
   percent = 0;
   phaseAt = Date.now();
-  if (values["ota/status"] === "rebooting") expected = RESTARTING;
+  if (status === "rebooting") expected = forMemory(before) ? FOR_MEMORY : RESTARTING;
+  if (["up_to_date", "failed", "idle", "confirmed"].includes(status)) askedAt = 0;
 }
+
+/** True when a restart in this state makes room for an update: it has not begun to install, or was only just asked for. */
+const forMemory = (status) => (status in BUSY ? BUSY[status] < 3 : Date.now() - askedAt < ASKED_MS);
 
 function noteLast(ota) {
   const last = JSON.stringify(ota.last || null);
@@ -646,7 +659,7 @@ function phase() {
   const state = values["ota/status"];
   const version = values["ota/available"] || board.ota.available;
   const named = version ? `version ${version}` : "the release";
-  if (gone && state in BUSY && state !== "rebooting") return [BUSY[state], "The board is away: it restarts for the update, or updates with nothing else running"];
+  if (gone && state in BUSY) return [BUSY[state], expected || RESTARTING];
   if (uploading) return [1, "Uploading the release", (uploading.done * 100) / uploading.total];
   if (state === "downloading" && percent < 100) return [1, `Downloading ${named}`, percent];
   if (state === "downloading") return [2, `Verifying ${named}`];
@@ -788,7 +801,11 @@ function forceButton() {
 
 async function command(name, button, body = {}) {
   await working(button, async () => {
-    await api(`ota/${name}`, body);
+    if (name === "update") askedAt = Date.now(); // before the answer: the board may be gone before that is read
+    await api(`ota/${name}`, body).catch((error) => {
+      askedAt = 0;
+      throw error;
+    });
     fresh = false;
     askStatusSoon();
   });
@@ -822,6 +839,7 @@ onSubmit($("upload-form"), async () => {
   scrollTo(0, 0);
   try {
     await upload(chosen, $("force").checked);
+    askedAt = Date.now();
     fresh = false;
     askStatusSoon();
     $("upload-form").reset();
