@@ -575,6 +575,23 @@ def test_a_failing_release_is_shown_as_rolled_back_with_its_reason(browser: Brow
     visitor.page.reload()
     visitor.see("#result", "Version 1.1.0 was rolled back")
     expect(visitor.page.get_by_role("button", name="Try again by force")).to_be_visible()
+    since = web_world.now()
+    visitor.page.click("#check")
+    web_world.board.expect(r"check failed: .*\(failed_before\)", PATIENCE_S, since)
+    expect(visitor.page.locator("#state")).to_have_text("Not updated")
+    for offer in ("#update", "#available"):  # the board would only refuse it
+        expect(visitor.page.locator(offer)).to_be_hidden()
+    expect(visitor.page.get_by_role("button", name="Try again by force")).to_be_visible()
+    visitor.go("dashboard")
+    visitor.see("#offer.bad", "Version 1.1.0 failed here and was taken back")
+    newer = web_world.release("1.2.0", {**LAMP, "www/new": b"new"}, modules=WITH_LAMP)
+    web_world.offer(newer)
+    web_world.type("ota check")
+    web_world.board.expect("confirmed: version 1.2.0 stays", PATIENCE_S)
+    visitor.go("firmware")
+    visitor.see("#result", "Version 1.2.0 is installed, works and stays.")
+    visitor.go("dashboard")
+    expect(visitor.page.locator("#offer")).to_be_hidden()
 
 
 def test_an_upload_is_refused_or_installed(browser: Browsers, web_world: WebWorld) -> None:

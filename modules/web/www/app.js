@@ -681,7 +681,11 @@ function showFirmware() {
   const now = phase();
   const version = values.version || ota.version;
   const available = values["ota/available"] || ota.available;
-  const offered = !now && ["available", "ready", "failed"].includes(state) && available !== version ? available : null;
+  const news = !now && available && available !== version;
+  const taken = ota.last?.result === "rolled_back" && ota.last.version === available;
+  // What failed here is not installed again, but by force
+  const failed = news && ["failed", "rolled_back"].includes(state) && (taken || (values["ota/error"] || ota.error) === "failed_before");
+  const offered = news && !failed && ["available", "ready", "failed"].includes(state) ? available : null;
   setText($("version"), version || "–");
   const [kind, word] = now ? ["info", "Updating"] : gone ? ["", "Not known"] : CHIPS[state] || ["", ""];
   $("state").className = `chip ${kind}`;
@@ -707,7 +711,8 @@ function showFirmware() {
   setText($("rollback"), state === "trial" || !ota.previous ? "Go back" : `Roll back to ${ota.previous}`);
   if (document.activeElement !== $("channel")) $("channel").value = values["ota/channel"] || ota.channel || "";
   showProgress(now);
-  showOffer(now, offered);
+  const byHand = taken && ota.last.reason === "by_hand";
+  showOffer(now, offered, failed && !byHand ? `Version ${available} failed here${taken ? " and was taken back" : ""}` : "");
   showResult(state, Boolean(now));
 }
 
@@ -745,9 +750,10 @@ function progressText(done) {
 }
 
 /** The dashboard's line about an update. */
-function showOffer(now, offered) {
-  const text = now ? now[1] + (now[2] === undefined ? "" : `, ${Math.floor(now[2])} %`) : offered ? `Version ${offered} is available` : "";
+function showOffer(now, offered, failed) {
+  const text = now ? now[1] + (now[2] === undefined ? "" : `, ${Math.floor(now[2])} %`) : offered ? `Version ${offered} is available` : failed;
   $("offer").hidden = !text;
+  $("offer").className = `notice ${failed ? "bad" : "info"}`;
   setText($("offer"), text);
 }
 
