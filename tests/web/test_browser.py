@@ -139,6 +139,21 @@ def test_what_can_be_set_is_set_and_shows_what_is(browser: Browsers, lamp_world:
     expect(page.get_by_label("Lamp <i>one</i>: Limit")).to_have_value("12")
 
 
+def test_a_modules_panel_comes_first_and_its_switch_is_as_large_as_a_finger(browser: Browsers, lamp_world: WebWorld) -> None:
+    visitor = browser.visit(lamp_world, 390, 844)
+    visitor.log_in()
+    page = visitor.page
+    assert page.locator("#panels h3").all_inner_texts() == ["Lamp <i>one</i>", "This board", "Modules"]
+    light = page.get_by_label("Lamp <i>one</i>: Light")
+    box = light.bounding_box()
+    assert box and min(box["width"], box["height"]) >= 24
+    before = light.is_checked()
+    page.locator("#panels label", has_text="Light").click()
+    expect(light).to_be_checked(checked=not before)
+    page.locator("#panels label", has_text="Light").click()
+    expect(light).to_be_checked(checked=before)
+
+
 def test_the_boards_health_name_and_settings(browser: Browsers, web_world: WebWorld, tmp_path: Path) -> None:
     web_world.wifi = {"ssid": "sim-network", "password": "simulated"}
     web_world.start(web_world.release("1.0.0", FAILING, modules=(*MODULES, "fan")))

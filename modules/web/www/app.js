@@ -457,7 +457,7 @@ async function loadPanels() {
   panelsKey = JSON.stringify(panels);
   document.querySelectorAll(".panel").forEach((node) => node.remove());
   panels.forEach((panel, index) => {
-    if (panel.values.length + panel.actions.length) $("panels").append(panelCard(panel, `panel-${index}`));
+    if (panel.values.length + panel.actions.length) $("board").before(panelCard(panel, `panel-${index}`));
     if (panel.settings.length) $("power").before(settingsCard(panel, `settings-${index}`));
   });
 }
@@ -468,11 +468,12 @@ function panelCard(panel, id) {
   const list = h("dl", { className: "values" });
   for (const item of panel.values) {
     const { key, label, unit, kind } = item;
-    const value = kind.endsWith("sensor") ? h("dd") : control(panel, item);
+    const sensor = kind.endsWith("sensor");
+    const value = sensor ? h("dd") : Object.assign(control(panel, item), { id: `value-${key}` });
     value.dataset.key = key;
     value.dataset.unit = unit || "";
     show(value);
-    list.append(h("div", {}, h("dt", {}, label), value.matches("dd") ? value : h("dd", {}, value, h("small", {}, unit))));
+    list.append(h("div", {}, h("dt", {}, sensor ? label : h("label", { htmlFor: value.id }, label)), sensor ? value : h("dd", {}, value, h("small", {}, unit))));
   }
   if (panel.values.length) card.append(list);
   if (panel.actions.length) card.append(h("div", { className: "buttons" }, ...panel.actions.map((action) => actionButton(panel, action))));
