@@ -26,7 +26,7 @@ _MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls"
 
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
-    {"id": "web", "title": "Board", "settings": (("name", "Name, also of its address", "", "text", "[a-z0-9-]+$"),)},
+    {"id": "web", "title": "Board", "settings": (("name", "Name (also http://NAME.local)", "", "text", "[a-z0-9-]+$"),)},
     {
         "id": "wifi",
         "title": "Network",

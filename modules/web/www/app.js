@@ -511,7 +511,7 @@ const AFTER = {
 
 /** The settings of a panel: among the board's own. */
 function settingsCard(panel, id) {
-  const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title));
+  const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title), h("p", { className: "soft" }, "Saved when you leave a field."));
   card.setAttribute("aria-labelledby", id);
   for (const item of panel.settings) {
     const node = control(panel, item);
