@@ -695,7 +695,7 @@ function showFirmware() {
   $("available").hidden = !offered;
   if (offered) {
     setText($("new-version"), `Version ${offered} is available`);
-    setText($("new-size"), values["ota/total"] ? bytes(values["ota/total"]) : "");
+    setText($("new-size"), values["ota/total"] ? `at most ${bytes(values["ota/total"])}` : "");
     setText($("notes"), ota.notes || "");
     $("notes").hidden = !ota.notes;
     const wait = values["ota/waiting"] || "";
