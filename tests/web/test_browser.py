@@ -83,6 +83,7 @@ def test_the_first_load_is_light_and_the_second_comes_from_the_cache(browser: Br
 def test_logs_in_and_sees_live_values(browser: Browsers, lamp_world: WebWorld) -> None:
     visitor = browser.visit(lamp_world)
     visitor.allowed = {(401, "/api/login")}
+    visitor.see("#login-hint", "Lost it? Type web password at the board's console.")
     expect(visitor.page.locator("nav")).to_be_hidden()
     visitor.page.fill("#password", "not the password")
     visitor.page.press("#password", "Enter")
