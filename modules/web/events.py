@@ -96,7 +96,7 @@ def status(web, _request):
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
         "safe_mode": platform.safe_mode,
         "wifi": wifi.status() if wifi else None,
-        "modules": list(platform.modules),
+        "modules": sorted(platform.modules),
         "failed": platform.failed,
     }
     found.update(board.about())

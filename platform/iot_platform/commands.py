@@ -27,7 +27,7 @@ def execute(platform, line, source):
     elif words[0] == "purge":
         SerialLog.purge()
     elif words[0] == "status":
-        SerialLog.log("running: %s failed: %s" % (", ".join(platform.modules), platform.failed or "none"))
+        SerialLog.log("running: %s failed: %s" % (", ".join(sorted(platform.modules)), platform.failed or "none"))
         for key, value in sorted(platform.board.about().items()):
             SerialLog.log(key, "=", value)
     elif words[0] == "values":
