@@ -177,7 +177,7 @@ def test_the_boards_health_name_and_settings(browser: Browsers, web_world: WebWo
     address = page.get_by_label("Network: Fixed address")
     address.fill("10.0.0.9")
     address.press("Tab")
-    visitor.see("#toast", "wifi.address cannot be 10.0.0.9")
+    visitor.see("#toast", 'wifi.address cannot be "10.0.0.9"')
     name = page.get_by_label("Board: Name (also http://NAME.local)")
     expect(page.locator(".panel", has=name)).to_contain_text("Saved when you leave a field.")
     name.fill("front-door")
