@@ -65,6 +65,10 @@ def _declared(modules, path):
     return False
 
 
+def _begun(begun):
+    return "started" if begun else "not started: it is off, or busy"
+
+
 def _ota(ota, verb, words):
     try:
         if ota is None:
@@ -75,10 +79,12 @@ def _ota(ota, verb, words):
                 ota.set_channel(words[0])
             result = ota.channel
         elif verb == "force":
-            result = ota.request_update(True)
+            result = _begun(ota.request_update(True))
         elif verb in ("check", "update", "install", "verify", "plan"):
-            result = getattr(ota, "request_" + verb)()
-        elif verb in ("rollback", "confirm", "cancel", "status"):
+            result = _begun(getattr(ota, "request_" + verb)())
+        elif verb == "rollback":
+            result = _begun(ota.rollback())
+        elif verb in ("confirm", "cancel", "status"):
             result = getattr(ota, verb)()
         else:
             result = _HELP

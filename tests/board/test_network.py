@@ -135,7 +135,7 @@ def install_when_idle(world: World) -> int:
     """Have the board install its archive; what the start has to do comes first. Returns the number of the line before."""
     while True:
         since = world.type("ota install")
-        if "True" in world.board.expect("ota install: (True|False)", PATIENCE_S, since)[0]:
+        if not world.board.expect("ota install: (not )?started", PATIENCE_S, since)[1]:
             return since
 
 

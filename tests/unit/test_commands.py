@@ -23,6 +23,7 @@ class Platform:
         self.modules = {"hinge": SimpleNamespace(panels=HINGE), "door": SimpleNamespace(), "web": SimpleNamespace(panels=())}
         self.ordered: list[tuple[str, str, str]] = []
         panels(self.modules)
+        self.module: Any = self.modules.get
 
     def order(self, *command: Any) -> bool:
         self.ordered.append(command)
@@ -43,6 +44,18 @@ def test_what_no_module_has_declared_is_said_and_goes_to_them_all_the_same(said:
     path, _, text = line.partition(" ")
     assert said == [path + UNKNOWN]
     assert platform.ordered == [(path, text, "console")]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_job_of_the_updater_has_been_started_or_not(said: list[str], begun: bool) -> None:
+    """It said True, which looks like success, and a line later the job had failed."""
+    platform = Platform()
+    updater = SimpleNamespace(rollback=lambda: begun, request_update=lambda force: begun and force, cancel=lambda: begun)
+    platform.module = lambda _name: updater
+    for line in ("ota rollback", "ota force", "ota cancel"):
+        commands.execute(platform, line, "console")
+    word = "started" if begun else "not started: it is off, or busy"
+    assert said == [f"ota rollback: {word}", f"ota force: {word}", f"ota cancel: {begun}"]
 
 
 @pytest.mark.parametrize("line", ["hinge/runs true", "hinge/reset", "hinge", "web password", "door/open", "door 5"])
