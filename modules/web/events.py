@@ -25,7 +25,7 @@ _MQTT = const((("host", ""), ("port", 0), ("user", ""), ("password", ""), ("tls"
 
 # What the board itself can be set to, where the module runs: as a module's panel says it
 _OWN = (
-    {"id": "web", "title": "Board", "settings": (("name", "Name, also of its address", "", "text", "[a-z0-9-]+$"),)},
+    {"id": "web", "title": "Board", "settings": (("name", "Name (also http://NAME.local)", "", "text", "[a-z0-9-]+$"),)},
     {
         "id": "wifi",
         "title": "Network",
@@ -95,7 +95,7 @@ def status(web, _request):
         "freedisk": platform.bus.get("freedisk"),  # counted now and then: counting takes a while
         "safe_mode": platform.safe_mode,
         "wifi": wifi.status() if wifi else None,
-        "modules": list(platform.modules),
+        "modules": sorted(platform.modules),
         "failed": platform.failed,
     }
     found.update(board.about())

@@ -6,9 +6,10 @@ Words that mean nothing here are a command for the modules.
 from micropython import const
 
 from .log import SerialLog
+from .module import kind_of
 
 _HELP = const(
-    "commands: status | values | log | log LEVEL | purge | reset | "
+    "commands: status | values | log | log LEVEL | purge | reset | with the cable: wifi password | web password | "
     "ota check|update|force|install|verify|plan|rollback|confirm|cancel|status|channel NAME"
 )
 
@@ -27,7 +28,7 @@ def execute(platform, line, source):
     elif words[0] == "purge":
         SerialLog.purge()
     elif words[0] == "status":
-        SerialLog.log("running: %s failed: %s" % (", ".join(platform.modules), platform.failed or "none"))
+        SerialLog.log("running: %s failed: %s" % (", ".join(sorted(platform.modules)), platform.failed or "none"))
         for key, value in sorted(platform.board.about().items()):
             SerialLog.log(key, "=", value)
     elif words[0] == "values":
@@ -43,8 +44,29 @@ def _command(platform, path, text, source):
     try:
         if not platform.order(path, text, source):
             SerialLog.warning("too many commands at once")
+        elif not _declared(platform.modules, path):
+            SerialLog.info(path + ": no module has declared such a command; type help")
     except ValueError as error:
         SerialLog.warning(error)
+
+
+def _declared(modules, path):
+    """False when no module has said that it takes the command: not by its name, nor in its panels if it has some. One may all the
+    same, for every module hears every command: whether one has cannot be known.
+    """
+    name = path.split("/")[0]
+    if path in modules or (name in modules and not getattr(modules[name], "panels", ())):
+        return True
+    for name in modules:
+        for panel in getattr(modules[name], "panels", ()):
+            keys = [item[0] for item in panel.get("values", ()) if "sensor" not in kind_of(item)]
+            if path in keys or path in [panel["id"] + "/" + item[0] for item in panel.get("actions", ())]:
+                return True
+    return False
+
+
+def _begun(begun):
+    return "started" if begun else "not started: it is off, or busy"
 
 
 def _ota(ota, verb, words):
@@ -57,10 +79,12 @@ def _ota(ota, verb, words):
                 ota.set_channel(words[0])
             result = ota.channel
         elif verb == "force":
-            result = ota.request_update(True)
+            result = _begun(ota.request_update(True))
         elif verb in ("check", "update", "install", "verify", "plan"):
-            result = getattr(ota, "request_" + verb)()
-        elif verb in ("rollback", "confirm", "cancel", "status"):
+            result = _begun(getattr(ota, "request_" + verb)())
+        elif verb == "rollback":
+            result = _begun(ota.rollback())
+        elif verb in ("confirm", "cancel", "status"):
             result = getattr(ota, verb)()
         else:
             result = _HELP

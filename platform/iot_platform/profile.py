@@ -188,18 +188,23 @@ def fit(modules, path, value):
 
 def become(item, value):
     """`value`, which may be text, as the kind of `item` has it: True or False, a number in its range, an option, a text."""
-    kind, given, good = kind_of(item), item[4:], True
+    kind, given, good, wanted = kind_of(item), item[4:], True, ""
     if kind == "switch":
         value = value == "true" if value in ("true", "false") else value
-        good = isinstance(value, bool)
+        good, wanted = isinstance(value, bool), ": true or false"
     elif kind == "number":
-        value = float(str(value))
-        good = given[0] <= value <= given[1]
-        value = int(value) if good and value == int(value) else value
+        good, wanted = False, ": %s to %s" % given[:2]
+        try:
+            number = float(str(value))
+            good = given[0] <= number <= given[1]
+        except ValueError:  # no number at all
+            pass
+        if good:
+            value = int(number) if number == int(number) else number
     elif kind == "select":
-        good = value in given
+        good, wanted = value in given, ": " + " or ".join(given)
     elif kind == "text":
         good = isinstance(value, str) and len(value) <= 64 and printable(value, 32) and (not given or re.match(given[0], value))
     if not good:
-        raise ValueError("%s cannot be %s" % (item[0], value))
+        raise ValueError("%s cannot be %s%s" % (item[0], json.dumps(value), wanted))
     return value

@@ -26,7 +26,7 @@ _ROOM = const(32 * 1024)
 _COLLECT_AFTER = const(4_096)  # bytes of allocation: early, so that what stays does not lie between pieces of garbage
 
 _WORDS = {
-    "power": "power: switched on, or it had failed",
+    "power": "power on",
     "deepsleep": "awake from deep sleep",
     "watchdog": "the watchdog: the program hung",
     "reset": "a restart by the program",
@@ -70,7 +70,7 @@ def start(platform):
     for name in sorted(platform.modules, key=names.index):
         others += _measured(platform, name, "start")
     _declared(platform)
-    SerialLog.info("running:", ", ".join(platform.modules), "free memory", platform.board.mem_free())
+    SerialLog.info("running:", ", ".join(sorted(platform.modules)), "free memory", platform.board.mem_free())
     gc.threshold(max(_COLLECT_AFTER, (gc.mem_free() - _ROOM) // 2))  # a board with memory need not collect often: it takes time
     return others
 

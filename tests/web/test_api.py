@@ -148,7 +148,7 @@ def test_status_says_what_the_page_shows(shared: WebWorld, client: Client) -> No
     assert set(status["modules"]) == {"serial_log", "wifi", "ota", "web", "lamp"} and status["failed"] == {}
     assert status["wifi"] == {"state": "connected", "ssid": "sim-network", "access_point": False}
     assert status["safe_mode"] is False and status["uptime_s"] >= 0
-    assert (status["port"], status["restart"]) == ("rp2", "power: switched on, or it had failed")
+    assert (status["port"], status["restart"]) == ("rp2", "power on")
     assert status["board"] and status["micropython"].count(".") == 2
 
 

@@ -1,7 +1,8 @@
 // The board's page. What a server, an owner or a module wrote becomes text in it, never HTML.
 
 const SILENCE_MS = 40000; // the event stream sends at least a comment every 10 s
-const LONG_MS = 20000; // a restart takes less; an update for which the board has restarted takes minutes
+const LONG_MS = 40000; // a restart takes less; an update for which the board has restarted may take minutes
+const ASKED_MS = 15000; // a board that has to restart for what was asked of it has gone by then
 const POLL_MS = 2000;
 const MOST_LINES = 1000;
 const RECENT = 100;
@@ -167,9 +168,10 @@ let statusTimer;
 function apply(given) {
   const news = Object.keys(given).filter((key) => values[key] !== given[key]); // the board's own changes, or all values
   const changed = (...keys) => keys.some((key) => news.includes(key));
+  const before = values["ota/status"];
   Object.assign(values, given);
   for (const node of document.querySelectorAll("[data-key]")) if (changed(node.dataset.key)) show(node);
-  if (changed("ota/status")) newPhase();
+  if (changed("ota/status")) newPhase(before);
   if (changed("ota/progress")) percent = values["ota/progress"];
   if (changed("ota/status") && ASKS.includes(values["ota/status"])) askStatusSoon();
   if (changed("rssi", "wifi/state")) showSignal();
@@ -220,6 +222,7 @@ let run = 0;
 let stream = null;
 let expected = ""; // why the board is away, when we know
 const RESTARTING = "The board is restarting";
+const FOR_MEMORY = "The board restarts to have memory for the update. Its page comes back by itself, in about half a minute.";
 let lossTimer;
 let lostAt = 0;
 
@@ -236,9 +239,11 @@ function setLink(state, why = "") {
     lostAt = 0;
   } else {
     lostAt ||= Date.now();
-    // A board that restarts has no time to say so
-    if (values["ota/status"] === "installing") apply({ "ota/status": "rebooting" });
-    if (values["ota/status"] in BUSY) expected ||= RESTARTING;
+    // A board that restarts has no time to say so, neither to install nor for the memory that an update takes
+    const status = values["ota/status"];
+    if (status === "installing") apply({ "ota/status": "rebooting" });
+    else if (!(status in BUSY) && forMemory(status)) apply({ "ota/status": "checking" });
+    if (values["ota/status"] in BUSY) expected ||= forMemory(status) ? FOR_MEMORY : RESTARTING;
     showFirmware();
     lossTimer = setTimeout(showLoss, expected ? 0 : 1500);
   }
@@ -246,6 +251,7 @@ function setLink(state, why = "") {
 
 function showLoss() {
   const long = expected && Date.now() - lostAt > LONG_MS;
+  if (long && expected === FOR_MEMORY) expected = "The board updates with nothing else running";
   setText($("banner"), `${expected || "The board does not answer. Trying again"}${long ? ". This may take minutes; the page comes back by itself" : ""}`);
   $("banner").hidden = false;
 }
@@ -451,7 +457,7 @@ async function loadPanels() {
   panelsKey = JSON.stringify(panels);
   document.querySelectorAll(".panel").forEach((node) => node.remove());
   panels.forEach((panel, index) => {
-    if (panel.values.length + panel.actions.length) $("panels").append(panelCard(panel, `panel-${index}`));
+    if (panel.values.length + panel.actions.length) $("board").before(panelCard(panel, `panel-${index}`));
     if (panel.settings.length) $("power").before(settingsCard(panel, `settings-${index}`));
   });
 }
@@ -462,11 +468,12 @@ function panelCard(panel, id) {
   const list = h("dl", { className: "values" });
   for (const item of panel.values) {
     const { key, label, unit, kind } = item;
-    const value = kind.endsWith("sensor") ? h("dd") : control(panel, item);
+    const sensor = kind.endsWith("sensor");
+    const value = sensor ? h("dd") : Object.assign(control(panel, item), { id: `value-${key}` });
     value.dataset.key = key;
     value.dataset.unit = unit || "";
     show(value);
-    list.append(h("div", {}, h("dt", {}, label), value.matches("dd") ? value : h("dd", {}, value, h("small", {}, unit))));
+    list.append(h("div", {}, h("dt", {}, sensor ? label : h("label", { htmlFor: value.id }, label)), sensor ? value : h("dd", {}, value, h("small", {}, unit))));
   }
   if (panel.values.length) card.append(list);
   if (panel.actions.length) card.append(h("div", { className: "buttons" }, ...panel.actions.map((action) => actionButton(panel, action))));
@@ -504,7 +511,7 @@ const AFTER = {
 
 /** The settings of a panel: among the board's own. */
 function settingsCard(panel, id) {
-  const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title));
+  const card = h("article", { className: "card panel" }, h("h3", { id }, panel.title), h("p", { className: "soft" }, "Saved when you leave a field."));
   card.setAttribute("aria-labelledby", id);
   for (const item of panel.settings) {
     const node = control(panel, item);
@@ -568,7 +575,8 @@ function showNotices() {
 setInterval(() => {
   if (startedAt) setText($("uptime"), duration((Date.now() - startedAt) / 1000));
   if (startedAt) setText($("time"), clockAt === null ? "Not known yet" : new Date(Date.now() - clockAt).toLocaleString());
-  if (gone && phase()) setText($("detail"), `For ${duration((Date.now() - lostAt) / 1000)} now`);
+  const away = Date.now() - lostAt;
+  if (gone && away >= 3000 && phase()) setText($("detail"), `${duration(away / 1000)} so far`);
   sample();
 }, 1000);
 
@@ -626,13 +634,19 @@ let percent = 0;
 let phaseAt = Date.now();
 let knownLast; // the result that was there before: only a newer one is shown
 let fresh = false;
+let askedAt = 0; // when somebody asked for an update here of which the board has told no end
 let uploading = null; // {done, total} while a file is on its way
 
-function newPhase() {
+function newPhase(before) {
+  const status = values["ota/status"];
   percent = 0;
   phaseAt = Date.now();
-  if (values["ota/status"] === "rebooting") expected = RESTARTING;
+  if (status === "rebooting") expected = forMemory(before) ? FOR_MEMORY : RESTARTING;
+  if (["up_to_date", "failed", "idle", "confirmed"].includes(status)) askedAt = 0;
 }
+
+/** True when a restart in this state makes room for an update: it has not begun to install, or was only just asked for. */
+const forMemory = (status) => (status in BUSY ? BUSY[status] < 3 : Date.now() - askedAt < ASKED_MS);
 
 function noteLast(ota) {
   const last = JSON.stringify(ota.last || null);
@@ -646,7 +660,7 @@ function phase() {
   const state = values["ota/status"];
   const version = values["ota/available"] || board.ota.available;
   const named = version ? `version ${version}` : "the release";
-  if (gone && state in BUSY && state !== "rebooting") return [BUSY[state], "The board is away: it restarts for the update, or updates with nothing else running"];
+  if (gone && state in BUSY) return [BUSY[state], expected || RESTARTING];
   if (uploading) return [1, "Uploading the release", (uploading.done * 100) / uploading.total];
   if (state === "downloading" && percent < 100) return [1, `Downloading ${named}`, percent];
   if (state === "downloading") return [2, `Verifying ${named}`];
@@ -668,7 +682,11 @@ function showFirmware() {
   const now = phase();
   const version = values.version || ota.version;
   const available = values["ota/available"] || ota.available;
-  const offered = !now && ["available", "ready", "failed"].includes(state) && available !== version ? available : null;
+  const news = !now && available && available !== version;
+  const taken = ota.last?.result === "rolled_back" && ota.last.version === available;
+  // What failed here is not installed again, but by force
+  const failed = news && ["failed", "rolled_back"].includes(state) && (taken || (values["ota/error"] || ota.error) === "failed_before");
+  const offered = news && !failed && ["available", "ready", "failed"].includes(state) ? available : null;
   setText($("version"), version || "–");
   const [kind, word] = now ? ["info", "Updating"] : gone ? ["", "Not known"] : CHIPS[state] || ["", ""];
   $("state").className = `chip ${kind}`;
@@ -677,7 +695,7 @@ function showFirmware() {
   $("available").hidden = !offered;
   if (offered) {
     setText($("new-version"), `Version ${offered} is available`);
-    setText($("new-size"), values["ota/total"] ? bytes(values["ota/total"]) : "");
+    setText($("new-size"), values["ota/total"] ? `at most ${bytes(values["ota/total"])}` : "");
     setText($("notes"), ota.notes || "");
     $("notes").hidden = !ota.notes;
     const wait = values["ota/waiting"] || "";
@@ -694,7 +712,8 @@ function showFirmware() {
   setText($("rollback"), state === "trial" || !ota.previous ? "Go back" : `Roll back to ${ota.previous}`);
   if (document.activeElement !== $("channel")) $("channel").value = values["ota/channel"] || ota.channel || "";
   showProgress(now);
-  showOffer(now, offered);
+  const byHand = taken && ota.last.reason === "by_hand";
+  showOffer(now, offered, failed && !byHand ? `Version ${available} failed here${taken ? " and was taken back" : ""}` : "");
   showResult(state, Boolean(now));
 }
 
@@ -732,9 +751,10 @@ function progressText(done) {
 }
 
 /** The dashboard's line about an update. */
-function showOffer(now, offered) {
-  const text = now ? now[1] + (now[2] === undefined ? "" : `, ${Math.floor(now[2])} %`) : offered ? `Version ${offered} is available` : "";
+function showOffer(now, offered, failed) {
+  const text = now ? now[1] + (now[2] === undefined ? "" : `, ${Math.floor(now[2])} %`) : offered ? `Version ${offered} is available` : failed;
   $("offer").hidden = !text;
+  $("offer").className = `notice ${failed ? "bad" : "info"}`;
   setText($("offer"), text);
 }
 
@@ -788,7 +808,11 @@ function forceButton() {
 
 async function command(name, button, body = {}) {
   await working(button, async () => {
-    await api(`ota/${name}`, body);
+    if (name === "update") askedAt = Date.now(); // before the answer: the board may be gone before that is read
+    await api(`ota/${name}`, body).catch((error) => {
+      askedAt = 0;
+      throw error;
+    });
     fresh = false;
     askStatusSoon();
   });
@@ -822,6 +846,7 @@ onSubmit($("upload-form"), async () => {
   scrollTo(0, 0);
   try {
     await upload(chosen, $("force").checked);
+    askedAt = Date.now();
     fresh = false;
     askStatusSoon();
     $("upload-form").reset();
