@@ -16,7 +16,7 @@ ROOT = ""  # a test on another system puts a folder here
 TRIAL = __name__.startswith("loader_")  # this very loader is on trial: see boot.py
 
 tries = 0  # boots that boot.py gives a new loader
-wdt = None  # the watchdog; boot.py starts it for a loader on trial
+wdt = None  # boot.py starts it for a loader on trial
 ready = False  # True once run() has ended: only then may anything below /.ota be cleared up
 state = ""  # "", "trial", "confirmed" or "undone": what run() left; "journal" once an update is committed
 attempt = 0  # which boot of the trial this is, from 1
@@ -109,11 +109,10 @@ def commit():
 def confirm():
     """End the trial: the new version stays."""
     global _deadline
-    if not _name.startswith("trial."):
-        return
-    _become("confirmed")
-    _deadline = None
-    _publish_state()
+    if _name.startswith("trial."):
+        _become("confirmed")
+        _deadline = None
+        _publish_state()
 
 
 def asked():

@@ -128,7 +128,7 @@ def test_a_bundle_that_came_some_other_way_is_installed(caller: World) -> None:
     caller.board.write({ARCHIVE: new.archive})
     since = caller.now()
     caller.boot()
-    assert f"a bundle lies at /{ARCHIVE}: `ota install` installs it" in caller.lines_since(since)
+    assert f"/{ARCHIVE} waits for `ota install`" in caller.lines_since(since)
     assert call(caller, "ota.request_install()") is True
     caller.wait_confirmed(new, since)
     assert caller.requested("1.1.0.tar.gz") == []

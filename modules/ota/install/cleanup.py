@@ -57,7 +57,7 @@ def _settle(ota):
         yield from clean_up(ota)
         phases.call("state", "told", module)
         if ota_boot.exists(ota.archive) and not module.noted:
-            ota.log("a bundle lies at %s: `ota install` installs it" % ota.archive)  # the power may have failed meanwhile
+            ota.log("%s waits for `ota install`" % ota.archive)  # the power may have failed meanwhile
     module.previous = _kept(ota.local_version())
     return fresh
 
