@@ -213,7 +213,7 @@ class Journal:
         """The file that FAT has under this name in another case, or None: a rename would replace it."""
         folder, slash, name = path.rpartition("/")
         for other in self._names if self.look(path) is None else ():
-            if other.lower() == name.lower() and ota_boot.exists(ota_boot.live(path)):
+            if len(other) == len(name) and other.lower() == name.lower() and ota_boot.exists(ota_boot.live(path)):
                 return folder + slash + other
         return None
 
