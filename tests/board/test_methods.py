@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-from typing import Any
+from http import HTTPStatus
 
 import pytest
 
-from tests.support.world import ARCHIVE, PATIENCE_S, Release, Slowly, World, noise
-
-MODULES = ("serial_log", "wifi", "ota", "caller")
-CALLER = b'''
-import time
-
-import ota_boot
-from iot_platform.module import Module as Base
-
-def committed(ota):
-    """Go on with an update up to the step that commits it, and no further."""
-    while ota_boot.state != "journal":
-        ota._job.step()
-        time.sleep_ms(1)
-    return ota.state
-
-class Module(Base):
-    """Evaluates what is typed after `call`; `work` keeps it busy."""
-
-    name = "caller"
-    doing = None
-
-    def on_command(self, command):
-        if command.path == "work":
-            self.doing = command.payload or None
-        elif command.path == "call":
-            ota = self.platform.module("ota")
-            try:
-                names = {"ota": ota, "platform": self.platform, "committed": committed}
-                self.platform.log("result", repr(eval(command.payload, names)))
-            except Exception as error:
-                self.platform.log("result", repr([getattr(error, "reason", repr(error))]))
-
-    def busy(self):
-        return self.doing
-'''
+from tests.support import caller as callers
+from tests.support.caller import FILES, MODULES, call
+from tests.support.world import ARCHIVE, PATIENCE_S, Handler, Release, Slowly, World, noise
 
 
 def release(world: World, version: str, **files: bytes) -> Release:
-    return world.release(version, {"modules/caller/__init__.py": CALLER, **files}, modules=MODULES, auto_install=False)
+    return world.release(version, {**FILES, **files}, modules=MODULES, auto_install=False)
 
 
 @pytest.fixture
@@ -57,11 +23,6 @@ def caller(world: World) -> World:
     world.offer(old)
     world.boot()
     return world
-
-
-def call(world: World, expression: str) -> Any:
-    since = world.type(f"call {expression}")
-    return ast.literal_eval(world.board.expect(r"I result (.*)$", PATIENCE_S, since).group(1))
 
 
 def test_what_needs_no_server(caller: World) -> None:
@@ -183,3 +144,48 @@ def test_a_trial_is_confirmed_by_hand(caller: World) -> None:
     caller.type("ota confirm")
     caller.wait_confirmed(new, since)
     assert call(caller, "ota.confirm()") is False
+
+
+# -- in a trial
+
+
+@pytest.fixture
+def on_trial(world: World) -> World:
+    """A board on which 1.1.0 is on trial for as long as the test needs it: from then on the server is away."""
+    old, new = (callers.release(world, version, confirm_timeout_s=600) for version in ("1.0.0", "1.1.0"))
+    world.flash(old)
+    world.offer(new)
+
+    def away(request: Handler) -> bool:
+        if not (request.path.endswith("stable.json") and world.requested("1.1.0.tar.gz")):
+            return False
+        request.reply(HTTPStatus.SERVICE_UNAVAILABLE, {}, b"")
+        return True
+
+    world.server.trick = away
+    world.board.start()
+    world.board.expect("trial: the check did not succeed yet", PATIENCE_S)
+    return world
+
+
+def test_a_rollback_ends_a_trial_at_once_however_busy_a_module_is(on_trial: World) -> None:
+    """The restart waits for the module; nothing confirms the version meanwhile, neither the trial nor somebody's hand."""
+    world = on_trial
+    world.type("work the door is moving")
+    since = world.now()
+    assert call(world, "ota.rollback()") is True
+    assert call(world, "ota.state, ota.job, ota.confirm()") == ("rebooting", None, False)
+    assert call(world, "ota_boot.confirm()") is None
+    assert call(world, "platform.bus.get('restart/waiting_for')") == "caller: the door is moving"
+    world.type("work")
+    found = world.board.expect("rolled back from 1.1.0 to 1.0.0: .*|confirmed: version", PATIENCE_S, since)
+    assert found[0].endswith("(by_hand)")
+
+
+def test_a_confirmation_by_hand_that_finds_no_memory_comes_to_its_end_all_the_same(on_trial: World) -> None:
+    """The loader knows that the version stays; what is left to do is done as soon as there is memory."""
+    world = on_trial
+    since = world.now()
+    assert "MemoryError" in call(world, "no_memory_once(), ota.confirm()")[0]
+    world.board.expect("confirmed: version 1.1.0 stays", PATIENCE_S, since)
+    assert call(world, "ota.state, ota_boot.state") == ("confirmed", "")

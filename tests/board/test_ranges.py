@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from iotctl import archive, bundle, keys
 from iotctl.serve import Request
 from modules.ota.transport.ranges import GAP
 from tests.support import forge
+from tests.support.caller import QUICK
 from tests.support.world import (
     NEVER,
     PATIENCE_S,
@@ -27,6 +29,7 @@ from tests.support.world import (
     noise,
     owner,
     patched,
+    place,
     state_of,
 )
 
@@ -60,13 +63,6 @@ def head_and(world: World, release: Release, *ranges: tuple[int, int]) -> list[s
     """What the Range headers of an update are that asks for these parts behind the head."""
     head = archive.head_of(release.archive)[0]
     return [f"bytes=0-{head - 1}", *(f"bytes={head + begin}-{head + end - 1}" for begin, end in ranges)]
-
-
-def place(release: Release, path: str) -> tuple[int, int]:
-    """Where the group with a file begins and ends, counted from the end of the head."""
-    places = sorted({entry.at for entry in release.bundle.entries}) + [len(release.bundle.packed)]
-    begin = next(entry.at for entry in release.bundle.entries if entry.path == path)
-    return begin, places[places.index(begin) + 1]
 
 
 # -- how much is asked for
@@ -163,6 +159,36 @@ def test_another_release_clears_what_was_staged(world: World, version: str, sequ
     newer = world.release(version, {f"www/part{n}": noise(10 + n, 20_000) for n in range(4)}, sequence=sequence)
     world.offer(newer)
     world.update_to(newer)
+    world.assert_runs(newer)
+
+
+def test_the_place_in_a_large_file_of_another_release_is_forgotten_before_anything_of_this_one_comes(world: World) -> None:
+    """The power fails between the two: else the newer release's file would begin with the other one's bytes."""
+    _old, cut = two(world, QUICK, {**QUICK, "www/big": noise(1, 100_000)})
+    newer = world.release("1.2.0", {**QUICK, "www/big": noise(2, 100_000)})
+    hangs_up(world, 1, 60_000)
+    world.refused("connection_lost")
+    assert state_of(world.peek())["part"], f"some of {cut.version} has arrived"
+    world.offer(newer)
+    over = threading.Event()
+
+    def silent(request: Handler) -> bool:
+        """About the file: the list is sent."""
+        if not request.path.endswith("1.2.0.tar.gz") or request.headers["Range"].startswith("bytes=0-"):
+            return False
+        over.wait(PATIENCE_S)
+        request.close_connection = True
+        return True
+
+    world.server.trick = silent
+    world.board.expect("ota: staging", PATIENCE_S, world.type("ota check"))
+    world.board.stop()
+    over.set()
+    world.server.trick = None
+    since = world.now()
+    world.board.start()  # it goes on at once
+    world.board.expect("confirmed: version 1.2.0 stays|failed", PATIENCE_S, since)
+    assert "failed" not in world.lines_since(since)
     world.assert_runs(newer)
 
 

@@ -10,7 +10,8 @@ from http import HTTPStatus
 import pytest
 
 from iotctl import boards, bundle
-from tests.support.world import PATIENCE_S, Handler, World, assert_tree, changed, tree_of
+from tests.support.caller import QUICK
+from tests.support.world import ARCHIVE, PATIENCE_S, Handler, World, assert_tree, changed, noise, tree_of
 
 Trick = Callable[[Handler], bool]
 
@@ -47,6 +48,20 @@ def test_a_disk_without_room_for_the_stage_refuses_and_clears_up(world: World) -
     world.offer(fits)
     world.update_to(fits)
     assert_tree(world.stop(), tree_of(changed(fits.files, {"ballast.bin": ballast})))
+
+
+def test_an_upload_that_was_cut_by_power_keeps_no_update_away(world: World) -> None:
+    """Nobody installs it, or knows of it any more: it goes when its space is needed."""
+    parts = ({f"www/part{n}": noise(seed + n, 20_000) for n in range(4)} for seed in (0, 10))
+    old, new = (world.release(version, {**QUICK, **files}) for version, files in zip(("1.0.0", "1.1.0"), parts, strict=True))
+    there = boards.budget({**old.files, bundle.LIST: old.bundle.listing}, world.board.port)
+    free = world.board.port.flash - (there.tree + there.own) * boards.BLOCK
+    world.flash(old, {ARCHIVE: noise(20, free - 60_000)})
+    world.offer(new)
+    world.board.start()
+    world.wait_confirmed(new, 0)
+    assert "the disk was full" in world.board.console()
+    world.assert_runs(new)
 
 
 HOARDER = b"""

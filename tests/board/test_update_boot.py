@@ -149,9 +149,9 @@ def test_an_update_boot_that_fails_is_counted_all_the_same(board: Board) -> None
     "ota",
     [
         {"before": "raise ValueError('no OTA today')"},
-        {"before": "from iot_platform import runtime\nruntime.UPDATE_BOOT_S = 0", "start": "pass"},
+        {"before": "from iot_platform import runtime\nruntime.UPDATE_BOOT_S = 0", "start": "self.job = 'update'"},
     ],
-    ids=["without OTA", "with an OTA that does nothing"],
+    ids=["without OTA", "with an OTA that comes to no end"],
 )
 def test_an_update_boot_that_leads_nowhere_ends_by_itself(board: Board, ota: dict[str, str]) -> None:
     board.write({**_files(**ota), ".ota/job.0": b"{}"})

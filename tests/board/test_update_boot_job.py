@@ -12,6 +12,7 @@ from iotctl import bundle, keys
 from sim import flashlog
 from sim.board import Cut
 from tests.support.world import (
+    NEVER,
     PATIENCE_S,
     Changes,
     Handler,
@@ -307,6 +308,31 @@ def test_what_does_not_even_fit_into_an_update_boot_is_given_up_after_three(worl
     assert "failed here before (no_memory)" in world.refused("failed_before")
     assert "update boot" not in world.lines_since(at)
     assert_tree(world.stop(), old.tree)
+
+
+def test_the_window_is_waited_for_after_the_update_boot(world: World) -> None:
+    """What was found and staged there is ready in the ordinary boot as well."""
+    world.ota["window"] = NEVER
+    two(world)
+    since = world.type("ota check")
+    over = world.board.expect("restarting: the update boot is over", PATIENCE_S, since).string
+    since = world.board.lines.index(over, since)
+    world.board.expect("running: .*hog", PATIENCE_S, since)
+    world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
+    status = world.board.expect("'state': .*", PATIENCE_S, world.type("ota status")).string
+    assert "'state': 'ready'" in status and f"'waiting': 'window {NEVER}'" in status, status
+    nothing_is_noted(world)
+
+
+def test_with_an_ota_that_is_off_update_boots_are_over_at_once(world: World) -> None:
+    """Its profile is wrong, so nothing is done in them and nothing fails: the other modules are soon back."""
+    off = world.release("1.0.0", {**hog(), "profile.json": world.profile(MODULES, url="no URL").raw}, modules=MODULES)
+    world.flash(off, {".ota/job.0": b'["update", false]'})
+    world.board.start()
+    for boot in (1, 2, 3):
+        world.board.expect(ONLY.format(boot), PATIENCE_S)
+    world.board.expect("running: .*hog", PATIENCE_S)
+    assert world.board.console().count("restarting: the update boot has come to no end") == 3
 
 
 # -- power cuts

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from tests.support.world import PATIENCE_S, World, assert_tree, changed, tree_of
+from typing import Any
+
+import pytest
+
+from iotctl import mpy
+from sim.board import Board
+from tests.support.caller import QUICK
+from tests.support.world import (
+    NEVER,
+    PATIENCE_S,
+    Changes,
+    Handler,
+    Release,
+    Tree,
+    World,
+    assert_tree,
+    changed,
+    noise,
+    state_of,
+    tree_of,
+)
 
 KEPT = {"main/notes.txt": b"beside main.py", "boot/x": b"1", "www/app/data": b"beside app.js", "log-2/x": b"beside log-2.py"}
 IN_THE_WAY = {"tool/data.bin": b"precious", "tool/deep/er.txt": b"more", "other.py": b"print('mine')\n", "lib/thing/x": b"y"}
@@ -78,3 +98,122 @@ def test_a_way_back_brings_a_file_whose_name_was_moved_once(world: World) -> Non
     since = world.type("ota rollback")
     world.wait_confirmed(old, since)
     assert_tree(world.stop(), old.with_files({"moved/other.py": b"of an earlier update", "moved.2/other.py": b"since then"}))
+
+
+# -- on FAT, where a name in another case is the same file
+
+
+@pytest.fixture
+def fat(world: World) -> World:
+    world.board = Board(world.folder / "fat.img", like="pico-w", fs="fat")
+    return world
+
+
+RENAMED: Changes = {"data/notes.txt": b"the release's", "tool.mpy": mpy.compile_source(b"A = 1\n", "tool.py")}
+IN_ANOTHER_CASE = {"data/Notes.txt": b"precious", "Tool.py": b"A = 'mine'\n"}
+
+
+def test_on_fat_a_users_file_of_the_same_name_in_another_case_is_moved(fat: World) -> None:
+    """Also one that would be imported in a module's place."""
+    old = fat.release("1.0.0", {**QUICK, "data/x": b"1"})
+    new = fat.release("1.1.0", {**QUICK, **RENAMED, "data/x": b"2"})
+    fat.flash(old, IN_ANOTHER_CASE)
+    fat.offer(new)
+    fat.board.start()
+    fat.wait_confirmed(new, 0)
+    said = "\n".join(fat.board.lines)
+    for path in IN_ANOTHER_CASE:
+        assert f"/{path} was in the way of version 1.1.0: it is /moved/{path} now" in said
+    assert_tree(fat.stop(), new.with_files({f"moved/{path}": data for path, data in IN_ANOTHER_CASE.items()}))
+
+
+def test_on_fat_a_users_file_of_the_same_name_in_another_case_is_back_when_the_update_is_undone(fat: World) -> None:
+    old = fat.release("1.0.0", {**QUICK, "data/x": b"1"}, max_boot_attempts=1)
+    bad = fat.release("1.1.0", {**QUICK, **RENAMED, "data/x": b"2", "main.py": b"import machine\nmachine.reset()\n"})
+    fat.flash(old, IN_ANOTHER_CASE)
+    fat.offer(bad)
+    fat.board.start()
+    fat.board.expect("ota: rolled back from 1.1.0", PATIENCE_S)
+    fat.until(lambda found: ".ota/undone" not in found.files)
+    assert_tree(fat.stop(), old.with_files(IN_ANOTHER_CASE))
+
+
+@pytest.mark.parametrize("after", [b"new content", b"old"], ids=["with another content", "with the same content"])
+def test_on_fat_a_releases_own_file_gets_its_name_in_another_case(fat: World, after: bytes) -> None:
+    """The list of each version names it once, in its own way; the board has exactly the new one's."""
+    old = fat.release("1.0.0", {**QUICK, "data/Notes.txt": b"old"})
+    new = fat.release("1.1.0", {**QUICK, "data/notes.txt": after})
+    fat.flash(old)
+    fat.offer(new)
+    fat.board.start()
+    fat.wait_confirmed(new, 0)
+    fat.assert_runs(new)
+
+
+# -- what the profile has come to exclude since the update was staged
+
+
+OWN = {"www/mine.txt": b"precious"}
+PROFILE = ["profile.json"]  # which its user edits
+
+
+def edit(world: World, release: Release, **ota: Any) -> Tree:
+    """Somebody writes a file where releases have one, and keeps updates away from it. What the board has after `release` then."""
+    profile = world.profile(excluded_files=[*PROFILE, *OWN], **ota)
+    world.board.write({**OWN, "profile.json": profile.raw})
+    return tree_of(changed(release.files, {**OWN, "profile.json": profile.raw}))
+
+
+def test_a_file_that_was_excluded_since_it_was_staged_is_left_alone(world: World) -> None:
+    old, new = (
+        world.release(version, {**QUICK, "www/mine.txt": version.encode()}, window=NEVER, excluded_files=PROFILE)
+        for version in ("1.0.0", "1.1.0")
+    )
+    world.flash(old)
+    world.offer(new)
+    world.board.start()
+    world.board.expect("version 1.1.0 waits: window", PATIENCE_S)
+    world.until(lambda found: {"ready", "next"} <= set(state_of(found)))
+    world.board.stop()
+    wanted = edit(world, new, window=NEVER)
+    since = world.now()
+    world.board.start()
+    world.board.expect("version 1.1.0 waits: window", PATIENCE_S, since)
+    world.board.expect("wifi: connected", PATIENCE_S, since)
+    asked = world.downloads("1.1.0.tar.gz")
+    world.update_to(new, "ota update")
+    assert world.downloads("1.1.0.tar.gz") == asked, "what was staged was installed"
+    assert_tree(world.stop(), wanted)
+
+
+def test_a_file_that_was_excluded_while_a_download_was_interrupted_is_left_alone(world: World) -> None:
+    """It came first, and lies in the stage already when the download goes on."""
+    old, new = (
+        world.release(version, {**QUICK, "www/mine.txt": version.encode(), "www/part": noise(n, 40_000)}, excluded_files=PROFILE)
+        for n, version in enumerate(("1.0.0", "1.1.0"))
+    )
+
+    def hangs_up(request: Handler) -> bool:
+        """After the first of two files."""
+        if not request.path.endswith("1.1.0.tar.gz") or len(world.requested("1.1.0.tar.gz")) != 1:
+            return False
+        data = request._find()
+        assert data is not None
+        request.send_half(data, 20_000)
+        return True
+
+    world.flash(old)
+    world.offer(new)
+    world.server.trick = hangs_up
+    world.board.start()
+    world.board.expect("connection_lost", PATIENCE_S)
+    world.board.stop()
+    assert "ota: staged www/mine.txt" in world.board.console()
+    wanted = edit(world, new)
+    since = world.now()
+    world.board.start()
+    world.board.expect("wifi: connected", PATIENCE_S, since)
+    world.type("ota check")
+    world.wait_confirmed(new, since)
+    assert "staged www/mine.txt" not in world.lines_since(since)
+    assert_tree(world.stop(), wanted)

@@ -104,6 +104,13 @@ def tree_of(files: Mapping[str, bytes]) -> Tree:
     return Tree(dict(files), tree.folders(files))
 
 
+def place(release: Release, path: str) -> tuple[int, int]:
+    """Where the group with a file begins and ends, counted from the end of the head."""
+    places = sorted({entry.at for entry in release.bundle.entries}) + [len(release.bundle.packed)]
+    begin = next(entry.at for entry in release.bundle.entries if entry.path == path)
+    return begin, places[places.index(begin) + 1]
+
+
 def changed(files: Files, changes: Changes) -> Files:
     merged: dict[str, bytes | None] = {**files, **changes}
     return {path: data for path, data in merged.items() if data is not None}

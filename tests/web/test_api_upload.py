@@ -142,6 +142,24 @@ def test_an_upload_and_a_job_exclude_each_other(shared: WebWorld, client: Client
     assert no_file(shared)
 
 
+def test_a_cancelled_upload_leaves_the_next_ones_file_alone(shared: WebWorld, client: Client) -> None:
+    """Its connection is still open then, and ends while the next one is on its way. That is read as a whole, and so refused."""
+    data = made_by(shared, stranger())
+    since = shared.now()
+    first = client.raw(head(client, 50_000))  # and nothing of it: the board waits
+    shared.board.expect("web: an upload of 50000 bytes", PATIENCE_S, since)
+    assert client.post("/api/ota/cancel").status == 202
+    second = client.raw(head(client, len(data)) + data[:20_000])
+    shared.board.expect(f"web: an upload of {len(data)} bytes", PATIENCE_S, since)
+    first.close()
+    shared.board.expect(r"web: refused 127.0.0.1: (incomplete|it was too slow)", PATIENCE_S, since)
+    second.sendall(data[20_000:])
+    assert b" 202 " in second.recv(64)
+    second.close()
+    assert shared.board.expect(r"ota: install failed: .* \((\w+)\)", PATIENCE_S, since)[1] == "bad_signature"
+    assert no_file(shared)
+
+
 def test_an_upload_that_cannot_fit_is_refused_before_its_first_byte(shared: WebWorld, client: Client) -> None:
     for size, status, reason in ((17_000_000, 413, b"too_large"), (0, 413, b"too_large"), (4_000_000, 507, b"no_space")):
         connection = client.raw(head(client, size))
