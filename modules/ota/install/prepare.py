@@ -89,7 +89,9 @@ def _have(ota, n, entry, runs, staged):
     """
     path, size, digest, _at = entry
     if runs is None or runs[2] in (b"", digest):
-        if (yield from files.same(ota_boot.live(path), size, digest, ota.view)):
+        folder, _, name = path.rpartition("/")
+        there = yield from files.same(ota_boot.live(path), size, digest, ota.view)
+        if there and (runs or name in files.listed(ota_boot.live(folder))):  # FAT opens a name in another case as well
             if staged and ota_boot.exists(target(n, path)):
                 yield phases.alone
                 os.remove(target(n, path))  # from a staging that was interrupted before the file on disk became right
