@@ -150,6 +150,18 @@ def test_on_fat_a_releases_own_file_gets_its_name_in_another_case(fat: World, af
     fat.assert_runs(new)
 
 
+@pytest.mark.parametrize("after", [b"new content", b"old"], ids=["with another content", "with the same content"])
+def test_on_fat_a_releases_own_file_has_its_old_name_again_when_the_update_is_undone(fat: World, after: bytes) -> None:
+    old = fat.release("1.0.0", {**QUICK, "data/Notes.txt": b"old"}, max_boot_attempts=1)
+    bad = fat.release("1.1.0", {**QUICK, "data/notes.txt": after, "main.py": b"import machine\nmachine.reset()\n"})
+    fat.flash(old)
+    fat.offer(bad)
+    fat.board.start()
+    fat.board.expect("ota: rolled back from 1.1.0", PATIENCE_S)
+    fat.until(lambda found: ".ota/undone" not in found.files)
+    assert_tree(fat.stop(), old.tree)
+
+
 # -- what the profile has come to exclude since the update was staged
 
 
