@@ -197,7 +197,11 @@ def _commit(ota, source):
 
 def _journal(ota):
     yield from ota.phase("install.cleanup", "clean_up", ota)
-    header = yield from ota.phase("install.prepare", "recheck", ota, not ota.verified)  # then some time has passed
+    header = yield from ota.phase("install.prepare", "recheck", ota, not ota.verified)
+    if not ota.verified:  # some time has passed since it was staged
+        yield from ota.load("release.policy")
+        yield from ota.load("bundle.lists")  # for the floor
+        phases.part("release.policy").check(header, ota.name_on_server, ota.floor, True, ota.platform.board.now())
     yield from ota.phase("install.journal", "commit", ota, header)
     return header
 

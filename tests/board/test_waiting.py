@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -132,6 +133,18 @@ def test_what_was_withdrawn_is_not_installed(shared: tuple[World, Release, Relea
     the_window_opens(waiting)
     assert call(waiting, "ota.job, ota.install_new_firmware()") == (None, False)
     assert call(waiting, "ota.error.reason") == "no_update"
+
+
+def test_what_has_expired_meanwhile_is_not_installed(waiting: World) -> None:
+    late = release(waiting, "1.1.1", window=NEVER, expires=int(time.time()) + 3600)
+    waiting.offer(late)
+    since = waiting.type("ota check")
+    waiting.board.expect("version 1.1.1 waits: window", PATIENCE_S, since)
+    do(waiting, f"setattr(platform.board, 'now', lambda: {late.bundle.header['expires'] + 1})")
+    the_window_opens(waiting)
+    waiting.board.expect(r"ota: stage failed: the release has expired \(expired\)", PATIENCE_S, since)
+    do(waiting, "delattr(platform.board, 'now')")
+    waiting.until(lambda found: not any(path.startswith(".ota/stage") for path in found.files))
 
 
 # -- what is found to be spoiled when it is installed is not installed, and fetched again

@@ -264,6 +264,7 @@ class World:
         sequence: int | None = None,
         modules: tuple[str, ...] | None = None,
         notes: str = "",
+        expires: int | None = None,
         **ota: Any,
     ) -> Release:
         """A signed release of the real sources with some `changes`."""
@@ -272,7 +273,7 @@ class World:
         files = changed(sources((*MODULES, *ours)), {"profile.json": profile.raw, "version": version.encode() + b"\n"})
         files = changed(files, changes or {})
         number = bundle.default_sequence(version) if sequence is None else sequence
-        made = bundle.make(profile, files, bundle.Options(version, number, notes))
+        made = bundle.make(profile, files, bundle.Options(version, number, notes, expires=expires))
         if self.key:
             made = bundle.sign(made, self.key)
         return Release(version, number, files, made, bundle.pack(made))
