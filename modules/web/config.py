@@ -114,7 +114,7 @@ def prefs(web, request):
                 if not _stays(key):
                     prefs.set(key, value[key])
             prefs.save()
-        except ValueError:  # too much for the flash
+        except ValueError:  # too much for the flash, or no number, such as 1e999
             for key in before:
                 prefs.set(key, before[key])
             raise Refused(413, "too_large")
@@ -122,12 +122,12 @@ def prefs(web, request):
     return {
         key: value
         for key, value in prefs.items()
-        if not _stays(key)
-        and key not in ("mqtt.pending", "wifi.old")  # on their way, and with a password in them
-        and ("password" not in key or request.query == "secrets=1")
+        if not _stays(key) and ("password" not in key or request.query == "secrets=1")
     }
 
 
 def _stays(key):
     """True for what is this board's alone."""
+    if key in ("mqtt.pending", "wifi.old"):  # on their way, and with a password in them
+        return True
     return key[:4] == "web." or key[:9] == "wifi.held"

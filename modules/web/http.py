@@ -65,7 +65,7 @@ def pieces(value):
     before, end = "{", "}"
     if isinstance(value, dict):
         for key in value:
-            yield before + json.dumps(key) + ":"
+            yield before + json.dumps(str(key)) + ":"
             yield from pieces(value[key])
             before = ","
     elif isinstance(value, (list, tuple)) or hasattr(value, "__next__"):
@@ -75,7 +75,10 @@ def pieces(value):
             yield from pieces(item)
             before = ","
     else:
-        before, end = "", json.dumps(value)
+        if isinstance(value, float) and value - value != 0:  # JSON has no word for it
+            value = None
+        plain = value is None or isinstance(value, (str, bool, int, float))
+        before, end = "", json.dumps(value if plain else str(value))
     yield end if before == "," else before + end
 
 

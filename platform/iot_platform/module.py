@@ -102,6 +102,8 @@ class Bus:
 
         :param who: the module that says it.
         """
+        if not isinstance(key, str):
+            raise TypeError("a key of the bus is text, not %r" % (key,))
         if isinstance(value, float) and value - value != 0:  # NaN or infinite: JSON has no word for it
             if self._values.get(key, self) is not None:
                 SerialLog.warning(who, key, "is no number:", value)

@@ -114,12 +114,12 @@ def _is_server(value):
 # -- panels: what is said of them is in docs/first-module.md. A value or a setting is ``(key, label, unit, kind, *range)``
 
 
-def panels(modules):
+def panels(modules, seen=None):
     """Bring what modules declare into one form: `panels` is a tuple of dicts with `id` and `title`, and holds what is good.
 
     Returns what was wrong, and is left out: ``(module, key, problem)``.
     """
-    wrong, seen = [], set()
+    wrong, seen = [], set() if seen is None else seen
     for name in modules:
         given = getattr(modules[name], "panels", ())
         given = (given,) if isinstance(given, dict) else given
@@ -129,6 +129,9 @@ def panels(modules):
         for panel in good:
             panel["id"] = panel.get("id", name)
             panel["title"] = panel.get("title", name)
+            if not name_ok(panel["id"]) or not isinstance(panel["title"], str):
+                wrong.append((name, "id %s" % (panel["id"],), "or the title is none"))
+                panel.update({"id": name, "title": name, "values": (), "actions": (), "settings": ()})
             for part in ("values", "actions", "settings"):
                 kept = []
                 for item in panel.get(part, ()):

@@ -141,7 +141,7 @@ class Platform:
     def _tell(self):
         """Once a second: what modules and the board itself have to say."""
         for name in list(self.modules):
-            self.bus.publish_all(self._call(name, "telemetry") or {}, name)
+            self._call(name, "telemetry")
         self.bus.publish("loop/max_gap_ms", self.max_gap_ms)
         self.bus.publish("uptime", self.uptime)
         if ota_boot.failures and self.uptime > _HEALTHY_S:
@@ -180,6 +180,8 @@ class Platform:
             return None
         try:
             result = getattr(module, method)(*args)
+            if method == "telemetry" and result:  # what cannot be published is its own affair too
+                self.bus.publish_all(result, name)
         except Exception as error:  # includes MemoryError
             gc.collect()
             count = self._failures[name + method] = self._failures.get(name + method, 0) + 1

@@ -53,6 +53,8 @@ class Slots:
         """Change a value in memory, None removes it; save() makes it last."""
         if value is None:
             self._values.pop(key, None)
+        elif not _plain(value):
+            raise ValueError("%s cannot be kept" % key)
         else:
             self._values[key] = value
 
@@ -65,6 +67,17 @@ class Slots:
         write(self.paths, text)
         self._saved = digest
         return True
+
+
+def _plain(value):
+    """True for what JSON has a word for: one NaN, and nothing of the file could be read again."""
+    if isinstance(value, float):
+        return value - value == 0
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(value[key]) for key in value)
+    if isinstance(value, (list, tuple)):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 def read(paths):

@@ -77,9 +77,13 @@ def start(platform):
 
 def _declared(platform):
     """What modules declare: each value is on the bus from now on, and what is wrong is left out."""
-    for wrong in panels(platform.modules):
-        SerialLog.warning("module %s: in its panel %s %s; it is left out" % wrong)
-    bus = platform.bus
+    bus, seen = platform.bus, set()
+    for name in list(platform.modules):
+        try:
+            for wrong in panels({name: platform.modules[name]}, seen):
+                SerialLog.warning("module %s: in its panel %s %s; it is left out" % wrong)
+        except Exception as error:
+            platform.switch_off(name, "panels", error)
     for name in platform.modules:
         for panel in getattr(platform.modules[name], "panels", ()):
             for item in panel.get("values", ()):
