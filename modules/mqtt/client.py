@@ -17,6 +17,7 @@ from umqtt import robust
 
 _IN = const(384)  # bytes of the longest packet that is read; longer ones are thrown away
 _OUT = const(2048)  # bytes that may wait to be sent
+_MOST = const(2000)  # bytes of a message and its topic
 _HEAD = const(5)
 _READS = const(32)  # at most, each time
 _MAX_TOLD = const(8)
@@ -115,7 +116,8 @@ class Link(Base):
         if "#" in key or "+" in key or len(text) > _MAX_VALUE:
             self.once("this cannot be published: status/" + key)
         else:
-            self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True)
+            if not self.client.publish(("%s/status/%s" % (self.base, key)).encode(), text.encode(), True):
+                self.once("this is too long to be published: status/" + key[:40])
 
 
 class Client(robust.MQTTClient):
@@ -188,11 +190,14 @@ class Client(robust.MQTTClient):
 
     def publish(self, topic, msg, retain=False, qos=0):
         """With QoS 1, `acked` is True again when the broker has it."""
+        if len(topic) + len(msg) > _MOST:  # it would never fit, at the next connection neither
+            return False
         if qos:
             self.acked = False
             self._ask(0x32, topic, msg)
         else:
             super().publish(topic, msg, retain)
+        return True
 
     def idle(self):
         """True when all has been sent."""

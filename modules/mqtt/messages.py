@@ -96,6 +96,8 @@ def _ota(mqtt, ota, path, text):
         return encode(False, "not_allowed", "ota knows check, update, rollback, confirm, channel and auto_install")
     if not started:
         return encode(False, "busy", "another job runs: %s" % (ota.job or ota.state))
+    if mqtt.pending and mqtt.pending != path:  # only one is remembered
+        mqtt.reply("reply/" + mqtt.pending, encode(False, "interrupted", "%s came before it was done" % path))
     mqtt.pending, mqtt.restarted = path, False
     mqtt.platform.prefs.set("mqtt.pending", path)
     mqtt.platform.prefs.save()  # whatever becomes of it is told, also after a loss of power

@@ -34,7 +34,7 @@ class Module(Link):
         self._entity = False  # True when the update entity's state has to be told
         self.console = ()  # the log's lines, told while somebody wants them: a generator
         self._replies = []
-        self._noisy_at = self._entity_at = time.ticks_ms()
+        self._noisy_at = self._entity_at = self._settle_at = time.ticks_ms()
 
     def start(self):
         """Read the settings and connect. To be called again when ``mqtt.*`` in the preferences has changed."""
@@ -137,9 +137,11 @@ class Module(Link):
         except ValueError as error:  # what is no text is one in MicroPython
             self.once("ignored: %s" % (str(error) or "a message that is no text"))
         except MemoryError:
-            self.once("too little memory to deal with a message")
+            self.once("too little memory for a message")
             if path.startswith("command/"):
                 self.reply("reply/" + path[8:72], _NO_MEMORY)
+        except Exception as error:  # such as a panel's pattern that is none: no reason to lose the connection
+            self.once("a message failed: %r" % error)
 
     def _echo(self, key):
         """A status has come back: an old one that nobody tells any more is cleared; of this connection's own enough have come."""
@@ -185,7 +187,8 @@ class Module(Link):
             if not self._job:
                 self._job = self.platform.once("modules.mqtt.discovery", "discovery", self)
             for topic, data in self._job:  # made one by one
-                client.publish(topic, data, True)
+                if not client.publish(topic, data, True):
+                    self.once("too long for Home Assistant: " + topic.decode())
                 return
             self._job = self.announce_at = None
         elif self._changed:
@@ -203,12 +206,16 @@ class Module(Link):
             self.check_at = None
             if ota:
                 ota.request_check()
-        if self.pending and self.client:
+        if self.pending and self.client and time.ticks_diff(now, self._settle_at) >= 0:
             going_on = ["rebooting", "trial"]
             if self.platform.update_boot:
                 going_on.append("idle")  # there it has yet to begin
             if not (ota and (ota.job or ota.ordered or ota.state in going_on)):
-                self.platform.once(_MESSAGES, "settle", self, ota)
+                self._settle_at = time.ticks_add(now, _ENTITY_MS)
+                try:
+                    self.platform.once(_MESSAGES, "settle", self, ota)
+                except MemoryError:
+                    self.once("too little memory for a result")
 
 
 def update_state(mqtt):
