@@ -49,6 +49,69 @@ def test_a_module_that_fails_is_switched_off_and_reported_and_the_others_run_on(
     assert sum("switched off" in line for line in world.board.lines) == 4
 
 
+_EQUAL = """
+class Unequal:
+    def __eq__(self, other):
+        raise ValueError("no value")
+    __ne__ = __eq__
+
+"""
+# What telemetry() may give by mistake; in two of them it is the bus that cannot take it.
+ODD_TELEMETRY: dict[str, bytes] = {
+    "pairs": _module("telemetry", "return [('pairs/a', 1)]"),
+    "number": _module("telemetry", "return 5"),
+    "text": _module("telemetry", "return 'text'"),
+    "keyed": _module("telemetry", "return {5: 1}"),
+    "unequal": _EQUAL.encode() + _module("telemetry", "return {'unequal/a': Unequal()}"),
+}
+
+
+def test_what_telemetry_gives_by_mistake_is_that_modules_own_affair(world: World) -> None:
+    files = {f"modules/{name}/__init__.py": code for name, code in ODD_TELEMETRY.items()}
+    tells = {"modules/tells/__init__.py": FAILING["modules/tells/__init__.py"]}
+    release = world.release("1.0.0", {**files, **tells}, modules=("serial_log", "wifi", "ota", *ODD_TELEMETRY, "tells"))
+    world.flash(release)
+    world.offer(release)
+    world.boot()
+    for name in ODD_TELEMETRY:
+        world.board.expect(rf"E module {name} is switched off: it failed in telemetry", PATIENCE_S)
+    since = world.type("values")
+    for name in ODD_TELEMETRY:
+        world.board.expect(rf"module/{name} = off: ", since=since)
+    world.board.expect("tells = True", since=since)
+    assert sum("switched off" in line for line in world.board.lines) == len(ODD_TELEMETRY)
+    assert "the last run ended with" not in world.board.console() and world.board.restarts == []
+
+
+# What a module may declare by mistake, and whether it can go on without.
+ODD_PANELS: dict[str, tuple[str, bool]] = {
+    "nothing": ("panels = {'title': 'Odd', 'values': None}", False),
+    "number": ("panels = {'title': 'Odd', 'values': 5}", False),
+    "made": ("panels = {'title': 'Odd', 'values': (item for item in (('made/a', 'A', ''),))}", False),
+    "raises": ("@property\n    def panels(self):\n        raise ValueError('not yet')", False),
+    "comma": ("panels = {'title': 'Odd', 'values': ('comma/a', 'A', '')}", True),
+    "numbered": ("panels = {'id': 5, 'title': 'Odd', 'values': (('numbered/a', 'A', ''),)}", True),
+}
+
+
+def test_panels_that_are_wrong_in_any_way_are_that_modules_own_affair(world: World) -> None:
+    head = "from iot_platform.module import Module as Base\n\nclass Module(Base):\n    "
+    files = {f"modules/{name}/__init__.py": f"{head}{code}\n".encode() for name, (code, _runs) in ODD_PANELS.items()}
+    good = f"{head}panels = {{'title': 'Good', 'values': (('good/a', 'A', ''),)}}\n".encode()
+    modules = ("serial_log", "wifi", "ota", *ODD_PANELS, "good")
+    release = world.release("1.0.0", {**files, "modules/good/__init__.py": good}, modules=modules)
+    world.flash(release)
+    world.board.start()
+    found = world.board.expect(r"I running: (.*) free memory", PATIENCE_S)
+    assert set(found[1].split(", ")) == {*modules} - {name for name, (_code, runs) in ODD_PANELS.items() if not runs}
+    since = world.type("values")
+    world.board.expect("good/a = ", since=since)
+    for name, (_code, runs) in ODD_PANELS.items():
+        world.board.expect(rf"W module {name}: in its panel .*; it is left out" if runs else rf"E module {name} .*in panels")
+    assert sum("switched off" in line for line in world.board.lines) == sum(not runs for _code, runs in ODD_PANELS.values())
+    assert "the last run ended with" not in world.board.console() and world.board.restarts == []
+
+
 def test_a_wrong_profile_switches_ota_off_with_one_line_and_the_rest_runs(world: World) -> None:
     release = world.release("1.0.0")
     value = json.loads(release.files["profile.json"])

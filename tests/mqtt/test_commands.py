@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def test_the_reason_of_a_refusal_is_replied(world: World, seen: Observer) -> Non
     since = seen.publish(f"{BASE}/command/ota/channel", "canary")
     assert parsed(seen.wait(f"{BASE}/reply/ota/channel", "", since)) == {"ok": True, "channel": "canary"}
     seen.wait(f"{BASE}/status/ota/channel", "canary", since)
+
+
+def test_a_command_that_another_one_follows_is_answered_too(world: World, seen: Observer) -> None:
+    """Only one is remembered until it is done: the one before is not left without an answer."""
+    start(world, seen)
+    go_on = threading.Event()
+    world.server.trick = lambda _handler: not go_on.wait(PATIENCE_S)  # a check is not over before
+    since = seen.publish(f"{BASE}/command/ota/check")
+    seen.wait(f"{BASE}/reply/ota/check", "started", since)
+    seen.publish(UPDATE)
+    seen.wait(f"{BASE}/reply/ota/update", "started", since)
+    go_on.set()
+    told = parsed(seen.wait(f"{BASE}/reply/ota/check", "message", since))
+    assert (told["ok"], told["error"]) == (False, "interrupted") and "ota/update" in told["message"]
+    assert parsed(seen.wait(f"{BASE}/reply/ota/update", "version", since))["ok"]
+    assert len(seen.of(f"{BASE}/reply/ota/check", since)) == 2
 
 
 def test_what_the_profile_does_not_allow_is_not_done(tmp_path: Path) -> None:

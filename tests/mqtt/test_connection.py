@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mqtt.conftest import BASE, LAMP_FILES, WITH_LAMP, mqtt_world
+from tests.mqtt.conftest import BASE, LAMP_FILES, MODULES, WITH_LAMP, mqtt_world
 from tests.support.broker import Broker, Observer
 from tests.support.world import PATIENCE_S, World
 
@@ -243,6 +243,51 @@ def test_a_board_without_a_broker_is_quiet_and_a_wrong_setting_is_named(tmp_path
         world.board.expect(r"mqtt: off: mqtt\.port is wrong; expected: a port", PATIENCE_S)
 
 
+_ODD = b"""from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "odd"
+    panels = {
+        "title": "Odd",
+        "values": (
+            ("odd/mode", "Mode", "", "select") + tuple("effect number %d" % n for n in range(90)),
+            ("odd/label", "L" * 2100, ""),
+            ("odd/text", "Text", "", "text", 5),
+        ),
+    }
+
+    def telemetry(self):
+        return {"odd/" + "k" * 2100: 1, "odd/long": "x" * 9000}
+"""
+
+
+def test_what_is_too_long_or_no_pattern_in_a_module_costs_nobody_the_connection(tmp_path: Path) -> None:
+    with (
+        Broker(tmp_path / "broker") as broker,
+        mqtt_world(tmp_path / "world", broker.port, (*MODULES, "odd")) as world,
+        Observer(broker) as seen,
+    ):
+        release = world.release("1.0.0", {"modules/odd/__init__.py": _ODD})
+        world.flash(release)
+        world.offer(release)
+        world.board.start()
+        for line in (
+            "mqtt: too long for a message, so Home Assistant is not told: homeassistant/select/.*odd_mode",
+            "mqtt: too long for a message, so Home Assistant is not told: homeassistant/sensor/.*odd_label",
+            "mqtt: this is too long to be published: status/odd/k+",
+            "mqtt: this cannot be published: status/odd/long",
+        ):
+            found = world.board.expect(rf"{line}|mqtt: no connection", PATIENCE_S)
+            assert "no connection" not in found.string
+        seen.wait("homeassistant/text/sim-board-sim-0001/odd_text/config")
+        since = seen.publish(f"{BASE}/command/odd/text", "a")
+        world.board.expect("mqtt: a message failed: ", PATIENCE_S)
+        seen.publish(f"{BASE}/command/odd/hello", "x")
+        seen.wait(f"{BASE}/reply/odd/hello", "passed_on", since)
+        text = world.board.console()
+        assert text.count("mqtt: connected to") == 1 and "no connection" not in text and "module mqtt" not in text
+
+
 def test_wifi_that_goes_and_comes_back(tmp_path: Path) -> None:
     with Broker(tmp_path / "broker") as broker, mqtt_world(tmp_path / "world", broker.port) as world, Observer(broker) as seen:
         boot(world)
@@ -254,5 +299,3 @@ def test_wifi_that_goes_and_comes_back(tmp_path: Path) -> None:
         assert not [line for line in world.board.lines[since:] if "mqtt: no connection" in line]
         world.board.wifi = "ok"
         world.board.expect("mqtt: connected", PATIENCE_S, since)
-
-

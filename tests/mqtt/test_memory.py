@@ -75,3 +75,42 @@ def test_a_command_for_which_there_is_no_memory_is_answered_so(tmp_path: Path, b
         world.board.expect("hog none", 20, since)
         seen.publish(f"{BASE}/command/ota/check")
         seen.wait_for(lambda message: message.topic == f"{BASE}/reply/ota/check" and parsed(message)["ok"])
+
+
+_SHORT = b"""from iot_platform.module import Module as Base
+
+class Module(Base):
+    name = "short"
+    is_short = False
+
+    def start(self):
+        self.once, self.platform.once = self.platform.once, self.short
+
+    def short(self, path, function, *args):
+        if self.is_short and function == "settle":
+            raise MemoryError("none for a result")
+        return self.once(path, function, *args)
+
+    def on_command(self, command):
+        if command.path == "short":
+            self.is_short = command.payload == "on"
+            self.platform.log("short", command.payload)
+"""
+
+
+def test_a_result_for_which_there_is_no_memory_is_told_later(tmp_path: Path, broker: Broker, seen: Observer) -> None:
+    with mqtt_world(tmp_path / "world", broker.port, (*MODULES, "short")) as world:
+        release = world.release("1.0.0", {"modules/short/__init__.py": _SHORT})
+        world.flash(release)
+        world.offer(release)
+        world.boot()
+        seen.wait(f"{BASE}/status/mqtt/state", "connected")
+        since = world.type("short on")
+        world.board.expect("I short on", 20, since)
+        asked = seen.publish(f"{BASE}/command/ota/check")
+        seen.wait(f"{BASE}/reply/ota/check", "started", asked)
+        found = world.board.expect("too little memory to tell a result|module mqtt is switched off", 20, since)
+        assert "switched off" not in found.string
+        world.type("short off")
+        assert parsed(seen.wait(f"{BASE}/reply/ota/check", "version", asked))["ok"]
+        assert "module mqtt failed" not in world.lines_since(since) and "no connection" not in world.lines_since(since)

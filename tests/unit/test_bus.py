@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iot_platform.module import Bus
@@ -37,3 +38,11 @@ def test_commands_are_bounded() -> None:
     assert taken == [True] * 16 + [False] * 4
     assert [command.payload for command in bus.take_commands()] == list(range(16))
     assert bus.take_commands() == []
+
+
+@pytest.mark.parametrize("key", [5, None, b"on", ("on", 1)])
+def test_a_key_is_text_or_nothing_is_published(key: object) -> None:
+    bus = Bus()
+    with pytest.raises(TypeError, match="a key of the bus is text"):
+        bus.publish(key, 1)
+    assert not bus.items() and bus.take_changes() == {}

@@ -55,6 +55,22 @@ def test_what_is_no_panel_at_all_is_named(declared: Any) -> None:
     assert modules["lamp"].panels == []
 
 
+@pytest.mark.parametrize("wrong", [{"id": 5}, {"id": None}, {"id": "odd#1"}, {"id": "a+b"}, {"id": "a/b"}, {"title": 5}])
+def test_a_panel_whose_id_or_title_is_none_is_named_and_empty(wrong: dict[str, Any]) -> None:
+    lamp = module(({"values": VALUES, "actions": (("off", "Off"),), **wrong}, {"id": "other", "actions": (("on", "On"),)}))
+    ((name, key, problem),) = panels({"lamp": lamp})
+    assert (name, problem) == ("lamp", "or the title is none") and key == f"id {wrong.get('id', 'lamp')}"
+    assert lamp.panels[0] == {"id": "lamp", "title": "lamp", "values": (), "actions": (), "settings": ()}
+    assert lamp.panels[1]["id"] == "other" and lamp.panels[1]["actions"] == (("on", "On"),)
+
+
+def test_modules_that_are_looked_at_one_by_one_know_of_each_others_names() -> None:
+    seen: set[str] = set()
+    modules = {"lamp": module({"id": "light", "values": VALUES}), "fan": module({"id": "light", "values": VALUES[:1]})}
+    assert panels({"lamp": modules["lamp"]}, seen) == []
+    assert panels({"fan": modules["fan"]}, seen) == [("fan", "lamp/on", "occurs twice")]
+
+
 @pytest.mark.parametrize(("path", "given", "said"), [
     ("lamp/on", "off", 'lamp/on cannot be "off": true or false'), ("lamp/on", "", 'lamp/on cannot be "": true or false'),
     ("lamp/on", None, "lamp/on cannot be null: true or false"), ("lamp/level", "101", 'lamp/level cannot be "101": 0 to 100'),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iot_platform import slots
@@ -79,3 +82,39 @@ def test_preferences_that_are_no_object_are_none_with_a_warning(tmp_path: Path) 
         assert prefs.warning and prefs.get("n") is None
         prefs.set("n", 1)
         assert prefs.save() and Slots(paths).get("n") == 1 and not Slots(paths).warning
+
+
+@pytest.mark.parametrize("value", [
+    math.nan, math.inf, -math.inf, [1, math.nan], {"a": {"b": [math.inf]}}, (math.nan,), {5: 1}, {None: 1}, object(), {1, 2},
+    b"a", 1j, [object()],
+])  # fmt: skip
+def test_what_json_has_no_word_for_is_not_kept_and_what_was_there_stays(tmp_path: Path, value: object) -> None:
+    paths = _paths(str(tmp_path))
+    prefs = Slots(paths)
+    prefs.set("mine", 1)
+    with pytest.raises(ValueError, match="^mine cannot be kept$"):
+        prefs.set("mine", value)
+    assert prefs.save() and slots.read(paths)[1] == b'{"mine": 1}' and not Slots(paths).warning
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_KEPT = st.recursive(_LEAVES, lambda v: st.lists(v) | st.dictionaries(st.text() | st.integers(), v), max_leaves=12)
+
+
+def _has_words(value: object) -> bool:
+    """True when JSON says the same again."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except ValueError:
+        return False
+
+
+@given(_KEPT.filter(lambda value: value is not None))
+def test_what_json_has_words_for_is_kept_and_nothing_else(value: object) -> None:
+    prefs = Slots(_paths("/no such folder"))
+    try:
+        prefs.set("mine", value)
+    except ValueError:
+        assert not _has_words(value)
+    else:
+        assert _has_words(value) and prefs.get("mine") == value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from pathlib import Path
 
@@ -93,3 +94,15 @@ def test_an_iterator_in_an_answer_is_a_list_of_which_only_one_item_is_there_at_a
     assert (next(answer), next(answer), next(answer)) == ('{"a":', "[", "0")
     assert next(numbers) == 1
     assert "".join(answer) == ',2],"b":[]}'
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (math.nan, None), ([math.inf, -math.inf, 1.5], [None, None, 1.5]), ({"a": {"b": math.nan}}, {"a": {"b": None}}),
+    ({5: 1, None: 2}, {"5": 1, "None": 2}), ({1}, "{1}"), (b"\xff", "b'\\xff'"), (1j, "1j"), (..., "Ellipsis"),
+    ((True, None, 1 << 70), [True, None, 1 << 70]),
+])  # fmt: skip
+def test_what_json_has_no_word_for_is_nothing_or_its_text(value: object, said: object) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    assert json.loads("".join(pieces(value)), parse_constant=refuse) == said

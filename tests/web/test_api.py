@@ -241,6 +241,29 @@ def test_a_back_up_has_passwords_only_when_asked_and_brings_back_what_it_has(sha
     assert client.get("/api/prefs?secrets=1").json.keys() & cleared.keys() == set()
 
 
+def test_one_number_that_json_cannot_keep_costs_nobody_their_preferences(web_world: WebWorld) -> None:
+    """It is refused, and what was there outlasts a restart; so does not what is only on its way, and came with a back-up."""
+    web_world.start()
+    client = web_world.client()
+    assert client.post("/api/prefs", {"ota.channel": "canary", "mqtt.pending": "a/#"}).status == 204
+    assert client.post("/api/password", {"old": PASSWORD, "new": "another-one"}).status == 200
+    client.login("another-one")
+    headers = {"Content-Type": "application/json", "Origin": client.url, "X-CSRF": client.csrf or ""}
+    for text in (b'{"mine": 1e999}', b'{"mine": [1, {"deep": -1e999}]}'):
+        refused(client.request("POST", "/api/prefs", text, headers), 413, "too_large")
+    assert client.post("/api/prefs", {"name": "porch"}).status == 204
+    since = web_world.now()
+    web_world.board.power_cycle()
+    web_world.board.expect("web: listening on port", PATIENCE_S, since)
+    assert "is damaged" not in web_world.lines_since(since)
+    again = web_world.client(login=False)
+    assert again.login("another-one").status == 200, "the password is lost"
+    kept = again.get("/api/prefs").json
+    assert kept == {"ota.channel": "canary", "name": "porch"}
+    files = web_world.stop().files
+    assert not [path for path in files if path.startswith("prefs.json") and b"mqtt.pending" in files[path]]
+
+
 def test_a_line_for_the_console(shared: WebWorld, client: Client) -> None:
     since = shared.now()
     assert client.post("/api/console", {"line": " ota status "}).status == 202
