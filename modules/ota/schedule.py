@@ -135,7 +135,9 @@ def chosen(ota):
 def set_channel(module, channel):
     if not name_ok(channel):
         raise OtaError("not_allowed", "a channel's name is made of letters, digits, _ . and -")
-    if channel != module.channel and module.store:  # what waits is the other one's
+    if channel != module.channel and module.store:  # what waits, or is on its way, is the other one's
+        if module.job in ("check", "fetch", "update"):
+            module.cancel()
         module.store.set("ready", None)
         module.found(None)
         module.save()

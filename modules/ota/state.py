@@ -73,7 +73,7 @@ def add_failure(store, sequence, version, reason, text):
     """Remember a failed release; the oldest ones are forgotten, for the floor has passed them long since."""
     failed = store.get("failed", {})
     before = failed.get(str(sequence))
-    failed[str(sequence)] = [version, reason, text[:120], before[3] + 1 if before else 1, 0]
+    failed[str(sequence)] = [version, reason, text[:120], before[3] + 1 if before and before[0] == version else 1, 0]
     while len(failed) > _MAX_FAILED:
         del failed[min(failed, key=int)]
     store.set("failed", failed)

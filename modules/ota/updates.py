@@ -198,7 +198,7 @@ def _commit(ota, source):
 def _journal(ota):
     yield from ota.phase("install.cleanup", "clean_up", ota)
     header = yield from ota.phase("install.prepare", "recheck", ota, not ota.verified)
-    if not ota.verified:  # some time has passed since it was staged
+    if not ota.verified and header["sequence"]:  # some time has passed since it was staged; not so by `latest`
         yield from ota.load("release.policy")
         yield from ota.load("bundle.lists")  # for the floor
         phases.part("release.policy").check(header, ota.name_on_server, ota.floor, True, ota.platform.board.now())

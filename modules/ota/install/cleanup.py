@@ -31,7 +31,7 @@ def after_start(ota):
     fresh = yield from _settle(ota)
     if fresh or getattr(ota_boot, "TRIAL", False):  # an older loader does not say
         yield from _watch_loader(ota, fresh)
-    elif ota.platform.safe_mode and ota.module.previous and ota.module.state == "idle":
+    elif ota.platform.safe_mode and ota.module.previous and ota.module.state not in ("confirmed", "rolled_back"):
         ota.warn("boots keep failing: going back to", ota.module.previous)
         yield from phases.part("updates").roll_back(ota)
 
@@ -95,7 +95,7 @@ def _confirm(ota):
     ota.discard()  # of an upload: the power can fail between the commit and its removal
     header, store = ota_boot.header, ota.store
     running = read_header(RUNNING)
-    if running and running["sequence"]:  # an archive of the `latest` protocol has none
+    if running and running["sequence"] and "hold" not in header:  # an archive of the `latest` protocol has none
         state.raise_floor(store, running["sequence"])
     if ota.asked:  # the trial's check counts as one: when to ask next is saved with the rest, not once more at the job's end
         phases.call("schedule", "after_check", ota.module, None)
@@ -103,6 +103,8 @@ def _confirm(ota):
     now, counter = ota.platform.board.now(), store.get("published", {}).get(ota.channel, 0)
     if now and ota.keys and now + _DAY >= counter > store.get("since", 0):
         store.set("since", counter)
+    if header.get("hold") == 0:  # no floor keeps away what came by the `latest` protocol
+        state.add_failure(store, 0, header["old"], "by_hand", "the board went back from it")
     _note(store, {"result": "confirmed"})
     fresh = "sequence" in header and _try_out(ota)  # a way back has none, and brings none: what lies there is another release's
     yield from _clear(("loader",))
@@ -111,7 +113,7 @@ def _confirm(ota):
     if header.get("repair"):  # the version before it is still the one that is kept
         yield from _clear(("backup",))
         ota_boot.finish()
-    elif ota.cfg.get("keep_previous") and header.get("old") and not header.get("hold"):
+    elif ota.cfg.get("keep_previous") and header.get("old") and "hold" not in header:
         if ota_boot.exists(ota_boot.ota("backup")):
             yield from _clear((PREVIOUS,))
             os.rename(ota_boot.ota("backup"), ota_boot.ota(PREVIOUS))
@@ -128,21 +130,8 @@ def _move_aside(ota):
         for line in f:
             parts = line.rstrip("\n").split(" ", 2)
             if parts[1][1:] == "1m" and ota_boot.exists(cell("backup", int(parts[0]))):
-                _move(ota, cell("backup", int(parts[0])), parts[2])
+                files.move_aside(ota, cell("backup", int(parts[0])), parts[2])
             yield
-
-
-def _move(ota, source, path):
-    for target in files.asides(path):
-        try:
-            if not ota_boot.exists(target):
-                ota_boot.make_parents(target)
-                os.rename(source, target)
-                ota.warn("/%s was in the way of version %s: it is %s now" % (path, ota_boot.header["new"], target))
-                return
-        except OSError as error:
-            if error.errno not in files.NONE:
-                raise
 
 
 def _undo(ota):
@@ -167,7 +156,7 @@ def _note(store, last):
         store.set("problem", None)
     elif last["reason"] != "by_hand":
         store.set("problem", [last["version"], last["reason"], last["message"][:160]])
-    for key in ("wakes", "refused", "ready", "part", "result", "ran"):
+    for key in ("wakes", "refused", "ready", "part", "result", "ran", "order"):
         store.set(key, None)
     store.set("last", last)
     store.save()

@@ -155,6 +155,20 @@ def asides(path):
         yield ota_boot.live("moved%s/%s" % (".%d" % n if n > 1 else "", path))
 
 
+def move_aside(ota, source, path):
+    """The user's file `source`, which has been at `path`, goes to the first of those places that is free."""
+    for target in asides(path):
+        try:
+            if not ota_boot.exists(target):
+                ota_boot.make_parents(target)
+                os.rename(source, target)
+                ota.warn("/%s was in the way of version %s: it is %s now" % (path, ota_boot.header["new"], target))
+                return
+        except OSError as error:
+            if error.errno not in NONE:
+                raise
+
+
 def walk(path):
     """Every file below the folder `path` (of the tree, such as ``lib``), folders depth first. Generator of paths."""
     found = listed(ota_boot.live(path))
