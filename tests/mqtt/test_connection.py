@@ -272,8 +272,8 @@ def test_what_is_too_long_or_no_pattern_in_a_module_costs_nobody_the_connection(
         world.offer(release)
         world.board.start()
         for line in (
-            "mqtt: too long for a message, so Home Assistant is not told: homeassistant/select/.*odd_mode",
-            "mqtt: too long for a message, so Home Assistant is not told: homeassistant/sensor/.*odd_label",
+            "mqtt: too long for Home Assistant: homeassistant/select/.*odd_mode",
+            "mqtt: too long for Home Assistant: homeassistant/sensor/.*odd_label",
             "mqtt: this is too long to be published: status/odd/k+",
             "mqtt: this cannot be published: status/odd/long",
         ):

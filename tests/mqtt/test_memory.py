@@ -109,7 +109,7 @@ def test_a_result_for_which_there_is_no_memory_is_told_later(tmp_path: Path, bro
         world.board.expect("I short on", 20, since)
         asked = seen.publish(f"{BASE}/command/ota/check")
         seen.wait(f"{BASE}/reply/ota/check", "started", asked)
-        found = world.board.expect("too little memory to tell a result|module mqtt is switched off", 20, since)
+        found = world.board.expect("too little memory for a result|module mqtt is switched off", 20, since)
         assert "switched off" not in found.string
         world.type("short off")
         assert parsed(seen.wait(f"{BASE}/reply/ota/check", "version", asked))["ok"]
