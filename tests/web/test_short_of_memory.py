@@ -147,7 +147,7 @@ def _wait_served(client: Client) -> None:
 def _wait_forgotten(world: WebWorld) -> None:
     """Until the server's code has gone: some time after the last browser."""
     before, deadline = world.memory(), time.monotonic() + PATIENCE_S
-    while world.memory() < before + 12_000:
+    while world.memory() < before + 8_000:
         assert time.monotonic() < deadline
         time.sleep(0.5)
 
