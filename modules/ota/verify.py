@@ -60,8 +60,8 @@ def make_room(ota):
     """The disk is full: what goes in any case goes now. Generator; True when something went.
 
     That is an upload that nobody installed, the kept version, else what the release is to delete, by its signed header alone: for
-    the list there may be no room.
-    No undo brings it back: a journal would have to keep it. Files of the running version are left to the journal.
+    the list there may be no room. No undo brings it back: a journal would have to keep it. Files of the running version are left
+    to the journal.
     """
     if ota_boot.exists(ota.archive):  # what is left of an upload
         ota.discard()
@@ -133,8 +133,7 @@ def _count(ota, header):
 
 
 def _goes(ota, path):
-    """True for a file of exactly this name (FAT answers to others as well) that neither the new list nor the profile keeps."""
-    folder, _, name = path.rpartition("/")
-    if files.listed(ota_boot.live(folder)).get(name) is not False or excluded(path, ota.excluded):
+    """True for a file that is there, and that neither the new list nor the profile keeps."""
+    if not files.exact(ota_boot.live(path)) or excluded(path, ota.excluded):
         return False
     return not any(path == entry[0] for _n, entry in entries())

@@ -149,6 +149,12 @@ def filled(folder):
     return is_filled
 
 
+def exact(path):
+    """True when a file has exactly this name: FAT also answers to the same name in another case."""
+    folder, _, name = path.rpartition("/")
+    return listed(folder or "/").get(name) is False
+
+
 def asides(path):
     """Where a file of the user's may go, the first choice first: the name may be taken, or a folder of it be a file."""
     for n in range(1, 100):

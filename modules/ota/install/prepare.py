@@ -31,9 +31,8 @@ def plan(ota, header, digest):
     """
     stage = ota_boot.ota("stage")
     if _read()[0] != digest:
-        for key in ("part", "ready"):
-            ota.store.set(key, None)
-        ota.store.save()  # no power cut leaves them beside what is staged now
+        ota.store.set("part", None)
+        ota.store.save()  # no power cut leaves it beside what is staged now
         yield from files.remove_tree(stage)
         yield from files.remove_tree(ota_boot.ota("loader"))
         yield from _write(stage + "/id", digest)
@@ -89,9 +88,8 @@ def _have(ota, n, entry, runs, staged):
     """
     path, size, digest, _at = entry
     if runs is None or runs[2] in (b"", digest):
-        folder, _, name = path.rpartition("/")
         there = yield from files.same(ota_boot.live(path), size, digest, ota.view)
-        if there and (runs or name in files.listed(ota_boot.live(folder))):  # FAT opens a name in another case as well
+        if there and (runs or files.exact(ota_boot.live(path))):
             if staged and ota_boot.exists(target(n, path)):
                 yield phases.alone
                 os.remove(target(n, path))  # from a staging that was interrupted before the file on disk became right
