@@ -118,15 +118,17 @@ def _obtain(ota, offer, force):
         if ota.module.report_space() < _ROOM:
             raise OtaError("no_space", "the disk is full")
         raise OtaError("no_memory", "an update needs %d bytes of memory, %d are free" % (_OBTAIN, gc.mem_free()))
-    ota.store.set("ready", None)
-    ota.module.save()
-    yield
     ota.enter("downloading")
     yield from _fill(ota, offer, force) if "head" in offer else _fill_from_archive(ota, offer)
 
 
 def _fill(ota, offer, force):
-    """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand."""
+    """Stage what this board needs of a bundle: that of an offer, or the file that was brought by hand. What was ready is so no
+    more: list and stage become another's, and no power cut may leave the word beside them.
+    """
+    ota.store.set("ready", None)
+    ota.module.save()
+    yield
     head, header = yield from checked_head(ota, offer, force)
     ota.module.notes = header["notes"]
     text = "verified: %d files, signed" if ota.keys else "verified: %d files, not signed: no key is pinned"
