@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from tests.support.caller import call, do, release
 from tests.support.world import (
     NEVER,
     PATIENCE_S,
-    SHORT_NAME,
-    Member,
     Release,
     World,
     noise,
-    pack,
     state_of,
 )
 
@@ -75,29 +70,30 @@ def test_what_is_staged_while_the_channel_changes_does_not_wait_for_its_window(w
     assert call(world, "ota.channel, ota.waiting, ota.store.get('ready'), ota.offered") == ("canary", "", None, None)
 
 
-def legacy(world: World, made: Release, digest: bool = True) -> None:
-    """The server has it as the `latest` protocol has it."""
-    archive = pack(Member(path, data) for path, data in made.files.items())
-    folder = world.site / SHORT_NAME
-    (folder / f"{made.version}-legacy.tar.gz").write_bytes(archive)
-    end = f"{len(archive)};{hashlib.sha256(archive).hexdigest()};" if digest else ""
-    (folder / "latest").write_text(f"{made.version};{made.version}-legacy.tar.gz;{len(archive) // 1024};{end}")
+def legacy(world: World, made: Release) -> None:
+    """The server has it by the `latest` protocol, and no other way."""
+    world.offer(made, legacy=True)
+    world.channel_file().unlink()
+
+
+def went_back(world: World, *versions: str) -> None:
+    """A board that was flashed with the first one, had the others by the `latest` protocol, and has left the last one by hand."""
+    world.ota.update(keep_previous=True)
+    releases = [release(world, version, {"www/a": version.encode()}) for version in versions]
+    world.flash(releases[0])
+    legacy(world, releases[0])
+    world.boot()
+    for new in releases[1:]:
+        legacy(world, new)
+        world.update_to(new)
+    since = world.type("ota rollback")
+    world.wait_confirmed(releases[-2], since)
+    world.board.expect("wifi: connected", PATIENCE_S, since)
 
 
 def test_what_a_board_went_back_from_does_not_come_back_by_the_latest_protocol(open_world: World) -> None:
     world = open_world
-    world.ota.update(keep_previous=True)
-    first, old, new = release(world, "1.0.0"), release(world, "1.1.0"), release(world, "1.2.0", {"www/a": b"new"})
-    world.flash(first)
-    legacy(world, first)
-    world.boot()
-    legacy(world, old)
-    world.update_to(old)
-    legacy(world, new)
-    world.update_to(new)
-    since = world.type("ota rollback")
-    world.wait_confirmed(old, since)
-    world.board.expect("wifi: connected", PATIENCE_S, since)
+    went_back(world, "1.0.0", "1.1.0", "1.2.0")
     since = world.type("ota check")
     told = world.board.expect(r"ota: (up to date|check failed|version 1\.2\.0 is available)", PATIENCE_S, since)
     assert told[1] != "version 1.2.0 is available", world.lines_since(since)
@@ -106,16 +102,8 @@ def test_what_a_board_went_back_from_does_not_come_back_by_the_latest_protocol(o
 def test_a_way_back_to_the_flashed_version_does_not_end_the_latest_protocol(open_world: World) -> None:
     """The image's list has a sequence, but this board has never installed a bundle, and its server has none."""
     world = open_world
-    world.ota.update(keep_previous=True)
-    old, new, third = (release(world, f"1.{n}.0") for n in range(3))
-    world.flash(old)
-    legacy(world, old)
-    world.boot()
-    legacy(world, new)
-    world.update_to(new)
-    since = world.type("ota rollback")
-    world.wait_confirmed(old, since)
-    world.board.expect("wifi: connected", PATIENCE_S, since)
+    went_back(world, "1.0.0", "1.1.0")
+    third = release(world, "1.2.0")
     legacy(world, third)
     world.update_to(third)
 
@@ -123,16 +111,7 @@ def test_a_way_back_to_the_flashed_version_does_not_end_the_latest_protocol(open
 def test_what_a_board_went_back_from_is_not_kept_by_the_latest_protocol(open_world: World) -> None:
     """In safe mode a board would go to and fro between two versions."""
     world = open_world
-    world.ota.update(keep_previous=True)
-    old, new = release(world, "1.0.0"), release(world, "1.1.0", {"www/a": b"new"})
-    world.flash(old)
-    legacy(world, old)
-    world.boot()
-    legacy(world, new)
-    world.update_to(new)
-    since = world.type("ota rollback")
-    world.wait_confirmed(old, since)
-    world.board.expect("wifi: connected", PATIENCE_S, since)
+    went_back(world, "1.0.0", "1.1.0")
     assert call(world, "ota.previous") is None
 
 
